@@ -1,0 +1,135 @@
+"""The order of the pictures, and one batch at a time from the caches."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from .cache import TensorCache
+from .encode import TrainingItem
+from .seeds import generator
+
+
+@dataclasses.dataclass
+class Batch:
+    """What one forward pass needs, on the CPU, fp32.
+
+    Attributes:
+        latents: (B, 4, H/8, W/8).
+        prompt_embeds: (B, T, C), shorter captions padded with zeros.
+        prompt_mask: (B, T), 1 for tokens and 0 for padding; None when nothing is padded.
+        pooled_prompt_embeds: (B, P) for SDXL, else None.
+        add_time_ids: (B, 6) for SDXL, else None.
+    """
+
+    latents: torch.Tensor
+    prompt_embeds: torch.Tensor
+    prompt_mask: torch.Tensor | None
+    pooled_prompt_embeds: torch.Tensor | None
+    add_time_ids: torch.Tensor | None
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
+        """Return the batch on a device, floats in ``dtype``; the latents stay fp32."""
+
+        def move(value: torch.Tensor | None) -> torch.Tensor | None:
+            return None if value is None else value.to(device, dtype, non_blocking=True)
+
+        prompt = self.prompt_embeds.to(device, dtype, non_blocking=True)
+        latents = self.latents.to(device, non_blocking=True)
+        return Batch(
+            latents,
+            prompt,
+            move(self.prompt_mask),
+            move(self.pooled_prompt_embeds),
+            move(self.add_time_ids),
+        )
+
+
+class BatchSource:
+    """An endless stream of batches: every picture ``repeats`` times per epoch, shuffled.
+
+    Pictures of one size share a batch; the last batch of a size may be smaller, as in kohya's
+    buckets.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[TrainingItem],
+        latents: TensorCache,
+        prompts: TensorCache,
+        *,
+        batch_size: int,
+        repeats: int,
+        seed: int,
+    ) -> None:
+        """Prepare the stream; nothing is read yet."""
+        self.items = items
+        self.latents = latents
+        self.prompts = prompts
+        self.batch_size = batch_size
+        self.repeats = repeats
+        self.epoch = 0
+        self._generator = generator(seed, "order")
+        self._plan: Iterator[list[TrainingItem]] = iter(())
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Number of batches in one epoch."""
+        sizes = [item.latents_size for item in self.items]
+        return sum(
+            -(-sizes.count(size) * self.repeats // self.batch_size) for size in dict.fromkeys(sizes)
+        )
+
+    def next(self) -> Batch:
+        """Return the next batch, starting a new epoch where one ends."""
+        chosen = next(self._plan, None)
+        if chosen is None:
+            self.epoch += 1
+            self._plan = iter(self._plan_epoch())
+            chosen = next(self._plan)
+        return self._read(chosen)
+
+    def _plan_epoch(self) -> list[list[TrainingItem]]:
+        by_size: dict[tuple[int, int], list[TrainingItem]] = {}
+        for item in self.items:
+            by_size.setdefault(item.latents_size, []).extend([item] * self.repeats)
+        batches: list[list[TrainingItem]] = []
+        for group in by_size.values():
+            order = [group[i] for i in self._shuffled(len(group))]
+            batches += [
+                order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)
+            ]
+        return [batches[i] for i in self._shuffled(len(batches))]
+
+    def _shuffled(self, count: int) -> list[int]:
+        return torch.randperm(count, generator=self._generator).tolist()
+
+    def _read(self, chosen: list[TrainingItem]) -> Batch:
+        prompts = [self.prompts.load(item.prompt_key) for item in chosen]
+        embeds, mask = pad_prompts([prompt["prompt_embeds"] for prompt in prompts])
+        pooled = time_ids = None
+        if "pooled_prompt_embeds" in prompts[0]:
+            pooled = torch.stack([prompt["pooled_prompt_embeds"] for prompt in prompts])
+            time_ids = torch.tensor([item.add_time_ids for item in chosen], dtype=torch.float32)
+        latents = torch.stack([self.latents.load(item.latents_key)["latents"] for item in chosen])
+        return Batch(latents, embeds, mask, pooled, time_ids)
+
+
+def pad_prompts(prompts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Stack prompt embeddings of different lengths.
+
+    Args:
+        prompts: (T_i, C) each.
+
+    Returns:
+        (B, max T, C) padded with zeros, and the mask (B, max T) that keeps the padding out of
+        attention; None when all are equally long.
+    """
+    lengths = [prompt.shape[0] for prompt in prompts]
+    if len(set(lengths)) == 1:
+        return torch.stack(list(prompts)), None
+    padded = torch.nn.utils.rnn.pad_sequence(list(prompts), batch_first=True)
+    positions = torch.arange(padded.shape[1])
+    return padded, (positions < torch.tensor(lengths)[:, None]).float()

@@ -1,0 +1,63 @@
+"""Tensors on disk, found again by what they were made from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from .files import atomic_path
+
+
+class TensorCache:
+    """A folder of safetensors files, one per key.
+
+    Reading maps the file into memory, so the cache's size does not matter to the process. Files
+    appear whole or not at all: several runs may share a folder, and an interrupted run leaves
+    what it finished.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Use ``folder``, which is created when the first tensor is stored."""
+        self.folder = folder
+
+    def __contains__(self, key: str) -> bool:
+        return self._path(key).is_file()
+
+    def load(self, key: str) -> dict[str, torch.Tensor]:
+        """Return the tensors stored under a key, on the CPU."""
+        from safetensors.torch import load_file
+
+        return load_file(self._path(key))
+
+    def store(self, key: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Store tensors under a key."""
+        from safetensors.torch import save_file
+
+        with atomic_path(self._path(key)) as part:
+            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.safetensors"
+
+
+def content_key(*parts: str | bytes) -> str:
+    """Return a name for the content made from ``parts``: their SHA-256, in hexadecimal."""
+    digest = hashlib.sha256()
+    for part in parts:
+        raw = part.encode() if isinstance(part, str) else part
+        digest.update(len(raw).to_bytes(8, "little"))
+        digest.update(raw)
+    return digest.hexdigest()
+
+
+def weights_key(weights: Mapping[str, torch.Tensor]) -> str:
+    """Return a name for a set of weights: the SHA-256 of their names, shapes and values."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,123 @@
+"""The HTTP half of ComfyUI's API: requests, answers, and errors that say where."""
+
+import json
+import mimetypes
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from collections.abc import Mapping
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from .comfy_errors import RequestRefused, ServerBusy, ServerUnreachable
+from .errors import GlitchTrainError
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class ComfyHttp:
+    """Sends requests to one ComfyUI."""
+
+    def __init__(self, address: str, timeout_s: float) -> None:
+        """Remember the address; nothing is sent yet.
+
+        Args:
+            address: `host:port`, or a URL with http or https.
+            timeout_s: How long one answer may take, in seconds.
+
+        Raises:
+            GlitchTrainError: The address has another scheme.
+        """
+        url = address if "://" in address else f"http://{address}"
+        if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+            raise GlitchTrainError(
+                f"ComfyUI's address must be host:port or an http or https URL, got {address!r}."
+            )
+        self.url = url.rstrip("/")
+        self.timeout_s = timeout_s
+        is_local = urllib.parse.urlsplit(self.url).hostname in _LOOPBACK
+        proxies = [urllib.request.ProxyHandler({})] if is_local else []
+        self._opener = urllib.request.build_opener(*proxies)
+
+    def get_json(self, path: str) -> dict[str, Any]:
+        """Return the JSON object at a path.
+
+        Args:
+            path: With the leading slash.
+        """
+        answer: dict[str, Any] = json.loads(self.request(path))
+        return answer
+
+    def post_json(self, path: str, content: Mapping[str, Any]) -> bytes:
+        """Send a JSON object and return the answer.
+
+        Args:
+            path: With the leading slash.
+            content: What to send.
+        """
+        return self.request(path, json.dumps(content).encode())
+
+    def request(
+        self, path: str, body: bytes | None = None, content_type: str = "application/json"
+    ) -> bytes:
+        """Send one request and return the answer.
+
+        Args:
+            path: With the leading slash.
+            body: What to POST; None for a GET.
+            content_type: Of the body.
+
+        Raises:
+            ServerUnreachable: Nothing answers, or (`ServerBusy`) not in time.
+            RequestRefused: The answer is an error.
+        """
+        headers = {"Content-Type": content_type} if body is not None else {}
+        url = self.url + path  # its scheme was checked on construction
+        request = urllib.request.Request(url, body, headers)  # noqa: S310
+        try:
+            with self._opener.open(request, timeout=self.timeout_s) as answer:
+                content: bytes = answer.read()
+                return content
+        except urllib.error.HTTPError as error:
+            with error:
+                text = f"ComfyUI at {self.url} answered {error.code} to {request.get_method()}"
+                raise RequestRefused(f"{text} {path}.", error.code, error.read()) from None
+        except TimeoutError:
+            text = f"ComfyUI at {self.url} took longer than {self.timeout_s:g} s to answer {path}."
+            raise ServerBusy(text) from None
+        except (OSError, HTTPException) as error:
+            raise self.unreachable(error) from error
+
+    def unreachable(self, error: Exception) -> ServerUnreachable:
+        """Return the error that says so.
+
+        Args:
+            error: What the connection attempt raised.
+        """
+        reason = getattr(error, "reason", None) or error
+        reason = getattr(reason, "strerror", None) or reason
+        return ServerUnreachable(
+            f"No ComfyUI answers at {self.url} ({reason}): start it, or correct the address."
+        )
+
+
+def multipart(fields: Mapping[str, str], picture: Path) -> tuple[bytes, str]:
+    """Return the body and content type of a form with one picture.
+
+    Args:
+        fields: The form's other fields.
+        picture: The file that goes into the field `image`.
+    """
+    boundary = uuid.uuid4().hex
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items()
+    ]
+    kind = mimetypes.guess_type(picture.name)[0] or "application/octet-stream"
+    name = picture.name.replace('"', "%22")
+    disposition = f'Content-Disposition: form-data; name="image"; filename="{name}"'
+    head = f"--{boundary}\r\n{disposition}\r\nContent-Type: {kind}\r\n\r\n"
+    parts += [head.encode(), picture.read_bytes(), f"\r\n--{boundary}--\r\n".encode()]
+    return b"".join(parts), f"multipart/form-data; boundary={boundary}"

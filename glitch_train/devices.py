@@ -1,0 +1,62 @@
+"""Which device, which number format, and whether activations are kept."""
+
+from __future__ import annotations
+
+import torch
+
+from .errors import TrainingError
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+# Activations of one forward and backward pass, measured in bytes per latent pixel of a 16-bit
+# SD1.5 UNet with scaled_dot_product_attention; SDXL keeps about twice as much.
+_ACTIVATION_BYTES_PER_LATENT_PIXEL = 700_000
+
+
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
+    """Return the compute dtype for a precision setting.
+
+    Args:
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``. ``auto`` is fp32 on a CPU: bf16
+            without bf16 units is some thirty times slower.
+        device: where training runs.
+
+    Raises:
+        TrainingError: for fp16 on a CPU, which cannot train.
+    """
+    if precision == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
+    if precision == "fp16" and device.type == "cpu":
+        raise TrainingError("precision fp16 needs a GPU; on this CPU choose auto or fp32.")
+    return _DTYPES[precision]
+
+
+def wants_checkpointing(
+    setting: str, device: torch.device, *, latent_pixels: int, batch_size: int, is_xl: bool
+) -> bool:
+    """Decide gradient checkpointing.
+
+    Args:
+        setting: ``on``, ``off`` or ``auto``, which compares the activations' expected size with
+            the memory that is free.
+        device: where training runs; the UNet is already there.
+        latent_pixels: H/8 × W/8 of the largest training picture.
+        batch_size: pictures per forward pass.
+        is_xl: whether the UNet is of the SDXL family.
+    """
+    if setting != "auto":
+        return setting == "on"
+    needed = latent_pixels * batch_size * _ACTIVATION_BYTES_PER_LATENT_PIXEL * (2 if is_xl else 1)
+    return needed > _free_bytes(device)
+
+
+def _free_bytes(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        import psutil
+    except ImportError:
+        return float("inf")
+    return psutil.virtual_memory().available / 2  # fp32 activations are twice as large

@@ -1,0 +1,29 @@
+"""Errors that a person can act on: one sentence saying what is wrong, where, and what to do."""
+
+
+class GlitchTrainError(Exception):
+    """Base of every error this library raises on purpose; its text is meant to be shown as is."""
+
+
+class RecipeError(GlitchTrainError):
+    """A setting is out of range, unknown, or from a newer version."""
+
+
+class DatasetError(GlitchTrainError):
+    """The picture folder cannot be used."""
+
+
+class CheckpointError(GlitchTrainError):
+    """The base model is not one that can be trained here."""
+
+
+class LoraFileError(GlitchTrainError):
+    """A LoRA file cannot be read or written."""
+
+
+class TrainingError(GlitchTrainError):
+    """Training cannot start or cannot go on."""
+
+
+class RecordError(GlitchTrainError):
+    """A loss record cannot be read."""

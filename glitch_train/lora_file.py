@@ -1,0 +1,203 @@
+"""LoRA files in kohya's format, with the metadata other tools read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .checkpoint import BaseModel
+from .dataset import GlitchDataset
+from .errors import LoraFileError
+from .files import atomic_path
+from .lora import LoraLayer
+from .recipe import Recipe
+from .unet_names import to_ldm_modules
+
+RECIPE_KEY = "glitch_recipe"
+"""Metadata key under which the whole recipe is kept as JSON."""
+
+LoraStateDict = dict[str, torch.Tensor]
+
+_UNET_PREFIX = "lora_unet_"
+_SAVE_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+def to_kohya(
+    layers: Mapping[str, LoraLayer], base: BaseModel, *, alpha: float, save_precision: str = "fp16"
+) -> LoraStateDict:
+    """Name LoRA factors as kohya's scripts do.
+
+    SD1.5 files carry diffusers' module names, files of the SDXL family the original ones; dots
+    become underscores.
+
+    Args:
+        layers: diffusers module name to factors.
+        base: the model they were trained on.
+        alpha: saved beside every module; the product is scaled by ``alpha / rank``.
+        save_precision: ``fp16``, ``bf16`` or ``fp32``.
+
+    Returns:
+        ``lora_unet_….lora_down.weight``, ``.lora_up.weight`` and ``.alpha``, on the CPU.
+    """
+    names = {module: module for module in layers}
+    if base.family.is_xl:
+        names = to_ldm_modules(base.layout, layers)
+    dtype = _SAVE_DTYPES[save_precision]
+    state: LoraStateDict = {}
+    for module, layer in layers.items():
+        prefix = _UNET_PREFIX + names[module].replace(".", "_")
+        state[f"{prefix}.lora_down.weight"] = _saved(layer.down, dtype)
+        state[f"{prefix}.lora_up.weight"] = _saved(layer.up, dtype)
+        state[f"{prefix}.alpha"] = torch.tensor(alpha, dtype=dtype)
+    return state
+
+
+def save_lora(path: Path, state: LoraStateDict, metadata: Mapping[str, str]) -> None:
+    """Write a LoRA file in one piece.
+
+    Raises:
+        LoraFileError: when the disk does not take it; an older file of that name stays whole.
+    """
+    from safetensors.torch import save_file
+
+    try:
+        with atomic_path(path) as part:
+            save_file(state, part, metadata=dict(metadata))
+    except (OSError, RuntimeError) as error:
+        raise LoraFileError(f"Cannot write the LoRA to {path}: {error}.") from error
+
+
+def read_recipe_of(path: Path) -> Recipe:
+    """Return the recipe a LoRA file of this pack was trained with.
+
+    Raises:
+        LoraFileError: when the file is not safetensors or carries no recipe.
+        RecipeError: when the recipe is of a newer version.
+    """
+    text = read_metadata(path).get(RECIPE_KEY)
+    if text is None:
+        raise LoraFileError(f"{path.name} carries no recipe; it was not trained by this pack.")
+    return Recipe.from_json(text)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of a safetensors file.
+
+    Raises:
+        LoraFileError: when the file is missing or not safetensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as opened:
+            return dict(opened.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise LoraFileError(f"{path} is not a readable safetensors file: {error}.") from error
+
+
+def metadata(
+    recipe: Recipe,
+    base: BaseModel,
+    dataset: GlitchDataset,
+    state: LoraStateDict,
+    *,
+    steps_done: int,
+    epochs_done: int,
+    started: float,
+) -> dict[str, str]:
+    """Return what kohya's scripts and model browsers look for, and the recipe itself.
+
+    Args:
+        recipe: the whole run.
+        base: the model it was trained on.
+        dataset: its pictures.
+        state: the weights, for kohya's ``sshs_model_hash``.
+        steps_done: optimizer steps in the file.
+        epochs_done: epochs begun.
+        started: Unix time at which training began.
+    """
+    train, data = recipe.train, recipe.dataset
+    pictures = len(dataset.samples)
+    folder = Path(data.folder).name
+    resolution = f"{data.width}x{data.height}"
+    values: dict[str, Any] = {
+        "ss_sd_model_name": base.name,
+        "ss_base_model_version": base.family.kohya_base,
+        "ss_v2": False,
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": train.network_dim,
+        "ss_network_alpha": train.network_alpha,
+        "ss_learning_rate": train.learning_rate,
+        "ss_unet_lr": train.learning_rate,
+        "ss_text_encoder_lr": None,
+        "ss_optimizer": "torch.optim.adamw.AdamW",
+        "ss_lr_scheduler": "constant",
+        "ss_num_train_images": pictures * data.repeats,
+        "ss_num_reg_images": 0,
+        "ss_num_epochs": epochs_done,
+        "ss_epoch": epochs_done,
+        "ss_max_train_steps": train.steps,
+        "ss_steps": steps_done,
+        "ss_batch_size_per_device": train.batch_size,
+        "ss_total_batch_size": train.batch_size * train.gradient_accumulation,
+        "ss_gradient_accumulation_steps": train.gradient_accumulation,
+        "ss_gradient_checkpointing": train.gradient_checkpointing,
+        "ss_mixed_precision": train.precision,
+        "ss_max_grad_norm": 1.0,
+        "ss_resolution": f"({data.width}, {data.height})",
+        "ss_enable_bucket": False,
+        "ss_random_crop": False,
+        "ss_flip_aug": False,
+        "ss_caption_dropout_rate": 0.0,
+        "ss_seed": train.seed,
+        "ss_output_name": train.output_name,
+        "ss_dataset_dirs": {folder: {"n_repeats": data.repeats, "img_count": pictures}},
+        "ss_tag_frequency": {folder: _tag_frequency(dataset)},
+        "ss_training_started_at": started,
+        "ss_training_finished_at": time.time(),
+        "ss_training_comment": "Glitching the Gaze",
+        "sshs_model_hash": _content_hash(state),
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": base.family.architecture,
+        "modelspec.implementation": "https://github.com/Stability-AI/generative-models"
+        if base.family.is_xl
+        else "diffusers",
+        "modelspec.title": train.output_name,
+        "modelspec.resolution": resolution,
+        "modelspec.prediction_type": base.prediction_type.removesuffix("_prediction"),
+        "modelspec.date": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        RECIPE_KEY: recipe.to_json(),
+    }
+    return {key: _as_text(value) for key, value in values.items()}
+
+
+def _saved(factor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    with torch.inference_mode(False):
+        return factor.detach().to("cpu", dtype, copy=True).contiguous()
+
+
+def _tag_frequency(dataset: GlitchDataset) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for sample in dataset.samples:
+        for tag in filter(None, (part.strip() for part in sample.caption.split(","))):
+            counts[tag] = counts.get(tag, 0) + 1
+    return counts
+
+
+def _content_hash(state: LoraStateDict) -> str:
+    """Return the SHA-256 of the serialised weights without metadata, as kohya computes it."""
+    from safetensors.torch import save
+
+    return hashlib.sha256(save(state)[8:]).hexdigest()
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)

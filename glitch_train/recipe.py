@@ -1,0 +1,204 @@
+"""The recipe of one run: everything needed to repeat it, validated on construction."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import RecipeError
+from .framing import FRAMINGS
+from .settings import choice, from_mapping, integer, number, validate, words
+
+RECIPE_VERSION = 1
+"""Raised when a recipe written today could not be read correctly by yesterday's code."""
+
+MAX_SEED = 2**64 - 1
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+SAVE_PRECISIONS = ("fp16", "bf16", "fp32")
+AUTO_ON_OFF = ("auto", "on", "off")
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetRecipe:
+    """How a folder becomes training pictures. The order of fields is the order of widgets."""
+
+    folder: str = words("", "Folder of pictures, each with a caption of the same name as .txt.")
+    width: int = integer(
+        512, 64, 4096, "Width of the training pictures, in pixels.", step=8, multiple=True
+    )
+    height: int = integer(
+        512, 64, 4096, "Height of the training pictures, in pixels.", step=8, multiple=True
+    )
+    framing: str = choice(
+        "center_crop",
+        FRAMINGS,
+        "How a picture meets the training shape. center_crop: cover and crop, the standard. "
+        "stretch: force the whole picture into the shape, aspect ratio ignored.",
+    )
+    repeats: int = integer(
+        10, 1, 100_000, "How often each picture is seen per epoch. 10 is usual, 900 overtrains."
+    )
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainRecipe:
+    """The settings of one training run. The order of fields is the order of widgets."""
+
+    steps: int = integer(
+        1500,
+        1,
+        10_000_000,
+        "Optimizer steps. 1200 is short, 2000 standard, more than 5000 overtrains.",
+    )
+    learning_rate: float = number(
+        1e-4,
+        0.0,
+        10.0,
+        "Step size of the optimizer. 5e-5 is fine, 1e-4 standard, 2e-4 and up glitches.",
+        step=1e-6,
+    )
+    network_dim: int = integer(
+        128, 1, 512, "Rank of the LoRA. 128 is standard, 192 is wide, 8 is thin."
+    )
+    network_alpha: float = number(
+        64.0,
+        0.001,
+        4096.0,
+        "The LoRA is scaled by network_alpha / network_dim. Equal values mean a scale of 1.",
+        step=0.001,
+    )
+    batch_size: int = integer(1, 1, 1024, "Pictures per forward pass.")
+    gradient_accumulation: int = integer(
+        1, 1, 4096, "Forward passes per optimizer step; multiplies the batch without the memory."
+    )
+    precision: str = choice(
+        "auto",
+        PRECISIONS,
+        "Number format of the frozen model. auto: bf16 on GPUs that have it, else fp16 on a GPU, "
+        "fp32 on a CPU. LoRA weights are always trained in fp32.",
+    )
+    gradient_checkpointing: str = choice(
+        "auto",
+        AUTO_ON_OFF,
+        "Recompute activations instead of keeping them: less memory, about a third slower. "
+        "auto decides by the free memory.",
+    )
+    seed: int = integer(
+        0, 0, MAX_SEED, "Seeds the LoRA, the noise, the timesteps and the order of the pictures."
+    )
+    output_name: str = words("glitch_lora", "Name of the LoRA file and of the run's folder.")
+    save_precision: str = choice(
+        "fp16", SAVE_PRECISIONS, "Number format of the LoRA file. fp16 is half the size of fp32."
+    )
+
+    def __post_init__(self) -> None:
+        validate(self)
+        check_output_name(self.output_name)
+
+    @property
+    def scale(self) -> float:
+        """What the LoRA's product is multiplied by: ``alpha / rank``."""
+        return self.network_alpha / self.network_dim
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """One run: its dataset and its training."""
+
+    dataset: DatasetRecipe = dataclasses.field(default_factory=DatasetRecipe)
+    train: TrainRecipe = dataclasses.field(default_factory=TrainRecipe)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, with the version that wrote them."""
+        return {"version": RECIPE_VERSION, **dataclasses.asdict(self)}
+
+    def to_json(self) -> str:
+        """Return the recipe as JSON text."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """Read what :meth:`to_dict` wrote.
+
+        Raises:
+            RecipeError: for a newer version, an unknown name or a value out of range.
+        """
+        version = values.get("version", RECIPE_VERSION)
+        if not isinstance(version, int) or version > RECIPE_VERSION:
+            raise RecipeError(
+                f"This recipe has version {version!r}, this pack reads up to {RECIPE_VERSION}; "
+                "update the pack to use it."
+            )
+        unknown = set(values) - {"version", "dataset", "train"}
+        if unknown:
+            raise RecipeError(
+                f"A recipe has the parts 'dataset' and 'train'; got {sorted(unknown)[0]!r} too."
+            )
+        return cls(
+            dataset=from_mapping(DatasetRecipe, values.get("dataset", {})),
+            train=from_mapping(TrainRecipe, values.get("train", {})),
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            RecipeError: when the text is not JSON, or as :meth:`from_dict`.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise RecipeError(f"The recipe is not valid JSON: {error}.") from error
+        if not isinstance(values, dict):
+            raise RecipeError("The recipe is not a JSON object.")
+        return cls.from_dict(values)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe from a ``.toml`` or ``.json`` file.
+
+    Raises:
+        RecipeError: when the file is missing, malformed, or as :meth:`Recipe.from_dict`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(f"Cannot read the recipe {path}: {error.strerror}.") from error
+    if path.suffix.lower() != ".toml":
+        return Recipe.from_json(text)
+    return Recipe.from_dict(_parse_toml(path, text))
+
+
+def _parse_toml(path: Path, text: str) -> dict[str, Any]:
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as tomllib
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path} is not valid TOML: {error}.") from error
+
+
+def check_output_name(name: str) -> None:
+    """Refuse names that would leave the output folder or that a file system cannot hold.
+
+    Raises:
+        RecipeError: says what is wrong with the name.
+    """
+    if not name.strip():
+        raise RecipeError("output_name is empty; give the LoRA a name, for example glitch_lora.")
+    if ".." in name or re.search(r'[/\\:*?"<>|\x00-\x1f]', name) or name.startswith("."):
+        raise RecipeError(
+            f"output_name must be a plain file name without path separators or '..'; got {name!r}."
+        )
+    if len(name.encode("utf-8")) > 200:
+        raise RecipeError("output_name is longer than 200 bytes; choose a shorter name.")

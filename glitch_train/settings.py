@@ -1,0 +1,144 @@
+"""Declare a setting once: default, range, choices and meaning, next to its name.
+
+A recipe dataclass declares its fields with the helpers below. Validation, the nodes' widgets and
+tooltips, and the command line's options are all read from these declarations, so they cannot
+disagree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .errors import RecipeError
+
+META = "glitch_setting"
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """The declaration of one field.
+
+    Attributes:
+        help: one or two sentences for tooltips and ``--help``; units included.
+        low: smallest allowed number, or None.
+        high: largest allowed number, or None.
+        step: increment of the widget, and for integers also a divisor that is enforced when
+            ``multiple`` is set.
+        choices: allowed words, or empty.
+        multiple: whether an integer must be a multiple of ``step``.
+        text: whether the widget is a free text field.
+    """
+
+    help: str
+    low: float | None = None
+    high: float | None = None
+    step: float | None = None
+    choices: tuple[str, ...] = ()
+    multiple: bool = False
+    text: bool = False
+
+
+def integer(
+    default: int, low: int, high: int, help: str, *, step: int = 1, multiple: bool = False
+) -> Any:
+    """Declare an integer field in ``low..high``."""
+    setting = Setting(help=help, low=low, high=high, step=step, multiple=multiple)
+    return dataclasses.field(default=default, metadata={META: setting})
+
+
+def number(default: float, low: float, high: float, help: str, *, step: float = 0.01) -> Any:
+    """Declare a floating-point field in ``low..high``."""
+    setting = Setting(help=help, low=low, high=high, step=step)
+    return dataclasses.field(default=default, metadata={META: setting})
+
+
+def choice(default: str, choices: Iterable[str], help: str) -> Any:
+    """Declare a field that is one of a few words."""
+    setting = Setting(help=help, choices=tuple(choices))
+    return dataclasses.field(default=default, metadata={META: setting})
+
+
+def switch(default: bool, help: str) -> Any:
+    """Declare an on/off field."""
+    return dataclasses.field(default=default, metadata={META: Setting(help=help)})
+
+
+def words(default: str, help: str) -> Any:
+    """Declare a free text field."""
+    return dataclasses.field(default=default, metadata={META: Setting(help=help, text=True)})
+
+
+def declared(recipe_type: type) -> dict[str, tuple[dataclasses.Field[Any], Setting]]:
+    """Return the declared settings of a recipe dataclass, in order of declaration."""
+    return {
+        field.name: (field, field.metadata[META])
+        for field in dataclasses.fields(recipe_type)
+        if META in field.metadata
+    }
+
+
+def validate(recipe: Any) -> None:
+    """Check every declared field of a recipe.
+
+    Args:
+        recipe: an instance of a dataclass whose fields were declared here.
+
+    Raises:
+        RecipeError: names the field, the value got and the values allowed.
+    """
+    for name, (field, setting) in declared(type(recipe)).items():
+        _check(name, getattr(recipe, name), type(field.default), setting)
+
+
+def from_mapping(recipe_type: type, values: Mapping[str, Any]) -> Any:
+    """Build a recipe from plain values, refusing unknown names.
+
+    Args:
+        recipe_type: the dataclass to build.
+        values: field name to value; missing fields keep their defaults.
+
+    Raises:
+        RecipeError: for an unknown name (the nearest known one is offered) or a bad value.
+    """
+    known = declared(recipe_type)
+    for name in values:
+        if name not in known:
+            raise RecipeError(f"There is no setting called {name!r}{nearest(name, known)}.")
+    return recipe_type(**values)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the closest known names, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=3)
+    return "; did you mean " + " or ".join(repr(word) for word in close) + "?" if close else ""
+
+
+def _check(name: str, value: Any, kind: type, setting: Setting) -> None:
+    if setting.choices:
+        if value not in setting.choices:
+            allowed = ", ".join(setting.choices)
+            raise RecipeError(f"{name} must be one of {allowed}; got {value!r}.")
+    elif kind is bool:
+        if not isinstance(value, bool):
+            raise RecipeError(f"{name} must be true or false, got {value!r}.")
+    elif kind is str:
+        if not isinstance(value, str):
+            raise RecipeError(f"{name} must be text, got {value!r}.")
+    else:
+        _check_number(name, value, kind, setting)
+
+
+def _check_number(name: str, value: Any, kind: type, setting: Setting) -> None:
+    whole = kind is int
+    fits = isinstance(value, int) if whole else isinstance(value, (int, float))
+    if not fits or isinstance(value, bool) or not math.isfinite(value):
+        raise RecipeError(f"{name} must be a {'whole ' if whole else ''}number, got {value!r}.")
+    low, high = setting.low, setting.high
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise RecipeError(f"{name} must be {low} to {high}, got {value}.")
+    if setting.multiple and setting.step and value % setting.step:
+        raise RecipeError(f"{name} must be a multiple of {setting.step:g}, got {value}.")

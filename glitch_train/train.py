@@ -1,0 +1,197 @@
+"""The training loop: noise, forward, loss, backward, clip, optimizer."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+
+import torch
+
+from .batches import Batch, BatchSource
+from .checkpoint import BaseModel
+from .devices import resolve_precision, wants_checkpointing
+from .errors import TrainingError
+from .lora import LoraLayer, inject_lora, trainable
+from .loss import per_sample_loss
+from .noise import draw_noise, draw_timesteps, noise_schedule, training_target
+from .recipe import TrainRecipe
+from .seeds import generator
+
+CLIP_NORM = 1.0
+"""Largest gradient norm; kohya's ``max_grad_norm``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StepReport:
+    """What one optimizer step did.
+
+    Attributes:
+        step: optimizer steps done, from 1.
+        steps: optimizer steps in all.
+        epoch: epoch the step's last batch belongs to, from 1.
+        loss: mean loss over the step's samples.
+        learning_rate: of the step.
+        grad_norm: norm of the LoRA's gradient before clipping.
+        seconds: wall time of the step.
+    """
+
+    step: int
+    steps: int
+    epoch: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    seconds: float
+
+
+class LoraTraining:
+    """One LoRA being trained; iterate to train, stop iterating to cancel.
+
+    Every random draw comes from a generator of its own, seeded by the recipe, on the CPU: data
+    order, noise and timesteps are the same on every device.
+    """
+
+    def __init__(
+        self, base: BaseModel, source: BatchSource, recipe: TrainRecipe, device: torch.device
+    ) -> None:
+        """Put LoRA layers into the base model's UNet and prepare the optimizer.
+
+        Args:
+            base: the frozen base; its UNet is changed in place (the weights themselves are not).
+            source: the batches.
+            recipe: the settings.
+            device: where to train; the UNet is moved there.
+
+        Raises:
+            TrainingError: for a precision the device cannot train in.
+        """
+        self.base = base
+        self.source = source
+        self.recipe = recipe
+        self.device = device
+        self.dtype = resolve_precision(recipe.precision, device)
+        self.step = 0
+        with torch.inference_mode(False):
+            base.unet.to(device=device, dtype=self.dtype)
+            self.layers = inject_lora(
+                base.unet, rank=recipe.network_dim, alpha=recipe.network_alpha, seed=recipe.seed
+            )
+            if self._wants_checkpointing():
+                base.unet.enable_gradient_checkpointing()
+            self.parameters = list(trainable(self.layers))
+            self.optimizer = torch.optim.AdamW(self.parameters, lr=recipe.learning_rate)
+            self.scaler = torch.amp.GradScaler(
+                device.type, enabled=self.dtype == torch.float16
+            )
+        self._noise = generator(recipe.seed, "noise")
+        self._timesteps = generator(recipe.seed, "timesteps")
+
+    def __iter__(self) -> Iterator[StepReport]:
+        """Train until the recipe's last step, one report per optimizer step."""
+        while self.step < self.recipe.steps:
+            yield self.train_step()
+
+    def train_step(self) -> StepReport:
+        """Do one optimizer step.
+
+        Raises:
+            TrainingError: when the loss is not a finite number.
+        """
+        started = time.perf_counter()
+        with torch.inference_mode(False), torch.enable_grad():
+            losses = [self._forward_backward() for _ in range(self.recipe.gradient_accumulation)]
+            self.scaler.unscale_(self.optimizer)
+            grad_norm = torch.nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
+            # One wait for the device per step: the record needs both numbers.
+            loss, norm = torch.stack([torch.stack(losses).mean(), grad_norm.float()]).tolist()
+            self._check_finite(loss)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return StepReport(
+            step=self.step,
+            steps=self.recipe.steps,
+            epoch=self.source.epoch,
+            loss=loss,
+            learning_rate=self.optimizer.param_groups[0]["lr"],
+            grad_norm=norm,
+            seconds=time.perf_counter() - started,
+        )
+
+    def lora_layers(self) -> dict[str, LoraLayer]:
+        """Return the factors being trained, by diffusers module name."""
+        return self.layers
+
+    def predict(
+        self, batch: Batch, noisy_latents: torch.Tensor, timesteps: torch.Tensor
+    ) -> torch.Tensor:
+        """Run the UNet with the LoRA as it stands.
+
+        Args:
+            batch: conditioning, on the device.
+            noisy_latents: (B, 4, H/8, W/8).
+            timesteps: (B,).
+
+        Returns:
+            (B, 4, H/8, W/8).
+        """
+        extra = None
+        if batch.pooled_prompt_embeds is not None:
+            extra = {"text_embeds": batch.pooled_prompt_embeds, "time_ids": batch.add_time_ids}
+        mixed = self.dtype != torch.float32
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=mixed):
+            return self.base.unet(
+                noisy_latents.to(self.dtype),
+                timesteps,
+                encoder_hidden_states=batch.prompt_embeds,
+                encoder_attention_mask=batch.prompt_mask,
+                added_cond_kwargs=extra,
+                return_dict=False,
+            )[0]
+
+    def loss(self, batch: Batch, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """Return the loss of each sample for given noise and timesteps.
+
+        Args:
+            batch: on the device.
+            noise: (B, 4, H/8, W/8).
+            timesteps: (B,) int64.
+
+        Returns:
+            (B,) fp32.
+        """
+        schedule = noise_schedule(self.base.prediction_type)
+        noisy_latents = schedule.add_noise(batch.latents, noise, timesteps)
+        model_pred = self.predict(batch, noisy_latents, timesteps)
+        target = training_target(batch.latents, noise, timesteps, self.base.prediction_type)
+        return per_sample_loss(model_pred, target)
+
+    def _forward_backward(self) -> torch.Tensor:
+        batch = self.source.next().to(self.device, self.dtype)
+        noise = draw_noise(batch.latents.shape, self._noise).to(self.device)
+        timesteps = draw_timesteps(len(batch.latents), self._timesteps).to(self.device)
+        loss = self.loss(batch, noise, timesteps).mean()
+        self.scaler.scale(loss / self.recipe.gradient_accumulation).backward()
+        return loss.detach()
+
+    def _wants_checkpointing(self) -> bool:
+        largest = max(height * width for height, width in self._latents_sizes())
+        return wants_checkpointing(
+            self.recipe.gradient_checkpointing,
+            self.device,
+            latent_pixels=largest,
+            batch_size=self.recipe.batch_size,
+            is_xl=self.base.family.is_xl,
+        )
+
+    def _latents_sizes(self) -> set[tuple[int, int]]:
+        return {item.latents_size for item in self.source.items}
+
+    def _check_finite(self, loss: float) -> None:
+        if loss - loss != 0:  # NaN or infinite
+            raise TrainingError(
+                f"The loss became {loss} at step {self.step + 1}; the LoRA up to step {self.step} "
+                "is kept. Lower learning_rate, or choose precision fp32."
+            )

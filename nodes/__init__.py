@@ -1,0 +1,17 @@
+"""Thin adapters between ComfyUI's graph and the library; the only place that imports the host."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from .dataset_nodes import GlitchDatasetLoader
+from .loss_nodes import GlitchLossGraph
+from .train_nodes import GlitchLoraTrainer
+
+NODES: list[type[io.ComfyNode]] = [GlitchDatasetLoader, GlitchLoraTrainer, GlitchLossGraph]
+
+
+class GlitchingTheGaze(ComfyExtension):
+    """The pack, as the host sees it."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Return every node of the pack."""
+        return NODES

@@ -1,0 +1,99 @@
+"""What the pack asks of ComfyUI: device, weights, progress, folders, interruption."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import folder_paths
+
+from ..glitch_train.errors import GlitchTrainError
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+PREVIEW_MAX_PX = 640
+
+
+class NodeProgress:
+    """The progress bar, preview and text line of one node."""
+
+    def __init__(self, node_id: str | None) -> None:
+        """Show progress on the node with this id."""
+        self.node_id = node_id
+        self._bar: Any = None
+
+    def show(self, done: int, total: int, preview: Image.Image | None = None) -> None:
+        """Move the bar, with a picture where there is a new one."""
+        import comfy.utils
+
+        if self._bar is None:
+            self._bar = comfy.utils.ProgressBar(total, node_id=self.node_id)
+        picture = ("JPEG", preview, PREVIEW_MAX_PX) if preview is not None else None
+        self._bar.update_absolute(done, total, picture)
+
+    def say(self, text: str) -> None:
+        """Show a line of text on the node, where the host can."""
+        from server import PromptServer
+
+        send = getattr(getattr(PromptServer, "instance", None), "send_progress_text", None)
+        if send and self.node_id is not None:
+            with contextlib.suppress(Exception):  # a closed browser must not stop the run
+                send(text, self.node_id)
+
+
+def sentence_or_true(check: Callable[[], object]) -> bool | str:
+    """Run a check for ``validate_inputs``: True, or the sentence of what is wrong."""
+    try:
+        check()
+    except GlitchTrainError as error:
+        return str(error)
+    return True
+
+
+def stop_if_interrupted() -> None:
+    """Raise the host's own exception when the person pressed Cancel."""
+    import comfy.model_management
+
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def to_image_tensor(images: Sequence[Image.Image]) -> torch.Tensor:
+    """Return RGB pictures of one size as the host's IMAGE: (B, H, W, 3), fp32 in 0..1."""
+    import numpy as np
+    import torch
+
+    stacked = np.stack([np.asarray(image.convert("RGB")) for image in images])
+    return torch.from_numpy(stacked.astype(np.float32) / 255.0)
+
+
+def output_place(filename_prefix: str) -> tuple[str, str, str]:
+    """Return (folder, numbered file stem, subfolder) below the host's output folder.
+
+    Raises:
+        GlitchTrainError: when the prefix leads outside the output folder.
+    """
+    output = Path(folder_paths.get_output_directory()).resolve()
+    wanted = (output / filename_prefix).resolve()
+    if output not in wanted.parents:
+        raise GlitchTrainError(
+            f"filename_prefix {filename_prefix!r} leads outside the output folder; "
+            "use a plain name or subfolder/name."
+        )
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    taken = re.compile(re.escape(wanted.name) + r"_(\d{5})")
+    numbers = [int(m[1]) for p in wanted.parent.iterdir() if (m := taken.match(p.name))]
+    subfolder = wanted.parent.relative_to(output).as_posix()
+    stem = f"{wanted.name}_{max(numbers, default=0) + 1:05}"
+    return str(wanted.parent), stem, "" if subfolder == "." else subfolder
+
+
+def with_lora(model: Any, clip: Any, lora: dict[str, torch.Tensor]) -> tuple[Any, Any]:
+    """Return MODEL and CLIP with a LoRA applied at strength 1, as the host's loader does it."""
+    import comfy.sd
+
+    return comfy.sd.load_lora_for_models(model, clip, lora, 1.0, 1.0)

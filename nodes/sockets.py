@@ -1,0 +1,50 @@
+"""Socket types of the pack, and widgets made from the recipe's declarations."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..glitch_train.settings import Setting, declared
+
+CATEGORY = "Glitching the Gaze"
+
+GlitchDatasetSocket = io.Custom("GLITCH_DATASET")
+LoraModelSocket = io.Custom("LORA_MODEL")
+LossMapSocket = io.Custom("LOSS_MAP")
+
+
+def widgets(recipe_type: type, *, without: tuple[str, ...] = ()) -> list[io.Input]:
+    """Return one widget per setting of a recipe dataclass, in its order.
+
+    Args:
+        recipe_type: a dataclass declared with ``glitch_train.settings``.
+        without: settings that the node offers in another way.
+    """
+    return [
+        _widget(name, field, setting)
+        for name, (field, setting) in declared(recipe_type).items()
+        if name not in without
+    ]
+
+
+def tooltip(recipe_type: type, name: str) -> str:
+    """Return the meaning of a setting, for a widget made by hand."""
+    return declared(recipe_type)[name][1].help
+
+
+def _widget(name: str, field: dataclasses.Field[Any], setting: Setting) -> io.Input:
+    common = {"id": name, "default": field.default, "tooltip": setting.help}
+    if setting.choices:
+        return io.Combo.Input(options=list(setting.choices), **common)
+    if isinstance(field.default, bool):
+        return io.Boolean.Input(**common)
+    if isinstance(field.default, str):
+        return io.String.Input(**common)
+    limits = {"min": setting.low, "max": setting.high, "step": setting.step}
+    if isinstance(field.default, int):
+        return io.Int.Input(**limits, **common)
+    # Without a rounding step of its own the frontend would round to `step`.
+    return io.Float.Input(round=False, **limits, **common)

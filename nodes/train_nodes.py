@@ -1,0 +1,78 @@
+"""Glitch LoRA Trainer: MODEL, CLIP, VAE and a dataset become a LoRA."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..glitch_train.recipe import Recipe, TrainRecipe
+from . import host
+from .sockets import CATEGORY, GlitchDatasetSocket, LoraModelSocket, LossMapSocket, widgets
+
+
+class GlitchLoraTrainer(io.ComfyNode):
+    """Trains a LoRA on the host's device."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Return the node's sockets and widgets."""
+        return io.Schema(
+            node_id="GlitchLoraTrainer",
+            display_name="Glitch LoRA Trainer",
+            category=CATEGORY,
+            description="Trains a LoRA on the pictures of a Glitch Dataset and saves it to "
+            "models/loras. Cancel keeps what was trained so far.",
+            is_output_node=True,
+            inputs=[
+                io.Model.Input("model", tooltip="The model to train on; LoRAs on it are kept."),
+                io.Clip.Input("clip", tooltip="Encodes the captions."),
+                io.Vae.Input("vae", tooltip="Encodes the pictures."),
+                GlitchDatasetSocket.Input("dataset", tooltip="From the Glitch Dataset Loader."),
+                *widgets(TrainRecipe),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="The model with the LoRA applied."),
+                io.Clip.Output(display_name="clip", tooltip="The CLIP with the LoRA applied."),
+                LoraModelSocket.Output(
+                    display_name="lora", tooltip="The LoRA, for Save LoRA or Load LoRA Model."
+                ),
+                LossMapSocket.Output(
+                    display_name="loss_map", tooltip="The losses, for the Glitch Loss Graph."
+                ),
+                io.String.Output(
+                    display_name="lora_path", tooltip="Path of the saved .safetensors file."
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, output_name: str) -> bool | str:
+        """Refuse a bad file name before anything runs."""
+        return host.sentence_or_true(lambda: TrainRecipe(output_name=output_name))
+
+    @classmethod
+    def execute(
+        cls, model: Any, clip: Any, vae: Any, dataset: Any, **settings: Any
+    ) -> io.NodeOutput:
+        """Train, showing progress, and hand on the result."""
+        from . import training
+
+        recipe = Recipe(dataset=dataset.recipe, train=TrainRecipe(**settings))
+        run = training.prepare_run(model, clip, vae, dataset, recipe)
+        live = training.LiveView(host.NodeProgress(cls.hidden.unique_id), run)
+        with contextlib.closing(iter(run)) as events:
+            for event in events:
+                live.show(event)
+                host.stop_if_interrupted()
+        model, clip = host.with_lora(model, clip, run.lora)
+        return io.NodeOutput(
+            model,
+            clip,
+            run.lora,
+            run.record.to_loss_map(),
+            str(run.paths.lora),
+            ui=live.final_view(cls),
+        )

@@ -1,0 +1,84 @@
+"""What happens around a training run in the host: preparation and the live view."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import folder_paths
+from comfy_api.latest import ui
+
+from ..glitch_train.dataset import GlitchDataset
+from ..glitch_train.plots import PREVIEW_SIZE, draw_losses, to_image
+from ..glitch_train.recipe import Recipe
+from ..glitch_train.run import Event, Preparing, TrainingRun
+from ..glitch_train.run_folder import claim_run
+from ..glitch_train.train import StepReport
+from . import host, weights
+
+PREVIEW_SHARE = 0.02
+"""Largest share of the training time that drawing previews may take."""
+
+
+def prepare_run(
+    model: Any, clip: Any, vae: Any, dataset: GlitchDataset, recipe: Recipe
+) -> TrainingRun:
+    """Turn the host's objects into a run of the library; raises before any work starts."""
+    base = weights.base_model(model, clip)
+    encoders = weights.encoders(model, clip, vae)
+    output = Path(folder_paths.get_output_directory()) / "glitch"
+    loras = Path(folder_paths.get_folder_paths("loras")[0])
+    return TrainingRun(
+        base,
+        dataset,
+        recipe,
+        encoders,
+        claim_run(recipe.train.output_name, output, loras),
+        cache_folder=Path(folder_paths.get_temp_directory()) / "glitch_latents",
+        device=comfy.model_management.get_torch_device(),
+    )
+
+
+class LiveView:
+    """The node's bar, text line and growing curve while a run trains."""
+
+    def __init__(self, progress: host.NodeProgress, run: TrainingRun) -> None:
+        """Show ``run`` on the node behind ``progress``."""
+        self.progress = progress
+        self.run = run
+        self._started = time.perf_counter()
+        self._drawing_s = 0.0
+
+    def show(self, event: Event) -> None:
+        """Show one event; the curve is drawn as often as its share of the time allows."""
+        if isinstance(event, Preparing):
+            self.progress.show(event.done, event.total)
+            self.progress.say(f"encoding {event.what} {event.done}/{event.total}")
+            self._started = time.perf_counter()
+            return
+        self.progress.say(describe(event, time.perf_counter() - self._started))
+        self.progress.show(event.step, event.steps, self._curve_if_due())
+
+    def final_view(self, node: Any) -> dict[str, Any]:
+        """Return the finished curve for the node's ``ui``: a cached node shows it again."""
+        picture = to_image(draw_losses([self.run.record]))
+        shown = ui.PreviewImage(host.to_image_tensor([picture]), cls=node).as_dict()
+        return {**shown, "text": (str(self.run.paths.lora),)}
+
+    def _curve_if_due(self) -> Any:
+        elapsed = time.perf_counter() - self._started
+        if len(self.run.record) < 2 or self._drawing_s > PREVIEW_SHARE * elapsed:
+            return None
+        began = time.perf_counter()
+        picture = to_image(draw_losses([self.run.record], PREVIEW_SIZE))
+        self._drawing_s += time.perf_counter() - began
+        return picture
+
+
+def describe(report: StepReport, elapsed_s: float) -> str:
+    """Return step, loss and time left as one line."""
+    left_s = elapsed_s / report.step * (report.steps - report.step)
+    minutes, seconds = divmod(round(left_s), 60)
+    return f"step {report.step}/{report.steps} · loss {report.loss:.4f} · {minutes}:{seconds:02} left"

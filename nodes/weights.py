@@ -1,0 +1,146 @@
+"""The host's MODEL, CLIP and VAE as the library's base model and encoders."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import comfy.lora
+import comfy.model_management
+import comfy.model_sampling
+import numpy as np
+import torch
+from PIL import Image
+
+from ..glitch_train.cache import content_key, weights_key
+from ..glitch_train.checkpoint import BaseModel, TextEncoder, build_text_encoder, build_unet
+from ..glitch_train.encode import TokenChunks
+from ..glitch_train.errors import CheckpointError, DatasetError
+from ..glitch_train.run import Encoders
+
+# The host's names of CLIP towers, in the order in which the families join them.
+_TOWERS = ("clip_l", "clip_g")
+
+
+def base_model(model: Any, clip: Any) -> BaseModel:
+    """Rebuild the host's model as diffusers modules on the same memory.
+
+    Patches on MODEL and CLIP (LoRAs, merges) are part of the weights that come out; only patched
+    weights are copies.
+
+    Args:
+        model: the host's MODEL.
+        clip: the host's CLIP.
+
+    Raises:
+        CheckpointError: for an unsupported family, or CLIP of another family than MODEL.
+    """
+    called = type(model.model).__name__
+    unload(model, clip.patcher)
+    unet, layout, family = build_unet(_patched(model, "diffusion_model."), called)
+    encoders = tuple(_text_encoder(clip, name) for name in _TOWERS if _tower(clip, name))
+    expected = 2 if family.is_xl else 1
+    if len(encoders) != expected or encoders[0].model.config.hidden_size != 768:
+        raise CheckpointError(
+            f"CLIP does not belong to this {family.name} MODEL: it has {len(encoders)} of "
+            f"{expected} text encoders; connect CLIP from the same checkpoint."
+        )
+    return BaseModel(family, layout, unet, encoders, _prediction_type(model))
+
+
+def encoders(model: Any, clip: Any, vae: Any) -> Encoders:
+    """Return the host's VAE and tokenizers as plain functions."""
+    scale = model.model.process_latent_in
+
+    def encode_picture(image: Image.Image) -> torch.Tensor:
+        pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255.0)
+        return scale(vae.encode(pixels.unsqueeze(0)))[0].float().cpu()
+
+    def tokenize(caption: str) -> TokenChunks:
+        tokens = clip.tokenize(_as_literal(caption))
+        return tuple(
+            _ids(tokens[name.removeprefix("clip_")], caption)
+            for name in _TOWERS
+            if _tower(clip, name)
+        )
+
+    key = content_key(weights_key(vae.first_stage_model.state_dict()), type(model.model).__name__)
+    return Encoders(encode_picture, tokenize, key)
+
+
+def unload(*patchers: Any) -> None:
+    """Take models off the device and their patches out of the weights.
+
+    The host keeps patches written into the weights while a model is loaded; unloaded, the weights
+    are the checkpoint's own.
+    """
+    for patcher in patchers:
+        comfy.model_management.free_memory(1e30, patcher.load_device)
+    comfy.model_management.soft_empty_cache()
+
+
+def _patched(patcher: Any, prefix: str) -> dict[str, torch.Tensor]:
+    """Return the weights below ``prefix`` with the patcher's patches applied."""
+    weights = {}
+    for name, weight in patcher.model.state_dict().items():
+        if name.startswith(prefix):
+            weights[name[len(prefix) :]] = _apply_patches(patcher, name, weight)
+    return weights
+
+
+def _apply_patches(patcher: Any, name: str, weight: torch.Tensor) -> torch.Tensor:
+    patches = patcher.patches.get(name)
+    wrappers = getattr(patcher, "weight_wrapper_patches", {}).get(name, ())
+    if not patches and not wrappers:
+        return weight
+    with torch.inference_mode(False), torch.no_grad():
+        result = weight.to(torch.float32, copy=True)
+        if patches:
+            result = comfy.lora.calculate_weight(patches, result, name)
+        for wrapper in wrappers:
+            result = wrapper(result)
+        return result.to(weight.dtype)
+
+
+def _tower(clip: Any, name: str) -> Any:
+    return getattr(clip.cond_stage_model, name, None)
+
+
+def _text_encoder(clip: Any, name: str) -> TextEncoder:
+    tower = _tower(clip, name)
+    layer, layer_idx, _ = tower.options_default
+    if clip.layer_idx is not None:  # CLIP Set Last Layer
+        skipped_past_end = abs(clip.layer_idx) > tower.num_layers
+        layer, layer_idx = ("last", None) if skipped_past_end else ("hidden", clip.layer_idx)
+    return build_text_encoder(
+        _patched(clip.patcher, f"{name}.transformer."),
+        hidden_layer=None if layer == "last" else layer_idx,
+        final_layer_norm=tower.layer_norm_hidden_state,
+    )
+
+
+def _prediction_type(model: Any) -> str:
+    sampling = model.get_model_object("model_sampling")
+    if isinstance(sampling, comfy.model_sampling.V_PREDICTION):
+        return "v_prediction"
+    if isinstance(sampling, comfy.model_sampling.EPS):
+        return "epsilon"
+    raise CheckpointError(
+        f"MODEL predicts with {type(sampling).__name__}, which cannot be trained here; "
+        "use a noise- or v-prediction checkpoint without a sampling patch."
+    )
+
+
+def _as_literal(caption: str) -> str:
+    """Escape what the host would read as prompt weighting: captions are literal text."""
+    return caption.replace("(", "\\(").replace(")", "\\)")
+
+
+def _ids(chunks: list[list[tuple[Any, float]]], caption: str) -> torch.Tensor:
+    tokens = [[token for token, *_ in chunk] for chunk in chunks]
+    if not all(isinstance(token, numbers.Integral) for chunk in tokens for token in chunk):
+        raise DatasetError(
+            f"The caption {caption[:60]!r} names an installed embedding; captions are literal "
+            "text, so write it without 'embedding:'."
+        )
+    return torch.tensor(tokens, dtype=torch.long)
