@@ -6,7 +6,7 @@ The host imports this file; nothing is imported here before it asks for the node
 WEB_DIRECTORY = "./web"
 
 
-async def comfy_entrypoint():
+async def comfy_entrypoint() -> object:
     """Return the extension; called by the host once at start."""
     from .nodes import GlitchingTheGaze
 

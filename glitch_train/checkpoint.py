@@ -233,5 +233,5 @@ def _restore_position_ids(model: torch.nn.Module) -> None:
     """Fill the one buffer that is not a weight; building on the meta device left it empty."""
     for module in model.modules():
         if "position_ids" in module._buffers:
-            count = module.position_embedding.num_embeddings
-            module._buffers["position_ids"] = torch.arange(count).expand((1, -1))
+            positions: torch.nn.Embedding = module.get_submodule("position_embedding")  # type: ignore[assignment]
+            module._buffers["position_ids"] = torch.arange(positions.num_embeddings)[None]

@@ -194,8 +194,7 @@ def report(dataset: GlitchDataset) -> str:
         f"{len(sizes) * recipe.repeats} samples per epoch",
         f"- framing: {recipe.framing} to {recipe.width}×{recipe.height}",
         f"- average size {average[0]}×{average[1]}, largest {largest[0]}×{largest[1]}",
-        f"- {portrait} portrait, {landscape} landscape, "
-        f"{len(sizes) - portrait - landscape} square",
+        f"- {portrait} portrait, {landscape} landscape, {len(sizes) - portrait - landscape} square",
         f"- {len(sizes) - len(dataset.without_caption)} with a caption file",
     ]
     lines += [f"- no caption: {name}" for name in dataset.without_caption]

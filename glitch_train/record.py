@@ -8,10 +8,12 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from .errors import RecordError
-from .train import StepReport
+
+if TYPE_CHECKING:
+    from .train import StepReport
 
 COLUMNS = ("step", "loss", "learning_rate", "grad_norm", "epoch", "seconds")
 
@@ -68,7 +70,9 @@ class LossRecord:
         """
         loss = loss_map.get("loss") if isinstance(loss_map, Mapping) else None
         if not isinstance(loss, Sequence) or not all(isinstance(v, (int, float)) for v in loss):
-            raise RecordError("A LOSS_MAP needs a list of numbers called 'loss'; this one has none.")
+            raise RecordError(
+                "A LOSS_MAP needs a list of numbers called 'loss'; this one has none."
+            )
         if not loss:
             raise RecordError("The LOSS_MAP is empty; train for at least one step.")
         columns = {"step": list(range(1, len(loss) + 1))} | {

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import torch
@@ -67,13 +67,13 @@ class Encoders:
 
 
 class TrainingRun:
-    """A run; iterate to make it happen, close the iterator to stop it.
+    """A run; follow its events to make it happen, close them to stop it.
 
     However the iteration ends, the LoRA so far is on disk once a step has been done.
 
     Attributes:
         record: the losses so far.
-        lora: the LoRA as saved; None before it was saved.
+        lora: the LoRA as saved; empty before it was saved.
     """
 
     def __init__(
@@ -109,11 +109,11 @@ class TrainingRun:
         self.paths = paths
         self.device = device
         self.record = LossRecord.empty(paths.name)
-        self.lora: LoraStateDict | None = None
+        self.lora: LoraStateDict = {}
         self._latents = TensorCache(cache_folder)
         self._started = time.time()
 
-    def __iter__(self) -> Iterator[Event]:
+    def events(self) -> Generator[Event, None, None]:
         """Encode what the cache lacks, then train."""
         write_recipe(self.paths, self.recipe)
         with tempfile.TemporaryDirectory(prefix="glitch_prompts_") as folder:

@@ -73,7 +73,8 @@ class LoraTraining:
         self.dtype = resolve_precision(recipe.precision, device)
         self.step = 0
         with torch.inference_mode(False):
-            base.unet.to(device=device, dtype=self.dtype)
+            # diffusers' own .to() warns about modules to keep in fp32; this UNet has none.
+            torch.nn.Module.to(base.unet, device=device, dtype=self.dtype)
             self.layers = inject_lora(
                 base.unet, rank=recipe.network_dim, alpha=recipe.network_alpha, seed=recipe.seed
             )
@@ -81,9 +82,7 @@ class LoraTraining:
                 base.unet.enable_gradient_checkpointing()
             self.parameters = list(trainable(self.layers))
             self.optimizer = torch.optim.AdamW(self.parameters, lr=recipe.learning_rate)
-            self.scaler = torch.amp.GradScaler(
-                device.type, enabled=self.dtype == torch.float16
-            )
+            self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self._noise = generator(recipe.seed, "noise")
         self._timesteps = generator(recipe.seed, "timesteps")
 

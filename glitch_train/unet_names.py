@@ -80,9 +80,7 @@ def read_layout(shapes: Shapes) -> UNetLayout:
         shapes[f"input_blocks.{1 + level * (per_level + 1)}.0.out_layers.3.weight"][0]
         for level in range(levels)
     )
-    mid = {
-        name.split(".")[3] for name in shapes if name.startswith("middle_block.1.transformer_b")
-    }
+    mid = {name.split(".")[3] for name in shapes if name.startswith("middle_block.1.transformer_b")}
     return UNetLayout(
         channels=channels,
         layers_per_block=per_level,

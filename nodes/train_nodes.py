@@ -63,7 +63,7 @@ class GlitchLoraTrainer(io.ComfyNode):
         recipe = Recipe(dataset=dataset.recipe, train=TrainRecipe(**settings))
         run = training.prepare_run(model, clip, vae, dataset, recipe)
         live = training.LiveView(host.NodeProgress(cls.hidden.unique_id), run)
-        with contextlib.closing(iter(run)) as events:
+        with contextlib.closing(run.events()) as events:
             for event in events:
                 live.show(event)
                 host.stop_if_interrupted()

@@ -81,4 +81,6 @@ def describe(report: StepReport, elapsed_s: float) -> str:
     """Return step, loss and time left as one line."""
     left_s = elapsed_s / report.step * (report.steps - report.step)
     minutes, seconds = divmod(round(left_s), 60)
-    return f"step {report.step}/{report.steps} · loss {report.loss:.4f} · {minutes}:{seconds:02} left"
+    return (
+        f"step {report.step}/{report.steps} · loss {report.loss:.4f} · {minutes}:{seconds:02} left"
+    )

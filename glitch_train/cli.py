@@ -1,0 +1,69 @@
+"""The command line: one verb per task, each in a module of its own.
+
+A verb's module has ``add_verb(subparsers)``, which declares its arguments and sets ``run`` to a
+function that takes the parsed arguments and returns what ``--json`` prints. Nothing heavy is
+imported before a verb runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from .errors import GlitchTrainError
+
+VERB_MODULES = ("cli_recipe", "cli_graph")
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        arguments: the command line without the program's name; ``sys.argv`` by default.
+
+    Returns:
+        The exit code: 0, 1 after an error (one sentence on stderr), 2 for wrong arguments,
+        130 after Ctrl-C.
+    """
+    options = build_parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        result = options.run(options)
+    except GlitchTrainError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted.\n")
+        return EXIT_INTERRUPTED
+    sys.stdout.write(_as_json(result) if options.json else f"{result['text']}\n")
+    return EXIT_OK
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser with every verb."""
+    parser = argparse.ArgumentParser(
+        prog="glitch_train", description="Train, read and transfer glitch LoRAs without ComfyUI."
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    for module in VERB_MODULES:
+        importlib.import_module(f".{module}", __package__).add_verb(verbs)
+    return parser
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """Give a verb the option ``--json``."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _as_json(result: dict[str, Any]) -> str:
+    values = {name: value for name, value in result.items() if name != "text"}
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"

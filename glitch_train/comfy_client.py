@@ -1,0 +1,300 @@
+"""A client of ComfyUI's HTTP and WebSocket API, for scripts that run workflows.
+
+with ComfyClient("127.0.0.1:8188") as client:
+    outputs = client.run(graph, on_event=show)
+"""
+
+import contextlib
+import json
+import time
+import urllib.parse
+import uuid
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .comfy_errors import (
+    Graph,
+    RequestRefused,
+    RunFailed,
+    RunInterrupted,
+    ServerBusy,
+    ServerLost,
+    ServerUnreachable,
+    node_name,
+    rejection,
+)
+from .comfy_events import (
+    TERMINAL_EVENTS,
+    Event,
+    EventReader,
+    Executed,
+    Failed,
+    Finished,
+    Interrupted,
+)
+from .comfy_http import ComfyHttp, multipart
+from .errors import GlitchTrainError
+
+if TYPE_CHECKING:
+    from websocket import WebSocket
+
+_SILENCE_S = 5.0  # after this long without a message, ask whether the workflow is still there
+_POLL_S = 1.0
+
+
+class ComfyClient:
+    """Queues workflows on one ComfyUI and follows them.
+
+    Every queued workflow has a connection of its own, opened before it is queued: no message is
+    missed, and none of another workflow is mistaken for its own.
+    """
+
+    def __init__(self, address: str = "127.0.0.1:8188", *, timeout_s: float = 30.0) -> None:
+        """Remember the address; nothing is sent yet.
+
+        Args:
+            address: `host:port`, or a URL with http or https.
+            timeout_s: How long one answer may take, in seconds.
+        """
+        self._http = ComfyHttp(address, timeout_s)
+        self._sockets: dict[str, WebSocket] = {}
+
+    def __enter__(self) -> "ComfyClient":
+        """Return the client itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close the connections."""
+        self.close()
+
+    @property
+    def url(self) -> str:
+        """Where the host is, without a slash at the end."""
+        return self._http.url
+
+    def close(self) -> None:
+        """Close the connections of workflows that were queued and not followed."""
+        while self._sockets:
+            _close(self._sockets.popitem()[1])
+
+    def system_stats(self) -> dict[str, Any]:
+        """Return the host's versions and devices."""
+        return self._http.get_json("/system_stats")
+
+    def object_info(self) -> dict[str, Any]:
+        """Return the description of every node, by class name."""
+        return self._http.get_json("/object_info")
+
+    def history(self, prompt_id: str) -> dict[str, Any] | None:
+        """Return the record of a workflow that has ended, or None when it has not.
+
+        Args:
+            prompt_id: As `queue` returned it.
+        """
+        entry: dict[str, Any] | None = self._http.get_json(f"/history/{prompt_id}").get(prompt_id)
+        return entry
+
+    def is_queued(self, prompt_id: str | None = None) -> bool:
+        """Return whether a workflow waits or runs.
+
+        Args:
+            prompt_id: As `queue` returned it; None for any workflow at all.
+        """
+        queue = self._http.get_json("/queue")
+        items = [*queue.get("queue_running", ()), *queue.get("queue_pending", ())]
+        return any(prompt_id in (None, item[1]) for item in items)
+
+    def download(self, filename: str, subfolder: str = "", type: str = "output") -> bytes:
+        """Return the content of a file that the host made, as its `executed` events name it.
+
+        Args:
+            filename: Name without folders.
+            subfolder: Folder under the one that `type` stands for.
+            type: "output", "temp" or "input".
+
+        Raises:
+            RequestRefused: There is no such file.
+        """
+        query = {"filename": filename, "subfolder": subfolder, "type": type}
+        return self._http.request(f"/view?{urllib.parse.urlencode(query)}")
+
+    def upload_image(self, picture: Path, *, subfolder: str = "", overwrite: bool = True) -> str:
+        """Put a picture into the host's input folder.
+
+        Args:
+            picture: The file.
+            subfolder: Folder under the host's input folder.
+            overwrite: Replace a file of that name, rather than choose another name.
+
+        Returns:
+            The name that a LoadImage node takes.
+        """
+        fields = {"subfolder": subfolder, "overwrite": str(overwrite).lower(), "type": "input"}
+        answer = json.loads(self._http.request("/upload/image", *multipart(fields, picture)))
+        return "/".join(filter(None, [answer.get("subfolder"), answer["name"]]))
+
+    def queue(self, graph: Graph, *, follow: bool = True) -> str:
+        """Queue a workflow.
+
+        Args:
+            graph: The workflow in API format.
+            follow: Keep a connection open, so that `events` can tell everything.
+
+        Returns:
+            The id that the other methods take.
+
+        Raises:
+            PromptRejected: The host does not accept it; the message says which input of which node.
+            ServerUnreachable: Nothing answers.
+        """
+        client_id = uuid.uuid4().hex
+        socket = self._connect(client_id) if follow else None
+        try:
+            answer = self._http.post_json("/prompt", {"prompt": graph, "client_id": client_id})
+        except BaseException as error:
+            _close(socket)
+            if isinstance(error, RequestRefused) and error.status == 400:
+                raise rejection(graph, json.loads(error.body)) from None
+            raise
+        prompt_id = str(json.loads(answer)["prompt_id"])
+        if socket is not None:
+            self._sockets[prompt_id] = socket
+        return prompt_id
+
+    def interrupt(self, prompt_id: str | None = None) -> None:
+        """Stop a workflow, or whatever runs now.
+
+        Args:
+            prompt_id: The workflow to stop, also when it still waits; None for the running one.
+        """
+        if prompt_id is None:
+            self._http.post_json("/interrupt", {})
+            return
+        self._http.post_json("/queue", {"delete": [prompt_id]})
+        self._http.post_json("/interrupt", {"prompt_id": prompt_id})
+
+    def run(
+        self, graph: Graph, on_event: Callable[[Event], None] | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """Queue a workflow and wait for its end.
+
+        Args:
+            graph: The workflow in API format.
+            on_event: Called with every event as it comes.
+
+        Returns:
+            What each node showed, by node id.
+
+        Raises:
+            PromptRejected: The host does not accept the workflow.
+            RunFailed: A node raised an error; the message holds its own words.
+            RunInterrupted: Someone stopped it.
+            ServerLost: The host went away.
+        """
+        outputs: dict[str, dict[str, Any]] = {}
+        with contextlib.closing(self.events(self.queue(graph))) as events:
+            for event in events:
+                if on_event is not None:
+                    on_event(event)
+                match event:
+                    case Executed(node, output):
+                        outputs[node] = output
+                    case Failed(message, node):
+                        name = node_name(graph, node)
+                        raise RunFailed(f"{name[:1].upper()}{name[1:]} failed: {message}", event)
+                    case Interrupted():
+                        raise RunInterrupted("The workflow was interrupted before its end.")
+        return outputs
+
+    def events(self, prompt_id: str) -> Generator[Event, None, None]:
+        """Yield what happens to a queued workflow, up to its end.
+
+        The last event is `Finished`, `Failed` or `Interrupted`. Where there is no connection, or it
+        broke while the host lives on, only outputs and the end are told, some perhaps again.
+
+        Args:
+            prompt_id: As `queue` returned it.
+
+        Raises:
+            ServerLost: The host went away.
+        """
+        reader = EventReader(prompt_id)
+        socket = self._sockets.pop(prompt_id, None)
+        try:
+            if socket is not None:
+                yield from self._follow(socket, reader)
+            while not reader.is_over:
+                yield from self._look_up(reader)
+                if not reader.is_over:
+                    time.sleep(_POLL_S)
+        except ServerUnreachable as error:
+            raise ServerLost(
+                f"ComfyUI at {self.url} went away while the workflow was running: read the end of "
+                "its log, start it again, and queue the workflow again."
+            ) from error
+        finally:
+            _close(socket)
+
+    def _follow(self, socket: "WebSocket", reader: EventReader) -> Iterator[Event]:
+        """Yield what comes over the connection, until the end or until the connection breaks."""
+        from websocket import WebSocketException, WebSocketTimeoutException
+
+        while not reader.is_over:
+            try:
+                message = socket.recv()
+            except WebSocketTimeoutException:
+                yield from self._look_up(reader)
+                continue
+            except (WebSocketException, OSError):
+                return
+            if not message:  # the library's word for an orderly close
+                return
+            yield from reader.read(message)
+
+    def _look_up(self, reader: EventReader) -> Iterator[Event]:
+        """Yield the end of a workflow, if it has come unheard."""
+        try:
+            entry = self.history(reader.prompt_id)
+            if entry is None and not self.is_queued(reader.prompt_id):
+                entry = self.history(reader.prompt_id)  # it may have ended between two questions
+                if entry is None:  # taken out of the queue
+                    reader.is_over = True
+                    yield Interrupted()
+        except ServerBusy:
+            return
+        if entry is None:
+            return
+        for node, output in entry.get("outputs", {}).items():
+            yield Executed(node, output)
+        status = entry.get("status") or {}
+        for name, data in status.get("messages", ()):
+            yield from (e for e in reader.read_named(name, data) if isinstance(e, TERMINAL_EVENTS))
+        if not reader.is_over:  # a host that keeps no messages
+            reader.is_over = True
+            failed = status.get("status_str") == "error"
+            yield Failed("ComfyUI's log has the reason", "unknown") if failed else Finished()
+
+    def _connect(self, client_id: str) -> "WebSocket":
+        try:
+            import websocket
+        except ImportError:
+            raise GlitchTrainError(
+                "Following a workflow needs websocket-client: pip install websocket-client."
+            ) from None
+        url = f"ws{self.url.removeprefix('http')}/ws?clientId={client_id}"
+        try:
+            socket = websocket.create_connection(url, timeout=self._http.timeout_s)
+        except (websocket.WebSocketException, OSError) as error:
+            raise self._http.unreachable(error) from error
+        # Asks for previews that name their node; a host that does not know this ignores it.
+        flags = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
+        socket.send(json.dumps(flags))
+        socket.settimeout(_SILENCE_S)
+        return socket
+
+
+def _close(socket: "WebSocket | None") -> None:
+    if socket is not None:
+        with contextlib.suppress(Exception):
+            socket.close(timeout=1)
