@@ -112,7 +112,7 @@ def _problem(error: Mapping[str, Any]) -> str:
 def _words(error: Mapping[str, Any], name: str | None = None) -> str:
     """Return the host's message and details, without what would be said twice."""
     message = str(error.get("message", "no reason given")).strip().rstrip(".")
-    details = str(error.get("details") or "").strip()
+    details = str(error.get("details") or "").strip().rstrip(".")
     if name is not None and details.startswith(name):
         details = details.removeprefix(name).lstrip(":, -")
     message = message[:1].lower() + message[1:]

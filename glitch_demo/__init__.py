@@ -1,0 +1,1 @@
+"""A self-contained demonstration: real photographs and pocket checkpoints trained on them."""

@@ -1,0 +1,153 @@
+"""`python -m glitch_demo`: train a glitch LoRA in a real ComfyUI and show what it did."""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from glitch_demo.api_graph import Graph, load_graph, nodes_of, set_input, title
+from glitch_demo.host import REPO_ROOT, Host
+from glitch_demo.material import own_checkpoint, own_pictures, place_checkpoint, place_pictures
+from glitch_demo.results import Outputs, Results, collect, newest_record
+from glitch_demo.terminal import TrainingBar, last_loss, say
+from glitch_train.comfy_client import ComfyClient
+from glitch_train.errors import GlitchTrainError
+
+WORKFLOW = REPO_ROOT / "workflows" / "api" / "demo.json"
+LOADER, LOADER_INPUT = "CheckpointLoaderSimple", "ckpt_name"
+DATASET, DATASET_INPUT = "GlitchDatasetLoader", "folder"
+TRAINER, TRAINER_INPUT = "GlitchLoraTrainer", "steps"
+TOLD_CLASSES = ("Glitch", "CheckpointLoader", "KSampler")  # of which the beginning is told
+INTERRUPT_TIMEOUT_S = 30.0  # a training step on a slow CPU takes some seconds
+EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo.
+
+    Args:
+        arguments: The command line without the program's name; `sys.argv` by default.
+
+    Returns:
+        0, or 1 after an error that is told in a sentence, or 130 after Ctrl-C.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        _show(_run(options))
+    except GlitchTrainError as error:
+        sys.stderr.write(f"\n{error}\n")
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\nStopped. What there is so far is in {options.out}.\n")
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m glitch_demo",
+        description="Trains a glitch LoRA in a real ComfyUI and shows what it does to pictures.",
+        epilog="CHECKPOINT, PICTURES, STEPS and COMFYUI_PATH may be set in the environment.",
+    )
+    environment = os.environ
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=REPO_ROOT / "demo_output",
+        help="folder for the host and the results (default: demo_output)",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        default=environment.get("CHECKPOINT") or None,
+        help="a base model of yours instead of the pocket one",
+    )
+    parser.add_argument(
+        "--pictures",
+        default=environment.get("PICTURES") or None,
+        help="a folder of yours with pictures and captions, instead of the crushed photographs",
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=environment.get("STEPS") or None,
+        help="training steps (default: as the workflow has it)",
+    )
+    parser.add_argument("--workflow", type=Path, default=WORKFLOW, help=argparse.SUPPRESS)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> Results:
+    """Do the whole demo and return its files."""
+    checkpoint = own_checkpoint(options.checkpoint) if options.checkpoint else None
+    pictures = own_pictures(options.pictures) if options.pictures else None
+    graph = load_graph(options.workflow)
+    out: Path = options.out.resolve()
+    host = Host(out / "comfyui")
+    graph = set_input(graph, LOADER, LOADER_INPUT, place_checkpoint(host.base_dir, checkpoint))
+    graph = set_input(graph, DATASET, DATASET_INPUT, place_pictures(host.base_dir, pictures))
+    if options.steps is not None:
+        graph = set_input(graph, TRAINER, TRAINER_INPUT, options.steps)
+    say("Starting ComfyUI (its log: " + str(host.log_path) + ")")
+    with host, ComfyClient(host.address) as client:
+        say(f"ComfyUI {client.system_stats()['system']['comfyui_version']} runs at {host.url}")
+        since = time.time()
+        outputs = _follow(client, graph, host.base_dir, since)
+    return collect(host.base_dir, out, graph, outputs, since)
+
+
+def _follow(client: ComfyClient, graph: Graph, base_dir: Path, since: float) -> Outputs:
+    """Run the workflow, showing how it goes; Ctrl-C stops it in the host too."""
+
+    def newest_loss() -> float | None:
+        record = newest_record(base_dir, since)
+        return last_loss(record) if record else None
+
+    titles = {
+        node: title(graph, node)
+        for node, entry in graph.items()
+        if entry["class_type"].startswith(TOLD_CLASSES)
+    }
+    steps = {node: graph[node]["inputs"].get(TRAINER_INPUT) for node in nodes_of(graph, TRAINER)}
+    with TrainingBar(steps, titles, newest_loss) as bar:
+        try:
+            return client.run(graph, bar)
+        except KeyboardInterrupt:
+            _stop(client)
+            raise
+
+
+def _stop(client: ComfyClient) -> None:
+    """Stop what the host does and give it time to save what it has so far."""
+    say("\nStopping (once more Ctrl-C: at once) ...")
+    client.interrupt()
+    deadline = time.monotonic() + INTERRUPT_TIMEOUT_S
+    while client.is_queued() and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
+def _show(results: Results) -> None:
+    """Say where everything is."""
+    say("\nDone:")
+    for what, path in (
+        ("LoRA", results.lora),
+        ("Loss graph", results.loss_graph),
+        ("Loss record", results.loss_record),
+        ("Contact sheet", results.contact_sheet),
+        ("Run folder", results.run_folder),
+    ):
+        say(f"  {what + ':':<15}{path}")
+
+
+def _as_ctrl_c(number: int, frame: FrameType | None) -> NoReturn:
+    """Treat a request to end as Ctrl-C, so that the host is stopped too."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _as_ctrl_c)
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""A real ComfyUI with this pack and the pocket checkpoints, started once for all tests here."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from glitch_demo.host import Host, link_or_copy
+from glitch_train.comfy_client import ComfyClient
+
+POCKET_SD15 = "pocket_sd15.safetensors"
+POCKET_SDXL = "pocket_sdxl.safetensors"
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """The pack in a real host, with both pocket checkpoints among its models."""
+    from glitch_demo.pocket import pocket_sd15, pocket_sdxl  # imports torch: only where needed
+
+    host = Host(tmp_path_factory.mktemp("host"), extra_args=("--preview-method", "latent2rgb"))
+    checkpoints: Path = host.base_dir / "models" / "checkpoints"
+    link_or_copy(pocket_sd15(), checkpoints / POCKET_SD15)
+    link_or_copy(pocket_sdxl(), checkpoints / POCKET_SDXL)
+    with host:
+        yield host
+
+
+@pytest.fixture
+def client(host: Host) -> Iterator[ComfyClient]:
+    """A client of the host."""
+    with ComfyClient(host.address) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def bare_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """A host without this pack and without models, for tests of the host and client alone."""
+    with Host(tmp_path_factory.mktemp("bare_host"), pack=None) as host:
+        yield host
+
+
+@pytest.fixture
+def bare_client(bare_host: Host) -> Iterator[ComfyClient]:
+    """A client of the bare host."""
+    with ComfyClient(bare_host.address) as client:
+        yield client

@@ -1,0 +1,52 @@
+"""The pack in a real host: it loads, quickly, and the Host class tells what goes wrong."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from glitch_demo.host import PACK_NAME, Host, HostError, host_tree
+
+pytestmark = pytest.mark.host
+
+_IMPORT_LINE = re.compile(rf"^ *([0-9.]+) seconds(.*): .*[/\\]{PACK_NAME}$", re.MULTILINE)
+
+
+def test_the_pack_loads_in_a_tenth_of_a_second(host: Host) -> None:
+    """Catches a pack that fails to load, or that imports torch or diffusers while loading."""
+    found = _IMPORT_LINE.search(host.log())
+    assert found, "ComfyUI's log has no import time for the pack"
+    seconds, remark = float(found[1]), found[2]
+    assert "FAILED" not in remark
+    assert seconds <= 0.1
+
+
+def test_the_log_has_no_complaint_about_the_pack(host: Host) -> None:
+    """Catches nodes that are skipped, and web folders that cannot be registered."""
+    complaints = ("error", "warning", "skip", "cannot", "failed")
+    for line in host.log().splitlines():
+        if re.search(rf"custom_nodes[/\\]{PACK_NAME}", line):
+            assert not any(word in line.lower() for word in complaints), line
+
+
+def test_a_host_that_dies_shows_the_end_of_its_log(tmp_path: Path) -> None:
+    """Catches a start that waits for its time limit although the process is gone."""
+    host = Host(tmp_path, pack=None, extra_args=("--no-such-option",), start_timeout_s=120)
+    with pytest.raises(HostError, match=r"(?s)ended with code 2.*--no-such-option"):
+        host.start()
+    assert not host.is_alive()
+
+
+def test_comfyui_path_without_comfyui(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Catches a wrong COMFYUI_PATH that fails only later, inside a subprocess."""
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
+    with pytest.raises(HostError, match="must be a ComfyUI folder with a main.py"):
+        host_tree()
+
+
+def test_stop_leaves_no_process(tmp_path: Path) -> None:
+    """Catches a host that goes on running after its context has ended."""
+    with Host(tmp_path, pack=None) as host:
+        assert host.is_alive()
+    assert not host.is_alive()
+    host.stop()  # twice is fine

@@ -1,0 +1,91 @@
+"""Recipes: validated on construction, the same after a round trip, clear when wrong."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glitch_train.errors import RecipeError
+from glitch_train.recipe import RECIPE_VERSION, DatasetRecipe, Recipe, TrainRecipe, read_recipe
+
+
+@given(
+    steps=st.integers(1, 10_000_000),
+    learning_rate=st.floats(0, 10),
+    seed=st.integers(0, 2**64 - 1),
+    name=st.sampled_from(["a", "Mode 3", "été", "x" * 200]),
+)
+def test_round_trip_through_json(steps: int, learning_rate: float, seed: int, name: str) -> None:
+    """Catches a field that JSON loses or changes, such as a 64-bit seed."""
+    train = TrainRecipe(steps=steps, learning_rate=learning_rate, seed=seed, output_name=name)
+    recipe = Recipe(DatasetRecipe(folder="été \U0001f4f7"), train)
+    assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"network_dim": 0}, "network_dim must be 1 to 512, got 0."),
+        ({"steps": 1.5}, "steps must be a whole number, got 1.5."),
+        ({"steps": True}, "steps must be a whole number, got True."),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number, got nan."),
+        ({"precision": "int8"}, "precision must be one of auto, fp32, bf16, fp16; got 'int8'."),
+        ({"output_name": "a/b"}, "without path separators"),
+        ({"output_name": "..\\b"}, "without path separators"),
+        ({"output_name": ".."}, "without path separators"),
+        ({"output_name": "  "}, "output_name is empty"),
+        ({"output_name": "é" * 101}, "longer than 200 bytes"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_a_bad_setting_is_named(values: dict, said: str) -> None:
+    """Catches a setting that reaches the trainer out of range."""
+    with pytest.raises(RecipeError, match=said.replace("(", r"\(").replace(".", r"\.")):
+        TrainRecipe(**values)
+
+
+def test_picture_sides_are_multiples_of_eight() -> None:
+    """Catches a shape the VAE cannot encode."""
+    with pytest.raises(RecipeError, match="width must be a multiple of 8, got 100"):
+        DatasetRecipe(width=100)
+
+
+def test_a_newer_version_is_refused() -> None:
+    """Catches a recipe of tomorrow being half understood."""
+    with pytest.raises(RecipeError, match="update the pack"):
+        Recipe.from_dict({"version": RECIPE_VERSION + 1})
+
+
+def test_an_unknown_name_offers_the_nearest() -> None:
+    """Catches a typing error that would silently keep the default."""
+    with pytest.raises(RecipeError, match="did you mean 'learning_rate'"):
+        Recipe.from_dict({"train": {"learnin_rate": 1}})
+
+
+def test_toml_and_json_files_say_the_same(tmp_path: Path) -> None:
+    """Catches a difference between the two file formats."""
+    toml, as_json = tmp_path / "a.toml", tmp_path / "a.json"
+    toml.write_text('[train]\nsteps = 7\nlearning_rate = 2e-4\n[dataset]\nfolder = "x"\n')
+    as_json.write_text(json.dumps({"train": {"steps": 7, "learning_rate": 2e-4},
+                                   "dataset": {"folder": "x"}}))  # fmt: skip
+    assert read_recipe(toml) == read_recipe(as_json)
+    assert read_recipe(toml).train.steps == 7
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"train": {"steps": 0}}'])
+def test_a_broken_file_is_one_sentence(tmp_path: Path, text: str) -> None:
+    """Catches a traceback where a sentence belongs."""
+    path = tmp_path / "r.json"
+    path.write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_recipes_cannot_be_changed() -> None:
+    """Catches a recipe that differs from what was validated."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainRecipe().steps = 3
