@@ -38,7 +38,13 @@ SDXL = Family("SDXL", 2048, True, 0.13025, "sdxl_base_v1-0", "stable-diffusion-x
 SSD1B = dataclasses.replace(SDXL, name="SSD-1B")
 VEGA = dataclasses.replace(SDXL, name="Vega")
 
+SD2 = Family("SD2.x", 1024, False, 0.18215, "sd_v2", "stable-diffusion-v2-768-v/lora")
+
 SUPPORTED = (SD15, SDXL, SSD1B, VEGA)
+"""What can be trained on."""
+
+TRANSFERABLE = (SD15, SD2, SDXL, SSD1B, VEGA)
+"""Between which LoRAs can be carried over."""
 
 # Depth of the first and second transformer level: what tells the SDXL family's members apart.
 _XL_BY_DEPTHS = {(2, 10): SDXL, (2, 4): SSD1B, (1, 2): VEGA}
@@ -55,9 +61,9 @@ _OTHER_FAMILIES = (
 )
 
 
-def supported_names() -> str:
-    """Return the supported families as readable text."""
-    return ", ".join(family.name for family in SUPPORTED)
+def family_names(families: Sequence[Family]) -> str:
+    """Return families as readable text."""
+    return ", ".join(family.name for family in families)
 
 
 def detect_family(shapes: Shapes, called: str = "") -> Family:
@@ -74,24 +80,59 @@ def detect_family(shapes: Shapes, called: str = "") -> Family:
         CheckpointError: names what the model is and what is supported.
     """
     conv_in = shapes.get("input_blocks.0.0.weight")
+    if conv_in is not None and _context_dim(shapes) and conv_in[1] != 4:
+        raise _untrainable(f"an inpainting or edit model with {conv_in[1]} input channels")
+    family = _recognise(shapes, called)
+    if isinstance(family, str):
+        raise _untrainable(family)
+    if family not in SUPPORTED:
+        raise _untrainable(family.name)
+    return family
+
+
+def identify_family(shapes: Shapes, called: str = "") -> Family:
+    """Say which family a UNet belongs to, among those that LoRAs can be carried over to.
+
+    Args:
+        shapes: as for :func:`detect_family`.
+        called: as for :func:`detect_family`.
+
+    Raises:
+        CheckpointError: names what the model is and what can be carried over.
+    """
+    family = _recognise(shapes, called)
+    if isinstance(family, str):
+        raise CheckpointError(
+            f"This model is {family}, which LoRAs cannot be carried over to; "
+            f"use one of these families: {family_names(TRANSFERABLE)}."
+        )
+    return family
+
+
+def _recognise(shapes: Shapes, called: str) -> Family | str:
+    """Return the family, or what the model is instead."""
     context_dim = _context_dim(shapes)
-    if conv_in is None or context_dim is None:
-        raise _unsupported(_name_other(shapes) or called or "of an unknown architecture")
-    if conv_in[1] != 4:
-        raise _unsupported(f"an inpainting or edit model with {conv_in[1]} input channels")
-    if context_dim == SD15.context_dim and "label_emb.0.0.weight" not in shapes:
-        return SD15
-    if context_dim == 1024:
-        raise _unsupported("SD2.x")
+    if "input_blocks.0.0.weight" not in shapes or context_dim is None:
+        return _name_other(shapes) or called or "of an unknown architecture"
+    if "label_emb.0.0.weight" not in shapes:
+        by_width = {SD15.context_dim: SD15, SD2.context_dim: SD2}
+        if context_dim in by_width:
+            return by_width[context_dim]
+    if context_dim == SD2.context_dim:
+        return "an unCLIP variant of SD2.x"
     if context_dim == 1280:
-        raise _unsupported("the SDXL refiner")
+        return "the SDXL refiner"
     if context_dim == SDXL.context_dim:
         depths = tuple(depth for depth in down_depths(shapes) if depth)
-        first, last = (depths[0], depths[-1]) if depths else (0, 0)
-        family = _XL_BY_DEPTHS.get((first, last))
+        family = family_of_depths(depths)
         if family:
             return family
-    raise _unsupported(called or f"a UNet with text width {context_dim}")
+    return called or f"a UNet with text width {context_dim}"
+
+
+def family_of_depths(depths: Sequence[int]) -> Family | None:
+    """Return the member of the SDXL family with these transformer depths on the way down."""
+    return _XL_BY_DEPTHS.get((depths[0], depths[-1])) if depths else None
 
 
 def down_depths(shapes: Shapes) -> list[int]:
@@ -124,8 +165,8 @@ def _name_other(shapes: Shapes) -> str:
     return next((family for name, family in _OTHER_FAMILIES if name in shapes), "")
 
 
-def _unsupported(what: str) -> CheckpointError:
+def _untrainable(what: str) -> CheckpointError:
     return CheckpointError(
         f"This checkpoint is {what}, which cannot be trained here; "
-        f"load one of these families: {supported_names()}."
+        f"load one of these families: {family_names(SUPPORTED)}."
     )
