@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -47,11 +48,30 @@ class Batch:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class CaptionDropout:
+    """When a picture is trained with an empty caption.
+
+    Attributes:
+        dropped: (index of the picture, how often it was seen before) to yes or no.
+        prompt_key: key of the empty caption's embeddings.
+    """
+
+    dropped: Callable[[int, int], bool]
+    prompt_key: str
+
+    def apply(self, item: TrainingItem, visit: int) -> TrainingItem:
+        """Return the item as it is trained when its picture is seen."""
+        if not self.dropped(item.picture, visit):
+            return item
+        return dataclasses.replace(item, prompt_key=self.prompt_key)
+
+
 class BatchSource:
     """An endless stream of batches: every picture ``repeats`` times per epoch, shuffled.
 
-    Pictures of one size share a batch; the last batch of a size may be smaller, as in kohya's
-    buckets.
+    A picture's variants are taken in turns. Pictures of one size share a batch; the last batch of
+    a size may be smaller, as in kohya's buckets.
     """
 
     def __init__(
@@ -63,6 +83,7 @@ class BatchSource:
         batch_size: int,
         repeats: int,
         seed: int,
+        dropout: CaptionDropout | None = None,
     ) -> None:
         """Prepare the stream; nothing is read yet."""
         self.items = items
@@ -71,16 +92,15 @@ class BatchSource:
         self.batch_size = batch_size
         self.repeats = repeats
         self.epoch = 0
+        self.dropout = dropout
         self._generator = generator(seed, "order")
         self._plan: Iterator[list[TrainingItem]] = iter(())
 
     @property
     def batches_per_epoch(self) -> int:
-        """Number of batches in one epoch."""
-        sizes = [item.latents_size for item in self.items]
-        return sum(
-            -(-sizes.count(size) * self.repeats // self.batch_size) for size in dict.fromkeys(sizes)
-        )
+        """Number of batches in the current epoch, or in the first one before it begins."""
+        groups = self._by_size(max(1, self.epoch)).values()
+        return sum(-(-len(group) // self.batch_size) for group in groups)
 
     def next(self) -> Batch:
         """Return the next batch, starting a new epoch where one ends."""
@@ -92,16 +112,26 @@ class BatchSource:
         return self._read(chosen)
 
     def _plan_epoch(self) -> list[list[TrainingItem]]:
-        by_size: dict[tuple[int, int], list[TrainingItem]] = {}
-        for item in self.items:
-            by_size.setdefault(item.latents_size, []).extend([item] * self.repeats)
         batches: list[list[TrainingItem]] = []
-        for group in by_size.values():
+        for group in self._by_size(self.epoch).values():
             order = [group[i] for i in self._shuffled(len(group))]
             batches += [
                 order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)
             ]
         return [batches[i] for i in self._shuffled(len(batches))]
+
+    def _by_size(self, epoch: int) -> dict[tuple[int, int], list[TrainingItem]]:
+        """Return the samples of an epoch, grouped by size; nothing random happens here."""
+        groups: dict[tuple[int, int], list[TrainingItem]] = {}
+        for _, variants in itertools.groupby(self.items, key=lambda item: item.picture):
+            taken = list(variants)
+            first_visit = (epoch - 1) * self.repeats
+            for visit in range(first_visit, first_visit + self.repeats):
+                item = taken[visit % len(taken)]
+                if self.dropout:
+                    item = self.dropout.apply(item, visit)
+                groups.setdefault(item.latents_size, []).append(item)
+        return groups
 
     def _shuffled(self, count: int) -> list[int]:
         return torch.randperm(count, generator=self._generator).tolist()

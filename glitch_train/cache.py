@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
+from .errors import TrainingError
 from .files import atomic_path
+
+if TYPE_CHECKING:
+    import torch
 
 
 class TensorCache:
@@ -27,17 +30,41 @@ class TensorCache:
         return self._path(key).is_file()
 
     def load(self, key: str) -> dict[str, torch.Tensor]:
-        """Return the tensors stored under a key, on the CPU."""
+        """Return the tensors stored under a key, on the CPU.
+
+        Raises:
+            TrainingError: when the file is gone or damaged; a damaged one is removed.
+        """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        return load_file(self._path(key))
+        path = self._path(key)
+        try:
+            return load_file(path)
+        except (OSError, SafetensorError) as error:
+            path.unlink(missing_ok=True)
+            raise TrainingError(
+                f"The cached file {path} is missing or damaged ({error}); "
+                "run again to encode it anew."
+            ) from error
 
     def store(self, key: str, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Store tensors under a key."""
+        """Store tensors under a key.
+
+        Raises:
+            TrainingError: when the disk does not take them.
+        """
         from safetensors.torch import save_file
 
-        with atomic_path(self._path(key)) as part:
-            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part)
+        try:
+            with atomic_path(self._path(key)) as part:
+                save_file(
+                    {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part
+                )
+        except OSError as error:
+            raise TrainingError(
+                f"Cannot write to the cache {self.folder}: {error.strerror}."
+            ) from error
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"
@@ -47,7 +74,7 @@ def content_key(*parts: str | bytes) -> str:
     """Return a name for the content made from ``parts``: their SHA-256, in hexadecimal."""
     digest = hashlib.sha256()
     for part in parts:
-        raw = part.encode() if isinstance(part, str) else part
+        raw = part.encode(errors="surrogatepass") if isinstance(part, str) else part
         digest.update(len(raw).to_bytes(8, "little"))
         digest.update(raw)
     return digest.hexdigest()
@@ -55,6 +82,8 @@ def content_key(*parts: str | bytes) -> str:
 
 def weights_key(weights: Mapping[str, torch.Tensor]) -> str:
     """Return a name for a set of weights: the SHA-256 of their names, shapes and values."""
+    import torch
+
     digest = hashlib.sha256()
     for name in sorted(weights):
         value = weights[name].detach().cpu().contiguous()

@@ -17,7 +17,7 @@ from typing import Any
 
 from .errors import GlitchTrainError
 
-VERB_MODULES = ("cli_recipe", "cli_graph")
+VERB_MODULES = ("cli_prepare", "cli_recipe", "cli_graph", "cli_verdict")
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -45,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("Interrupted.\n")
         return EXIT_INTERRUPTED
     sys.stdout.write(_as_json(result) if options.json else f"{result['text']}\n")
+    if "error" in result:  # a report is still worth having when the work itself failed
+        sys.stderr.write(f"{result['error']}\n")
+        return EXIT_FAILED
     return EXIT_OK
 
 

@@ -1,236 +1,222 @@
-"""A folder of pictures and captions becomes samples, and a report that counts every file once."""
+"""Samples of a dataset, and how each becomes a picture and a caption to train on."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+import numpy as np
+from PIL import Image
 
+from .buckets import BucketRule, Size
+from .cache import content_key
+from .captions import CaptionRule, is_dropped, swapped
+from .corrupt import corrupt
+from .dataset_recipe import DatasetRecipe
 from .errors import DatasetError
-from .framing import Framed, frame
-from .recipe import DatasetRecipe
+from .folder_scan import content_of, read_file
+from .framing import Framed, FramePlan, plan_frame, render_frame
+from .pictures import open_picture, parse_color
+from .seeds import random_draws
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-CAPTION_SUFFIX = ".txt"
-BACKGROUND = (255, 255, 255)
-"""What shows through transparent pictures."""
-
-OnProgress = Callable[[int, int], None]
+PREPARATION = "1"
+"""Raised when the same settings give other pixels than before: old cache entries then miss."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Sample:
     """One picture and its caption.
 
     Attributes:
-        path: the picture's file.
-        caption: the text it is trained with, possibly empty.
+        folder: where the picture is.
+        name: its file name.
+        caption: the text as read, before anything random happens to it; possibly empty.
         size: (width, height) of the upright source, in pixels.
+        content: SHA-256 of the file's bytes, hexadecimal.
     """
 
-    path: Path
+    folder: str
+    name: str
     caption: str
-    size: tuple[int, int]
+    size: Size
+    content: str
+
+    @property
+    def path(self) -> Path:
+        """The picture's file."""
+        return Path(self.folder) / self.name
 
 
-@dataclasses.dataclass(frozen=True)
-class SkippedFile:
-    """A file that is not trained on, and why."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileReport:
+    """What became of one file of the folder.
+
+    Attributes:
+        name: the file's name.
+        used: whether it is trained on.
+        reason: why not; for a used one what is odd about it, or empty.
+    """
 
     name: str
-    reason: str
+    used: bool
+    reason: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class GlitchDataset:
-    """Samples and how they are prepared; pictures are opened only when asked for.
+    """Samples and how they are prepared; no decoded picture is kept.
 
     Attributes:
         recipe: the settings it was made with.
         samples: the usable pictures, sorted by file name.
-        skipped: every other file of the folder.
-        without_caption: names of used pictures that have no caption file.
+        files: every file of the folder, exactly once, sorted by name.
+        subfolders: folders inside it, which are not read.
+        cache_folder: where encoded variants are kept; None leaves it to the trainer.
     """
 
     recipe: DatasetRecipe
     samples: tuple[Sample, ...]
-    skipped: tuple[SkippedFile, ...] = ()
-    without_caption: tuple[str, ...] = ()
+    files: tuple[FileReport, ...] = ()
+    subfolders: tuple[str, ...] = ()
+    cache_folder: Path | None = None
 
-    def prepare(self, sample: Sample) -> Framed:
-        """Open one picture and bring it to the training shape.
+    @property
+    def skipped(self) -> tuple[FileReport, ...]:
+        """The files that are not trained on."""
+        return tuple(file for file in self.files if not file.used)
+
+    @functools.cached_property
+    def folder_content(self) -> str:
+        """What all pictures together are made of; ``datamosh_blocks`` depends on it."""
+        return content_key(*(sample.content for sample in self.samples))
+
+    def plan(self, sample: Sample, variant: int = 0) -> FramePlan:
+        """Return the geometry of one variant, without opening the picture."""
+        recipe = self.recipe
+        draws = random_draws(recipe.data_seed, "framing", sample.content, variant)
+        pick, flip = draws.random(), recipe.random_flip and draws.random() < 0.5
+        framing = _pick(recipe.framing_weights, pick)
+        shape = recipe.shape_for(sample.size)
+        buckets = recipe.buckets(shape)
+        window = random_draws(recipe.data_seed, "window", sample.content, variant)
+        plan = plan_frame(sample.size, framing, shape, buckets, window)
+        return dataclasses.replace(plan, flip=flip)
+
+    def prepare(self, sample: Sample, variant: int = 0) -> Framed:
+        """Open one picture, frame it and corrupt it.
 
         Raises:
             DatasetError: when the file changed and cannot be read any more.
         """
-        image = open_picture(sample.path)
-        return frame(image, self.recipe.framing, self.recipe.width, self.recipe.height)
+        plan = self.plan(sample, variant)
+        framed = render_frame(self._open(sample, plan.resized), plan, self.recipe.letterbox_fill)
+        chain = self.recipe.corruption_chain
+        if not chain:
+            return framed
+        donor = functools.partial(self._donor, sample)
+        seed = self.recipe.data_seed
+        image = corrupt(framed.image, chain, seed, sample.content, variant, donor)
+        return Framed(image, plan)
 
-    def framing_key(self) -> str:
-        """Return everything besides the file that decides what :meth:`prepare` gives."""
+    def picture_key(self, sample: Sample, variant: int = 0) -> str:
+        """Return a name for what :meth:`prepare` gives: it changes when the pixels would."""
         recipe = self.recipe
-        return f"{recipe.framing} {recipe.width}x{recipe.height}"
+        parts = [PREPARATION, sample.content, repr(self.plan(sample, variant))]
+        parts += [recipe.letterbox_fill, repr(parse_color(recipe.background))]
+        for step in recipe.corruption_chain:
+            parts += [repr(step), str(recipe.data_seed), str(variant)]
+            if step.kind == "datamosh_blocks":
+                parts.append(self.folder_content)
+        return content_key("picture", *parts)
 
+    def caption(self, index: int, variant: int = 0) -> str:
+        """Return the caption of one variant, whole dropout aside.
 
-def load_dataset(recipe: DatasetRecipe, on_progress: OnProgress | None = None) -> GlitchDataset:
-    """Read a folder of pictures, each with a caption file beside it.
+        Args:
+            index: of the sample.
+            variant: number of the variant, from 0.
+        """
+        recipe = self.recipe
+        owner = index
+        if recipe.caption_swap:
+            owner = _swapped(len(self.samples), recipe.caption_swap, recipe.data_seed, variant)[
+                index
+            ]
+        rule = CaptionRule(
+            recipe.trigger_word,
+            recipe.caption_part_dropout,
+            recipe.caption_word_dropout,
+            recipe.caption_shuffle,
+            recipe.data_seed,
+        )
+        return rule.apply(self.samples[owner].caption, self.samples[index].content, variant)
 
-    Every picture is decoded once here, so that a broken one is known before training starts.
+    def caption_dropped(self, index: int, visit: int) -> bool:
+        """Say whether a picture is trained with an empty caption when it is seen.
 
-    Args:
-        recipe: where the pictures are and what becomes of them.
-        on_progress: called with (files done, files in all).
+        Args:
+            index: of the sample.
+            visit: how often it was seen before.
+        """
+        recipe = self.recipe
+        return is_dropped(
+            recipe.caption_dropout, recipe.data_seed, self.samples[index].content, visit
+        )
 
-    Returns:
-        The dataset; unreadable pictures are listed as skipped.
+    def shown_caption(self, index: int, variant: int = 0) -> str:
+        """Return the caption as trained when the variant is seen for the first time."""
+        dropped = self.caption_dropped(index, variant)
+        return "" if dropped else self.caption(index, variant)
 
-    Raises:
-        DatasetError: when the folder is missing or holds no readable picture.
-    """
-    folder = Path(recipe.folder)
-    names = list_files(folder)
-    samples: list[Sample] = []
-    skipped: list[SkippedFile] = []
-    without_caption: list[str] = []
-    captions = {name for name in names if Path(name).suffix.lower() == CAPTION_SUFFIX}
-    for done, name in enumerate(names):
-        path = folder / name
-        if path.suffix.lower() in PICTURE_SUFFIXES:
-            try:
-                size = open_picture(path).size
-            except DatasetError as error:
-                skipped.append(SkippedFile(name, str(error)))
-                continue
-            caption_name = _caption_of(path, captions)
-            captions.discard(caption_name or "")
-            if caption_name is None:
-                without_caption.append(name)
-            samples.append(Sample(path, read_caption(folder, caption_name), size))
-        elif path.suffix.lower() != CAPTION_SUFFIX:
-            skipped.append(SkippedFile(name, "not a picture or caption"))
-        if on_progress:
-            on_progress(done + 1, len(names))
-    skipped += [SkippedFile(name, "caption without a readable picture") for name in captions]
-    if not samples:
-        raise DatasetError(_no_pictures(folder, skipped))
-    return GlitchDataset(
-        recipe,
-        tuple(samples),
-        tuple(sorted(skipped, key=lambda file: file.name)),
-        tuple(without_caption),
-    )
+    def _open(self, sample: Sample, needed: Size) -> Image.Image:
+        try:
+            raw = read_file(Path(sample.folder), sample.name)
+            if content_of(raw) != sample.content:
+                raise DatasetError("it was changed after the folder was read; queue it again")
+            background = parse_color(self.recipe.background)
+            return open_picture(raw, sample.name, needed=needed, background=background).image
+        except DatasetError as error:
+            raise DatasetError(f"{shown_name(sample.name)}: {error}.") from error
 
-
-def list_files(folder: Path) -> list[str]:
-    """Return the names of the visible files directly in a folder, sorted.
-
-    Raises:
-        DatasetError: when the folder is missing or cannot be read.
-    """
-    if not folder.is_dir():
-        raise DatasetError(f"There is no folder {folder}; choose one that holds your pictures.")
-    try:
-        entries = [entry.name for entry in os.scandir(folder) if entry.is_file()]
-    except OSError as error:
-        raise DatasetError(f"Cannot read the folder {folder}: {error.strerror}.") from error
-    return sorted(name for name in entries if not name.startswith("."))
-
-
-def folder_fingerprint(folder: Path) -> str:
-    """Return a value that changes when a file of the folder is added, removed or edited."""
-    digest = hashlib.sha256()
-    for name in list_files(folder):
-        state = (folder / name).stat()
-        digest.update(f"{name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode(errors="replace"))
-    return digest.hexdigest()
-
-
-def open_picture(path: Path) -> Image.Image:
-    """Open a picture upright, as RGB; transparency is flattened onto :data:`BACKGROUND`.
-
-    Raises:
-        DatasetError: names the file and what is wrong with it.
-    """
-    try:
-        with Image.open(path) as opened:
-            upright = ImageOps.exif_transpose(opened)
-            return _flatten(upright)
-    except UnidentifiedImageError as error:
-        raise DatasetError(f"{path.name} is not a picture that Pillow can read.") from error
-    except Image.DecompressionBombError as error:
-        raise DatasetError(f"{path.name} has too many pixels to open safely.") from error
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DatasetError(f"{path.name} cannot be decoded: {error}.") from error
-
-
-def read_caption(folder: Path, name: str | None) -> str:
-    """Return the text of a caption file, stripped; empty without one.
-
-    Bytes that are not UTF-8 are read as Windows-1252, which older caption tools write.
-    """
-    if name is None:
-        return ""
-    raw = (folder / name).read_bytes()
-    try:
-        return raw.decode("utf-8-sig").strip()
-    except UnicodeDecodeError:
-        return raw.decode("cp1252", errors="replace").strip()
-
-
-def report(dataset: GlitchDataset) -> str:
-    """Describe a dataset in Markdown: counts, sizes, orientation, captions, skipped files."""
-    recipe = dataset.recipe
-    sizes = [sample.size for sample in dataset.samples]
-    portrait = sum(height > width for width, height in sizes)
-    landscape = sum(width > height for width, height in sizes)
-    average = tuple(round(sum(side) / len(sizes)) for side in zip(*sizes, strict=True))
-    largest = max(sizes, key=lambda size: size[0] * size[1])
-    lines = [
-        f"**{len(sizes)} pictures** from `{recipe.folder}`, {recipe.repeats} repeats, "
-        f"{len(sizes) * recipe.repeats} samples per epoch",
-        f"- framing: {recipe.framing} to {recipe.width}×{recipe.height}",
-        f"- average size {average[0]}×{average[1]}, largest {largest[0]}×{largest[1]}",
-        f"- {portrait} portrait, {landscape} landscape, {len(sizes) - portrait - landscape} square",
-        f"- {len(sizes) - len(dataset.without_caption)} with a caption file",
-    ]
-    lines += [f"- no caption: {name}" for name in dataset.without_caption]
-    if dataset.skipped:
-        lines.append(f"- {len(dataset.skipped)} files skipped:")
-        lines += [f"  - {file.name}: {file.reason}" for file in dataset.skipped]
-    return "\n".join(lines)
+    def _donor(self, sample: Sample, draws: np.random.Generator, size: Size) -> Image.Image | None:
+        others = [other for other in (self.samples) if other.content != sample.content]
+        if not others:
+            return None
+        other = others[int(draws.integers(0, len(others)))]
+        plan = plan_frame(other.size, "center_crop", size, BucketRule(1), None)
+        return render_frame(self._open(other, plan.resized), plan).image
 
 
 def training_captions(dataset: GlitchDataset) -> Iterator[str]:
     """Yield each different caption once, in order of first use."""
-    yield from dict.fromkeys(sample.caption for sample in dataset.samples)
+    seen: set[bytes] = set()
+    variants = dataset.recipe.variants if dataset.recipe.varies_captions else 1
+    for variant in range(variants):
+        for index in range(len(dataset.samples)):
+            caption = dataset.caption(index, variant)
+            digest = hashlib.sha256(caption.encode(errors="replace")).digest()
+            if digest not in seen:
+                seen.add(digest)
+                yield caption
 
 
-def _caption_of(picture: Path, captions: set[str]) -> str | None:
-    name = picture.stem + CAPTION_SUFFIX
-    return name if (picture.parent / name).is_file() or name in captions else None
+def shown_name(name: str) -> str:
+    """Return a file name on one line that any terminal and JSON reader takes."""
+    printable = name.encode("utf-8", errors="backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in printable)
 
 
-def _flatten(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        image.load()
-        return image.copy()
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    layer = image.convert("RGBA")
-    page = Image.new("RGB", layer.size, BACKGROUND)
-    page.paste(layer, mask=layer.getchannel("A"))
-    return page
+def _pick(weights: dict[str, float], draw: float) -> str:
+    """Return the framing whose share a number in 0..1 falls into."""
+    reached = 0.0
+    for framing, share in weights.items():
+        reached += share
+        if draw < reached:
+            return framing
+    return next(reversed(weights))
 
 
-def _no_pictures(folder: Path, skipped: list[SkippedFile]) -> str:
-    if not skipped:
-        return f"The folder {folder} is empty; put pictures with .txt captions into it."
-    first = skipped[0]
-    return (
-        f"The folder {folder} holds no readable picture ({len(skipped)} files skipped, "
-        f"for example {first.name}: {first.reason}); use jpg, png, webp, bmp, tiff or gif."
-    )
+_swapped = functools.lru_cache(maxsize=8)(swapped)

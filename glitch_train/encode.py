@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,8 @@ from PIL import Image
 from .cache import TensorCache, content_key, weights_key
 from .checkpoint import TextEncoder
 from .dataset import GlitchDataset, Sample, training_captions
+from .framing import LATENT_STEP, FramePlan
+from .workers import in_order
 
 EncodePicture = Callable[[Image.Image], torch.Tensor]
 """RGB picture → latents (4, H/8, W/8), already scaled by the family's latent scale."""
@@ -23,9 +25,9 @@ TokenChunks = tuple[torch.Tensor, ...]
 Tokenize = Callable[[str], TokenChunks]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class TrainingItem:
-    """One prepared picture with its caption, as keys into the cache.
+    """One prepared variant of a picture with its caption, as keys into the cache.
 
     Attributes:
         latents_key: key of ``latents`` (4, H/8, W/8).
@@ -33,12 +35,15 @@ class TrainingItem:
         latents_size: (H/8, W/8); only equal sizes share a batch.
         add_time_ids: SDXL's (original height, original width, crop top, crop left,
             target height, target width), in pixels.
+        picture: index of the picture among the dataset's samples; its variants are taken in
+            turns.
     """
 
     latents_key: str
     prompt_key: str
     latents_size: tuple[int, int]
     add_time_ids: tuple[int, int, int, int, int, int]
+    picture: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +61,10 @@ class PromptEmbeds:
 
 def encode_pictures(
     dataset: GlitchDataset, encode: EncodePicture, vae_key: str, cache: TensorCache
-) -> Iterator[tuple[Sample, str]]:
-    """Encode every picture that the cache does not hold yet.
+) -> Iterator[str]:
+    """Encode every variant of every picture that the cache does not hold yet.
+
+    Threads prepare the next pictures while the VAE works on one.
 
     Args:
         dataset: the pictures.
@@ -66,19 +73,29 @@ def encode_pictures(
         cache: where latents are kept.
 
     Yields:
-        (sample, key) once the sample's latents are in the cache.
+        The key of each variant once its latents are in the cache: all variants of the first
+        picture, then of the second, and so on.
 
     Raises:
         DatasetError: when a picture can no longer be read.
     """
+
+    def prepare(job: tuple[Sample, int]) -> tuple[str, Image.Image | None]:
+        key = content_key("latents", vae_key, dataset.picture_key(*job))
+        return key, None if key in cache else dataset.prepare(*job).image
+
+    for key, image in in_order(prepare, picture_variants(dataset)):
+        if image is not None and key not in cache:
+            cache.store(key, {"latents": encode(image).float()})
+        yield key
+
+
+def picture_variants(dataset: GlitchDataset) -> Iterator[tuple[Sample, int]]:
+    """Yield each picture's variants that may look different."""
+    variants = dataset.recipe.variants if dataset.recipe.varies_pictures else 1
     for sample in dataset.samples:
-        key = content_key("latents", vae_key, dataset.framing_key(), sample.path.read_bytes())
-        if key not in cache:
-            framed = dataset.prepare(sample)
-            latents = encode(framed.image)
-            geometry = (*framed.original_size, *framed.crop_top_left, *framed.image.size)
-            cache.store(key, {"latents": latents.float(), "geometry": torch.tensor(geometry)})
-        yield sample, key
+        for variant in range(variants):
+            yield sample, variant
 
 
 def encode_captions(
@@ -88,7 +105,7 @@ def encode_captions(
     cache: TensorCache,
     device: torch.device,
 ) -> Iterator[tuple[str, str]]:
-    """Encode every different caption once.
+    """Encode every different caption once, the empty one among them where captions drop out.
 
     Args:
         dataset: its captions.
@@ -103,16 +120,30 @@ def encode_captions(
     towers = "".join(
         f"{weights_key(encoder.model.state_dict())} {encoder.hidden_layer}" for encoder in encoders
     )
-    with _in_fp32(encoders, device):
-        for caption in training_captions(dataset):
+    with contextlib.ExitStack() as towers_in_use:
+        in_use = False
+        for caption in captions_to_encode(dataset):
             chunks = tokenize(caption)
             ids = b"".join(part.numpy().tobytes() + b"|" for part in chunks)
             key = content_key("prompt", towers, ids)
             if key not in cache:
+                if not in_use:
+                    towers_in_use.enter_context(_in_fp32(encoders, device))
+                    in_use = True
                 # Not around the whole loop: a mode opened here would leak out at the yield.
                 with torch.inference_mode(False), torch.no_grad():
                     cache.store(key, _as_tensors(encode_prompt(encoders, chunks)))
             yield caption, key
+
+
+def captions_to_encode(dataset: GlitchDataset) -> Iterator[str]:
+    """Yield each different caption once, the empty one last where captions drop out."""
+    empty_seen = False
+    for caption in training_captions(dataset):
+        empty_seen = empty_seen or not caption
+        yield caption
+    if dataset.recipe.caption_dropout and not empty_seen:
+        yield ""
 
 
 def encode_prompt(encoders: Sequence[TextEncoder], chunks: TokenChunks) -> PromptEmbeds:
@@ -143,23 +174,54 @@ def encode_prompt(encoders: Sequence[TextEncoder], chunks: TokenChunks) -> Promp
 
 
 def training_items(
-    pictures: Sequence[tuple[Sample, str]], prompts: dict[str, str], latents: TensorCache
+    dataset: GlitchDataset, latents_keys: Sequence[str], prompt_keys: Mapping[str, str]
 ) -> list[TrainingItem]:
-    """Join encoded pictures with their encoded captions.
+    """Join encoded pictures with their encoded captions, variant by variant.
 
     Args:
-        pictures: what :func:`encode_pictures` yielded.
-        prompts: caption to key, what :func:`encode_captions` yielded.
-        latents: the cache of the pictures.
+        dataset: the pictures and captions.
+        latents_keys: what :func:`encode_pictures` yielded.
+        prompt_keys: caption to key, what :func:`encode_captions` yielded.
+
+    Returns:
+        All variants of the first picture, then of the second, and so on.
     """
-    items = []
-    for sample, key in pictures:
-        stored = latents.load(key)
-        ow, oh, left, top, width, height = stored["geometry"].tolist()
-        size = stored["latents"].shape[-2:]
-        time_ids = (oh, ow, top, left, height, width)
-        items.append(TrainingItem(key, prompts[sample.caption], (size[0], size[1]), time_ids))
+    recipe, items = dataset.recipe, []
+    prepared = len(latents_keys) // max(1, len(dataset.samples))
+    prompts = _prompts_by_variant(dataset, prompt_keys)
+    for index, sample in enumerate(dataset.samples):
+        for variant in range(recipe.variants):
+            plan = dataset.plan(sample, variant)
+            items.append(
+                TrainingItem(
+                    latents_keys[index * prepared + variant % prepared],
+                    prompts[variant % len(prompts)][index],
+                    (plan.size[1] // LATENT_STEP, plan.size[0] // LATENT_STEP),
+                    time_ids(plan, recipe.size_conditioning),
+                    index,
+                )
+            )
     return items
+
+
+def time_ids(plan: FramePlan, size_conditioning: str) -> tuple[int, int, int, int, int, int]:
+    """Return what SDXL is told of a picture's size and crop.
+
+    Args:
+        plan: how the picture was framed.
+        size_conditioning: ``truthful``, or ``lie``: the values of a picture that has the training
+            size and is not cut, which is also what the host says when it samples.
+
+    Returns:
+        (original height, original width, crop top, crop left, target height, target width).
+
+    Source: SDXL, arXiv:2307.01952, section 2.2.
+    """
+    width, height = plan.size
+    if size_conditioning == "lie":
+        return height, width, 0, 0, height, width
+    left, top = plan.crop_left_top
+    return plan.original_size[1], plan.original_size[0], top, left, height, width
 
 
 @contextlib.contextmanager
@@ -192,3 +254,13 @@ def _as_tensors(prompt: PromptEmbeds) -> dict[str, torch.Tensor]:
     if prompt.pooled_prompt_embeds is not None:
         tensors["pooled_prompt_embeds"] = prompt.pooled_prompt_embeds
     return tensors
+
+
+def _prompts_by_variant(dataset: GlitchDataset, prompt_keys: Mapping[str, str]) -> list[list[str]]:
+    # Variant by variant, because a swap of captions is drawn for all pictures at once.
+    variants = dataset.recipe.variants if dataset.recipe.varies_captions else 1
+    pictures = range(len(dataset.samples))
+    return [
+        [prompt_keys[dataset.caption(index, variant)] for index in pictures]
+        for variant in range(variants)
+    ]

@@ -9,42 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .dataset_recipe import MAX_SEED, DatasetRecipe
 from .errors import RecipeError
-from .framing import FRAMINGS
 from .settings import choice, from_mapping, integer, number, validate, words
 
 RECIPE_VERSION = 1
 """Raised when a recipe written today could not be read correctly by yesterday's code."""
 
-MAX_SEED = 2**64 - 1
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 SAVE_PRECISIONS = ("fp16", "bf16", "fp32")
 AUTO_ON_OFF = ("auto", "on", "off")
-
-
-@dataclasses.dataclass(frozen=True)
-class DatasetRecipe:
-    """How a folder becomes training pictures. The order of fields is the order of widgets."""
-
-    folder: str = words("", "Folder of pictures, each with a caption of the same name as .txt.")
-    width: int = integer(
-        512, 64, 4096, "Width of the training pictures, in pixels.", step=8, multiple=True
-    )
-    height: int = integer(
-        512, 64, 4096, "Height of the training pictures, in pixels.", step=8, multiple=True
-    )
-    framing: str = choice(
-        "center_crop",
-        FRAMINGS,
-        "How a picture meets the training shape. center_crop: cover and crop, the standard. "
-        "stretch: force the whole picture into the shape, aspect ratio ignored.",
-    )
-    repeats: int = integer(
-        10, 1, 100_000, "How often each picture is seen per epoch. 10 is usual, 900 overtrains."
-    )
-
-    def __post_init__(self) -> None:
-        validate(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import tempfile
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import torch
 
-from .batches import BatchSource
+from .batches import BatchSource, CaptionDropout
 from .cache import TensorCache
 from .checkpoint import BaseModel
-from .dataset import GlitchDataset, training_captions
+from .dataset import GlitchDataset
 from .devices import resolve_precision
 from .encode import (
     EncodePicture,
     Tokenize,
     TrainingItem,
+    captions_to_encode,
     encode_captions,
     encode_pictures,
+    picture_variants,
     training_items,
 )
 from .lora_file import LoraStateDict, metadata, save_lora, to_kohya
@@ -95,7 +96,7 @@ class TrainingRun:
             recipe: the whole recipe, kept with the LoRA.
             encoders: the VAE and the tokenizers.
             paths: where the run's files go.
-            cache_folder: where latents are kept between runs.
+            cache_folder: where latents and prompt embeddings are kept between runs.
             device: where to train.
 
         Raises:
@@ -110,45 +111,48 @@ class TrainingRun:
         self.device = device
         self.record = LossRecord.empty(paths.name)
         self.lora: LoraStateDict = {}
-        self._latents = TensorCache(cache_folder)
+        self._cache = TensorCache(cache_folder)
         self._started = time.time()
 
     def events(self) -> Generator[Event, None, None]:
         """Encode what the cache lacks, then train."""
         write_recipe(self.paths, self.recipe)
-        with tempfile.TemporaryDirectory(prefix="glitch_prompts_") as folder:
-            prompts = TensorCache(Path(folder))
-            items: list[TrainingItem] = []
-            yield from self._prepare(prompts, items)
-            yield from self._train(self._source(items, prompts))
+        items: list[TrainingItem] = []
+        prompt_keys: dict[str, str] = {}
+        yield from self._prepare(items, prompt_keys)
+        source = self._source(items, prompt_keys.get("", ""))
+        del prompt_keys
+        yield from self._train(source)
 
-    def _prepare(self, prompts: TensorCache, items: list[TrainingItem]) -> Iterator[Preparing]:
-        pictures = []
-        total = len(self.dataset.samples)
-        encoded = encode_pictures(
-            self.dataset, self.encoders.encode_picture, self.encoders.vae_key, self._latents
-        )
-        for picture in encoded:
-            pictures.append(picture)
-            yield Preparing("pictures", len(pictures), total)
-        captions: dict[str, str] = {}
-        total = len(list(training_captions(self.dataset)))
-        encoded_captions = encode_captions(
-            self.dataset, self.encoders.tokenize, self.base.text_encoders, prompts, self.device
-        )
-        for caption, key in encoded_captions:
-            captions[caption] = key
-            yield Preparing("captions", len(captions), total)
-        items += training_items(pictures, captions, self._latents)
+    def _prepare(
+        self, items: list[TrainingItem], prompt_keys: dict[str, str]
+    ) -> Iterator[Preparing]:
+        latents_keys: list[str] = []
+        total = sum(1 for _ in picture_variants(self.dataset))
+        encoders = self.encoders
+        for key in encode_pictures(
+            self.dataset, encoders.encode_picture, encoders.vae_key, self._cache
+        ):
+            latents_keys.append(key)
+            yield Preparing("pictures", len(latents_keys), total)
+        total = sum(1 for _ in captions_to_encode(self.dataset))
+        for caption, key in encode_captions(
+            self.dataset, encoders.tokenize, self.base.text_encoders, self._cache, self.device
+        ):
+            prompt_keys[caption] = key
+            yield Preparing("captions", len(prompt_keys), total)
+        items += training_items(self.dataset, latents_keys, prompt_keys)
 
-    def _source(self, items: list[TrainingItem], prompts: TensorCache) -> BatchSource:
+    def _source(self, items: list[TrainingItem], empty_prompt_key: str) -> BatchSource:
+        dropout = CaptionDropout(self.dataset.caption_dropped, empty_prompt_key)
         return BatchSource(
             items,
-            self._latents,
-            prompts,
+            self._cache,
+            self._cache,
             batch_size=self.recipe.train.batch_size,
             repeats=self.recipe.dataset.repeats,
             seed=self.recipe.train.seed,
+            dropout=dropout if self.recipe.dataset.caption_dropout else None,
         )
 
     def _train(self, source: BatchSource) -> Iterator[StepReport]:

@@ -31,6 +31,7 @@ class Setting:
         choices: allowed words, or empty.
         multiple: whether an integer must be a multiple of ``step``.
         text: whether the widget is a free text field.
+        lines: whether the text may have several lines.
     """
 
     help: str
@@ -40,6 +41,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     multiple: bool = False
     text: bool = False
+    lines: bool = False
 
 
 def integer(
@@ -67,9 +69,10 @@ def switch(default: bool, help: str) -> Any:
     return dataclasses.field(default=default, metadata={META: Setting(help=help)})
 
 
-def words(default: str, help: str) -> Any:
-    """Declare a free text field."""
-    return dataclasses.field(default=default, metadata={META: Setting(help=help, text=True)})
+def words(default: str, help: str, *, lines: bool = False) -> Any:
+    """Declare a free text field, of one line or of several."""
+    setting = Setting(help=help, text=True, lines=lines)
+    return dataclasses.field(default=default, metadata={META: setting})
 
 
 def declared(recipe_type: type) -> dict[str, tuple[dataclasses.Field[Any], Setting]]:

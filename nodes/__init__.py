@@ -2,11 +2,18 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from .dataset_nodes import GlitchDatasetLoader
+from .corruption_nodes import CORRUPTION_NODES
+from .dataset_nodes import GlitchContactSheet, GlitchDatasetLoader
 from .loss_nodes import GlitchLossGraph
 from .train_nodes import GlitchLoraTrainer
 
-NODES: list[type[io.ComfyNode]] = [GlitchDatasetLoader, GlitchLoraTrainer, GlitchLossGraph]
+NODES: list[type[io.ComfyNode]] = [
+    GlitchDatasetLoader,
+    GlitchContactSheet,
+    *CORRUPTION_NODES,
+    GlitchLoraTrainer,
+    GlitchLossGraph,
+]
 
 
 class GlitchingTheGaze(ComfyExtension):

@@ -1,15 +1,23 @@
-"""Glitch Dataset Loader: a folder becomes a dataset, with its pictures and a report to look at."""
+"""Glitch Dataset Loader and Glitch Contact Sheet: a folder becomes a dataset to look at."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
+from ..glitch_train.dataset_recipe import DatasetRecipe
 from ..glitch_train.errors import DatasetError
-from ..glitch_train.recipe import DatasetRecipe
 from . import folders, host
-from .sockets import CATEGORY, GlitchDatasetSocket, tooltip, widgets
+from .sockets import (
+    CATEGORY,
+    GlitchCorruptionSocket,
+    GlitchDatasetSocket,
+    tooltip,
+    widgets,
+)
+
+CACHES = ("until restart", "keep")
 
 
 class GlitchDatasetLoader(io.ComfyNode):
@@ -29,14 +37,29 @@ class GlitchDatasetLoader(io.ComfyNode):
                     options=folders.choices(),
                     tooltip=tooltip(DatasetRecipe, "folder"),
                 ),
-                *widgets(DatasetRecipe, without=("folder",)),
+                *widgets(DatasetRecipe, without=("folder",), optional=True),
                 io.Int.Input(
                     "preview_count",
                     default=32,
                     min=1,
                     max=512,
+                    optional=True,
                     tooltip="How many prepared pictures and captions are sent out for looking at. "
                     "All pictures are trained on.",
+                ),
+                io.Combo.Input(
+                    "cache",
+                    options=list(CACHES),
+                    default=CACHES[0],
+                    optional=True,
+                    tooltip="How long encoded pictures and captions stay on disk: in ComfyUI's "
+                    "temp folder until it starts again, or for good in output/glitch/cache (or "
+                    "glitch_cache of extra_model_paths.yaml).",
+                ),
+                GlitchCorruptionSocket.Input(
+                    "corruption_chain",
+                    optional=True,
+                    tooltip="From Glitch Corruption nodes; carried out after those in the text.",
                 ),
             ],
             outputs=[
@@ -55,37 +78,150 @@ class GlitchDatasetLoader(io.ComfyNode):
                 ),
                 io.String.Output(
                     display_name="report",
-                    tooltip="Counts, sizes, and every skipped file with its reason (Markdown).",
+                    tooltip="Counts, sizes, shapes, caption lengths, and every skipped file with "
+                    "its reason (Markdown).",
                 ),
             ],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def validate_inputs(cls, folder: str) -> bool | str:
-        """Refuse a missing or outside folder before anything runs."""
+    def validate_inputs(
+        cls,
+        folder: str,
+        framing_mix: str = "",
+        corruption: str = "",
+        background: str = "white",
+    ) -> bool | str:
+        """Refuse a missing or outside folder, or a malformed text, before anything runs."""
         try:
             folders.resolve(folder)
         except DatasetError as error:
             return str(error)
-        return True
+        return host.sentence_or_true(
+            lambda: DatasetRecipe(
+                framing_mix=framing_mix,
+                corruption=corruption,
+                background=background,
+                bucket_no_upscale=True,  # whether buckets fit is for execute, which knows the shape
+            )
+        )
 
     @classmethod
     def fingerprint_inputs(cls, folder: str, **_: Any) -> str:
         """Run again when the folder's files changed."""
-        from ..glitch_train.dataset import folder_fingerprint
+        from ..glitch_train.folder_scan import folder_fingerprint
 
         return folder_fingerprint(folders.resolve(folder))
 
     @classmethod
-    def execute(cls, folder: str, preview_count: int, **settings: Any) -> io.NodeOutput:
-        """Read the folder."""
-        from ..glitch_train.dataset import load_dataset, report
+    def execute(
+        cls,
+        folder: str,
+        preview_count: int = 32,
+        cache: str = CACHES[0],
+        corruption: str = "",
+        corruption_chain: str = "",
+        **settings: Any,
+    ) -> io.NodeOutput:
+        """Read the folder and prepare the first pictures."""
+        from ..glitch_train.corrupt import chain_text
+        from ..glitch_train.dataset_load import load_dataset
+        from ..glitch_train.dataset_report import DatasetReport
 
-        recipe = DatasetRecipe(folder=str(folders.resolve(folder)), **settings)
+        recipe = DatasetRecipe(
+            folder=str(folders.resolve(folder)),
+            corruption=chain_text(corruption, corruption_chain),
+            **settings,
+        )
         progress = host.NodeProgress(cls.hidden.unique_id)
-        dataset = load_dataset(recipe, on_progress=progress.show)
-        shown = dataset.samples[:preview_count]
-        pictures = [host.to_image_tensor([dataset.prepare(sample).image]) for sample in shown]
-        captions = [sample.caption for sample in shown]
-        return io.NodeOutput(dataset, pictures, captions, report(dataset))
+        dataset = load_dataset(
+            recipe,
+            on_progress=_stoppable(progress),
+            cache_folder=folders.lasting_cache() if cache == CACHES[1] else None,
+        )
+        pictures, captions = _previews(dataset, preview_count)
+        return io.NodeOutput(dataset, pictures, captions, DatasetReport.of(dataset).to_markdown())
+
+
+class GlitchContactSheet(io.ComfyNode):
+    """GLITCH_DATASET → one picture with sources, prepared variants and captions."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Return the node's sockets and widgets."""
+        return io.Schema(
+            node_id="GlitchContactSheet",
+            display_name="Glitch Contact Sheet",
+            category=CATEGORY,
+            description="Shows sources beside what becomes of them, with the captions as trained.",
+            is_output_node=True,
+            inputs=[
+                GlitchDatasetSocket.Input("dataset", tooltip="From the Glitch Dataset Loader."),
+                io.Int.Input(
+                    "pictures",
+                    default=8,
+                    min=1,
+                    max=200,
+                    tooltip="How many pictures are shown, spread evenly over the dataset.",
+                ),
+                io.Int.Input(
+                    "variants",
+                    default=3,
+                    min=1,
+                    max=32,
+                    tooltip="How many prepared variants of each are shown.",
+                ),
+                io.Int.Input(
+                    "cell_px",
+                    default=512,
+                    min=64,
+                    max=2048,
+                    tooltip="Side of a cell, in pixels. Pictures up to this size are shown pixel "
+                    "by pixel, larger ones shrunk.",
+                ),
+                io.Int.Input(
+                    "caption_lines",
+                    default=4,
+                    min=0,
+                    max=40,
+                    tooltip="Most lines of a caption below its picture.",
+                ),
+            ],
+            outputs=[io.Image.Output(display_name="sheet", tooltip="The contact sheet.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, dataset: Any, **style: int) -> io.NodeOutput:
+        """Draw the sheet."""
+        from ..glitch_train.dataset_sheet import SheetStyle, contact_sheet
+
+        progress = host.NodeProgress(cls.hidden.unique_id)
+        sheet = contact_sheet(dataset, SheetStyle(**style), _stoppable(progress))
+        image = host.to_image_tensor([sheet])
+        return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))
+
+
+def _stoppable(progress: host.NodeProgress) -> Any:
+    def show(done: int, total: int) -> None:
+        host.stop_if_interrupted()
+        progress.show(done, total)
+
+    return show
+
+
+def _previews(dataset: Any, count: int) -> tuple[list[Any], list[str]]:
+    """Return the first prepared variants, picture by picture, and their captions."""
+    from ..glitch_train.workers import in_order
+
+    variants = dataset.recipe.variants
+    jobs = [
+        (index, variant) for index in range(len(dataset.samples)) for variant in range(variants)
+    ][:count]
+    prepared = in_order(lambda job: dataset.prepare(dataset.samples[job[0]], job[1]).image, jobs)
+    pictures = []
+    for image in prepared:
+        host.stop_if_interrupted()
+        pictures.append(host.to_image_tensor([image]))
+    return pictures, [dataset.shown_caption(*job) for job in jobs]

@@ -12,6 +12,9 @@ from ..glitch_train.errors import DatasetError
 EXTRA_KINDS = ("datasets", "glitch_datasets")
 """Kinds of folder in the host's path registry; the second can be set in extra_model_paths.yaml."""
 
+CACHE_KIND = "glitch_cache"
+"""Kind of folder that extra_model_paths.yaml may set for the lasting cache."""
+
 MAX_DEPTH = 4
 MAX_CHOICES = 2000
 INPUT_ITSELF = "."
@@ -47,6 +50,18 @@ def resolve(choice: str) -> Path:
         f"There is no folder {choice!r}; put your pictures into a folder below "
         f"{folder_paths.get_input_directory()} and refresh the node list (key R)."
     )
+
+
+def temporary_cache() -> Path:
+    """Return where encoded pictures and captions are kept until the host starts again."""
+    return Path(folder_paths.get_temp_directory()) / "glitch_cache"
+
+
+def lasting_cache() -> Path:
+    """Return where they are kept for good: ``glitch_cache`` in the path registry, or output."""
+    registered = folder_paths.folder_names_and_paths.get(CACHE_KIND, ([], set()))[0]
+    output = Path(folder_paths.get_output_directory()) / "glitch" / "cache"
+    return Path(registered[0]) if registered else output
 
 
 def _roots() -> list[tuple[str, Path]]:

@@ -12,19 +12,23 @@ from ..glitch_train.settings import Setting, declared
 CATEGORY = "Glitching the Gaze"
 
 GlitchDatasetSocket = io.Custom("GLITCH_DATASET")
+GlitchCorruptionSocket = io.Custom("GLITCH_CORRUPTION")
 LoraModelSocket = io.Custom("LORA_MODEL")
 LossMapSocket = io.Custom("LOSS_MAP")
 
 
-def widgets(recipe_type: type, *, without: tuple[str, ...] = ()) -> list[io.Input]:
+def widgets(
+    recipe_type: type, *, without: tuple[str, ...] = (), optional: bool = False
+) -> list[io.Input]:
     """Return one widget per setting of a recipe dataclass, in its order.
 
     Args:
         recipe_type: a dataclass declared with ``glitch_train.settings``.
         without: settings that the node offers in another way.
+        optional: whether a graph sent to the API may leave them out.
     """
     return [
-        _widget(name, field, setting)
+        _widget(name, field, setting, optional)
         for name, (field, setting) in declared(recipe_type).items()
         if name not in without
     ]
@@ -35,14 +39,19 @@ def tooltip(recipe_type: type, name: str) -> str:
     return declared(recipe_type)[name][1].help
 
 
-def _widget(name: str, field: dataclasses.Field[Any], setting: Setting) -> io.Input:
-    common = {"id": name, "default": field.default, "tooltip": setting.help}
+def _widget(name: str, field: dataclasses.Field[Any], setting: Setting, optional: bool) -> io.Input:
+    common = {
+        "id": name,
+        "default": field.default,
+        "tooltip": setting.help,
+        "optional": optional,
+    }
     if setting.choices:
         return io.Combo.Input(options=list(setting.choices), **common)
     if isinstance(field.default, bool):
         return io.Boolean.Input(**common)
     if isinstance(field.default, str):
-        return io.String.Input(**common)
+        return io.String.Input(multiline=setting.lines, **common)
     limits = {"min": setting.low, "max": setting.high, "step": setting.step}
     if isinstance(field.default, int):
         return io.Int.Input(**limits, **common)

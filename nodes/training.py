@@ -16,7 +16,7 @@ from ..glitch_train.recipe import Recipe
 from ..glitch_train.run import Event, Preparing, TrainingRun
 from ..glitch_train.run_folder import claim_run
 from ..glitch_train.train import StepReport
-from . import host, weights
+from . import folders, host, weights
 
 PREVIEW_SHARE = 0.02
 """Largest share of the training time that drawing previews may take."""
@@ -36,7 +36,7 @@ def prepare_run(
         recipe,
         encoders,
         claim_run(recipe.train.output_name, output, loras),
-        cache_folder=Path(folder_paths.get_temp_directory()) / "glitch_latents",
+        cache_folder=dataset.cache_folder or folders.temporary_cache(),
         device=comfy.model_management.get_torch_device(),
     )
 

@@ -22,8 +22,8 @@ from glitch_train.recipe import DatasetRecipe, Recipe, TrainRecipe
 @pytest.fixture
 def dataset() -> GlitchDataset:
     """Two samples with tags."""
-    samples = (Sample(Path("a.jpg"), "red coat, glitch", (10, 20)),
-               Sample(Path("b.jpg"), "glitch", (10, 20)))  # fmt: skip
+    samples = (Sample("/pictures/faces", "a.jpg", "red coat, glitch", (10, 20), "0a"),
+               Sample("/pictures/faces", "b.jpg", "glitch", (10, 20), "0b"))  # fmt: skip
     return GlitchDataset(DatasetRecipe(folder="/pictures/faces", repeats=7), samples)
 
 

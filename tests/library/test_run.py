@@ -13,7 +13,7 @@ from tiny import picture, tiny_base
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from glitch_train.checkpoint import TextEncoder
-from glitch_train.dataset import load_dataset
+from glitch_train.dataset_load import load_dataset
 from glitch_train.errors import TrainingError
 from glitch_train.recipe import DatasetRecipe, Recipe, TrainRecipe
 from glitch_train.record import LossRecord

@@ -67,7 +67,7 @@ def tiny_items(
         cache.store(f"prompt{index}", prompt)
         ids = (100 + index, 200, 3, 5, 64, 64)
         size = (LATENT_PX, LATENT_PX)
-        items.append(TrainingItem(f"latents{index}", f"prompt{index}", size, ids))
+        items.append(TrainingItem(f"latents{index}", f"prompt{index}", size, ids, index))
     return items, cache
 
 

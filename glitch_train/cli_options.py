@@ -1,0 +1,48 @@
+"""Recipe settings as command-line options, made from their declarations."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from .settings import declared
+
+
+def add_settings(
+    parser: argparse.ArgumentParser, recipe_type: type, *, without: tuple[str, ...] = ()
+) -> None:
+    """Give a verb one option per setting: ``--caption-dropout`` and ``--caption_dropout``.
+
+    An option that is not given leaves the recipe's value alone. Values are checked by the recipe.
+
+    Args:
+        parser: the verb's parser.
+        recipe_type: a dataclass declared with :mod:`glitch_train.settings`.
+        without: settings that the verb offers in another way.
+    """
+    group = parser.add_argument_group("recipe settings")
+    for name, (field, setting) in declared(recipe_type).items():
+        if name in without:
+            continue
+        flags = dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}"))
+        about: dict[str, Any] = {
+            "dest": name,
+            "default": None,
+            "help": f"{setting.help} (default: {field.default!r})".replace("%", "%%"),
+        }
+        if isinstance(field.default, bool):
+            group.add_argument(*flags, action=argparse.BooleanOptionalAction, **about)
+        elif setting.choices:
+            group.add_argument(*flags, choices=setting.choices, **about)
+        else:
+            about["metavar"] = type(field.default).__name__.upper()
+            group.add_argument(*flags, type=type(field.default), **about)
+
+
+def read_settings(
+    options: argparse.Namespace, recipe_type: type, *, without: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return the settings that were given on the command line."""
+    given = vars(options)
+    names = (name for name in declared(recipe_type) if name not in without)
+    return {name: given[name] for name in names if given.get(name) is not None}

@@ -1,0 +1,172 @@
+"""What a dataset holds, in numbers: as Markdown for people, as JSON for programs."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from .buckets import Size
+from .clip_tokens import CHUNK_TOKENS, chunks_of, count_tokens
+from .dataset import GlitchDataset, shown_name
+
+MAX_LISTED = 100
+"""Longest list of files in the Markdown report; the JSON one has them all."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetReport:
+    """What was found and what will be trained.
+
+    Attributes:
+        dataset: what it describes.
+        buckets: (width, height) of training pictures to number of variants, most frequent first.
+        tokens: tokens of each picture's caption in its first variant.
+    """
+
+    dataset: GlitchDataset
+    buckets: dict[Size, int]
+    tokens: tuple[int, ...]
+
+    @classmethod
+    def of(cls, dataset: GlitchDataset) -> DatasetReport:
+        """Look through a dataset; no picture is opened."""
+        variants = range(dataset.recipe.variants)
+        sizes = collections.Counter(
+            dataset.plan(sample, variant).size for sample in dataset.samples for variant in variants
+        )
+        tokens = (
+            count_tokens(dataset.shown_caption(index)) for index in range(len(dataset.samples))
+        )
+        return cls(dataset, dict(sizes.most_common()), tuple(tokens))
+
+    @property
+    def without_caption(self) -> list[str]:
+        """Names of used pictures whose caption is empty as read."""
+        return [sample.name for sample in self.dataset.samples if not sample.caption]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain values for JSON."""
+        samples = self.dataset.samples
+        return {
+            "files": [
+                {
+                    "name": shown_name(file.name),
+                    "status": "used" if file.used else "skipped",
+                    "reason": file.reason,
+                }
+                for file in self.dataset.files
+            ],
+            "subfolders": [shown_name(name) for name in self.dataset.subfolders],
+            "pictures": len(samples),
+            "variants": len(samples) * self.dataset.recipe.variants,
+            "samples_per_epoch": len(samples) * self.dataset.recipe.repeats,
+            "captions": {
+                "with": len(samples) - len(self.without_caption),
+                "without": [shown_name(name) for name in self.without_caption],
+                "different": len({sample.caption for sample in samples}),
+            },
+            "sizes": self._sizes(),
+            "buckets": {f"{w}x{h}": count for (w, h), count in self.buckets.items()},
+            "tokens": self._tokens(),
+        }
+
+    def to_markdown(self) -> str:
+        """Return the report as Markdown."""
+        dataset, recipe = self.dataset, self.dataset.recipe
+        count, sizes = len(dataset.samples), self._sizes()
+        lines = [
+            f"**{count} pictures** from `{recipe.folder}`, {recipe.repeats} repeats, "
+            f"{count * recipe.repeats} samples per epoch",
+            f"- framing: {describe_framing(dataset)}",
+            f"- variants per picture: {recipe.variants}",
+        ]
+        if recipe.corruption_chain:
+            steps = " → ".join(step.to_text() for step in recipe.corruption_chain)
+            lines.append(f"- corruption: {steps}")
+        lines += [
+            f"- average size {_by(sizes['average'])}, largest {_by(sizes['largest'])}, "
+            f"smallest {_by(sizes['smallest'])}",
+            f"- {sizes['portrait']} portrait, {sizes['landscape']} landscape, "
+            f"{sizes['square']} square",
+            f"- {count - len(self.without_caption)} with a caption, "
+            f"{len(self.without_caption)} without",
+            *self._histograms(),
+            *_listed("used, with a remark", [f for f in dataset.files if f.used and f.reason]),
+            *_listed("files skipped", list(dataset.skipped)),
+        ]
+        if dataset.subfolders:
+            names = ", ".join(shown_name(name) for name in dataset.subfolders[:MAX_LISTED])
+            lines.append(f"- subfolders, not read: {names}")
+        return "\n".join(lines)
+
+    def _sizes(self) -> dict[str, Any]:
+        sizes = [sample.size for sample in self.dataset.samples]
+        if not sizes:
+            return {"average": [], "largest": [], "smallest": [], "different": 0} | dict.fromkeys(
+                ("portrait", "landscape", "square"), 0
+            )
+        return {
+            "average": [round(sum(side) / len(sizes)) for side in zip(*sizes, strict=True)],
+            "largest": list(max(sizes, key=_area)),
+            "smallest": list(min(sizes, key=_area)),
+            "different": len(set(sizes)),
+            "portrait": sum(height > width for width, height in sizes),
+            "landscape": sum(width > height for width, height in sizes),
+            "square": sum(width == height for width, height in sizes),
+        }
+
+    def _tokens(self) -> dict[str, Any]:
+        tokens = self.tokens or (0,)
+        chunks = collections.Counter(map(chunks_of, self.tokens))
+        return {
+            "average": round(sum(tokens) / len(tokens), 1),
+            "most": max(tokens),
+            "fewest": min(tokens),
+            "histogram": {
+                f"{(n - 1) * CHUNK_TOKENS + 1 if n > 1 else 0}-{n * CHUNK_TOKENS}": chunks[n]
+                for n in sorted(chunks)
+            },
+        }
+
+    def _histograms(self) -> list[str]:
+        tokens = self._tokens()
+        shapes = ", ".join(f"{w}×{h}: {n}" for (w, h), n in list(self.buckets.items())[:MAX_LISTED])
+        lengths = ", ".join(f"{span}: {n}" for span, n in tokens["histogram"].items())
+        return [
+            f"- training shapes: {shapes}",
+            f"- caption tokens: {tokens['fewest']} to {tokens['most']}, "
+            f"average {tokens['average']} ({lengths})",
+        ]
+
+
+def describe_framing(dataset: GlitchDataset) -> str:
+    """Return how pictures are framed, in a few words."""
+    recipe = dataset.recipe
+    weights = recipe.framing_weights
+    mix = ", ".join(
+        name if len(weights) == 1 else f"{share:.0%} {name}" for name, share in weights.items()
+    )
+    shape = f"{recipe.width}×{recipe.height}"
+    if recipe.landscape_width:
+        shape += f", landscape {recipe.landscape_width}×{recipe.landscape_height}"
+    return f"{mix} to {shape}" + (", random flip" if recipe.random_flip else "")
+
+
+def _listed(title: str, files: list[Any]) -> list[str]:
+    if not files:
+        return []
+    lines = [f"- {len(files)} {title}:"]
+    lines += [f"  - {shown_name(file.name)}: {file.reason}" for file in files[:MAX_LISTED]]
+    return lines + (
+        [f"  - … and {len(files) - MAX_LISTED} more"] if len(files) > MAX_LISTED else []
+    )
+
+
+def _area(size: Sequence[int]) -> int:
+    return size[0] * size[1]
+
+
+def _by(size: list[int]) -> str:
+    return "×".join(map(str, size)) or "none"

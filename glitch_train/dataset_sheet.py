@@ -1,0 +1,209 @@
+"""A contact sheet of a dataset: each source beside its prepared variants, captions below."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from .buckets import Size
+from .dataset import GlitchDataset, Sample, shown_name
+from .dataset_load import OnProgress
+from .dataset_report import describe_framing
+from .errors import DatasetError
+from .folder_scan import read_file
+from .pictures import open_picture, parse_color
+from .workers import in_order
+
+MARGIN_PX = 18
+TEXT_PX = 16
+LINE_PX = 21
+HEADING_PX = 26
+CELLS_ACROSS = 4
+"""Groups stand side by side until this many cells are reached."""
+
+_PAPER = (247, 246, 242)
+_INK = (28, 28, 30)
+_FAINT = (110, 110, 116)
+
+
+@dataclasses.dataclass(frozen=True)
+class SheetStyle:
+    """How large the sheet is.
+
+    Attributes:
+        pictures: how many pictures of the dataset are shown, spread evenly over it.
+        variants: how many variants of each.
+        cell_px: side of a cell; larger pictures are shrunk to it, others are shown pixel by pixel.
+        caption_lines: most lines of a caption.
+    """
+
+    pictures: int = 8
+    variants: int = 3
+    cell_px: int = 512
+    caption_lines: int = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cell:
+    image: Image.Image
+    title: str
+    text: str
+
+
+def contact_sheet(
+    dataset: GlitchDataset, style: SheetStyle, on_progress: OnProgress | None = None
+) -> Image.Image:
+    """Draw a contact sheet.
+
+    Args:
+        dataset: what to show.
+        style: how much of it.
+        on_progress: called with (pictures done, pictures in all).
+
+    Returns:
+        RGB picture.
+
+    Raises:
+        DatasetError: when a picture can no longer be read.
+    """
+    shown = _spread(len(dataset.samples), style.pictures)
+    variants = min(style.variants, dataset.recipe.variants)
+    groups_across = max(1, min(len(shown), CELLS_ACROSS // (variants + 1)))
+    sheet, draw = _empty_sheet(dataset, style, len(shown), variants, groups_across)
+    step = (style.cell_px + MARGIN_PX, _row_height(style))
+    cells = in_order(lambda index: list(_group(dataset, index, variants, style)), shown)
+    for number, group in enumerate(cells):
+        row, place = divmod(number, groups_across)
+        for offset, cell in enumerate(group):
+            left = MARGIN_PX + (place * (variants + 1) + offset) * step[0] + place * MARGIN_PX
+            top = 2 * MARGIN_PX + HEADING_PX + row * step[1]
+            _draw_cell(sheet, draw, cell, (left, top), style)
+        if on_progress:
+            on_progress(number + 1, len(shown))
+    return sheet
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """Return up to ``wanted`` indices, spread evenly over ``count``."""
+    shown = min(count, wanted)
+    return [index * count // shown for index in range(shown)]
+
+
+def _row_height(style: SheetStyle) -> int:
+    return style.cell_px + MARGIN_PX + LINE_PX * (style.caption_lines + 1) + MARGIN_PX
+
+
+def _empty_sheet(
+    dataset: GlitchDataset, style: SheetStyle, shown: int, variants: int, groups_across: int
+) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    rows = -(-shown // groups_across)
+    group_width = (variants + 1) * (style.cell_px + MARGIN_PX) + MARGIN_PX
+    size = (
+        groups_across * group_width,
+        3 * MARGIN_PX + HEADING_PX + rows * _row_height(style),
+    )
+    sheet = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    title = f"{shown} of {len(dataset.samples)} pictures · {describe_framing(dataset)}"
+    chain = " → ".join(step.kind for step in dataset.recipe.corruption_chain)
+    title += f" · {chain}" if chain else ""
+    font = _font(HEADING_PX)
+    draw.text((MARGIN_PX, MARGIN_PX), _cut(title, font, size[0] - 2 * MARGIN_PX), _INK, font)
+    return sheet, draw
+
+
+def _group(dataset: GlitchDataset, index: int, variants: int, style: SheetStyle) -> Iterator[_Cell]:
+    """Yield the source and then its variants, each shrunk to a cell."""
+    sample = dataset.samples[index]
+    source = _source(dataset, sample, style.cell_px)
+    size = f"source {sample.size[0]}×{sample.size[1]}"
+    yield _Cell(source, size, shown_name(sample.name))
+    for variant in range(variants):
+        framed = dataset.prepare(sample, variant)
+        width, height = framed.plan.size
+        title = f"{framed.plan.framing} {width}×{height}"
+        caption = dataset.shown_caption(index, variant) or "(empty caption)"
+        yield _Cell(_fitted(framed.image, style.cell_px), title, caption)
+
+
+def _source(dataset: GlitchDataset, sample: Sample, cell_px: int) -> Image.Image:
+    try:
+        raw = read_file(Path(sample.folder), sample.name)
+        background = parse_color(dataset.recipe.background)
+        needed = _contained(sample.size, cell_px)
+        picture = open_picture(raw, sample.name, needed=needed, background=background)
+    except DatasetError as error:
+        raise DatasetError(f"{shown_name(sample.name)}: {error}.") from error
+    return picture.image.resize(needed, Image.Resampling.LANCZOS)
+
+
+def _fitted(image: Image.Image, cell_px: int) -> Image.Image:
+    """Shrink to the cell, or enlarge by whole pixels: nothing is smoothed away."""
+    if max(image.size) > cell_px:
+        return image.resize(_contained(image.size, cell_px), Image.Resampling.LANCZOS)
+    whole = max(1, cell_px // max(image.size))
+    size = (image.width * whole, image.height * whole)
+    return image.resize(size, Image.Resampling.NEAREST)
+
+
+def _contained(size: Size, cell_px: int) -> Size:
+    scale = cell_px / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _draw_cell(
+    sheet: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    cell: _Cell,
+    corner: tuple[int, int],
+    style: SheetStyle,
+) -> None:
+    left, top = corner
+    offset = (style.cell_px - cell.image.width) // 2, style.cell_px - cell.image.height
+    sheet.paste(cell.image, (left + offset[0], top + offset[1]))
+    font = _font(TEXT_PX)
+    below = top + style.cell_px + 6
+    draw.text((left, below), _cut(cell.title, font, style.cell_px), _FAINT, font)
+    for line in _wrapped(cell.text, font, style.cell_px, style.caption_lines):
+        below += LINE_PX
+        draw.text((left, below), line, _INK, font)
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int, lines: int) -> list[str]:
+    """Break text into lines of a width; what does not fit ends in an ellipsis."""
+    found: list[str] = []
+    for word in text.split():
+        joined = f"{found[-1]} {word}" if found else word
+        if found and font.getlength(joined) <= width:
+            found[-1] = joined
+        elif len(found) == lines:
+            found[-1] = _cut(found[-1] + " …………", font, width).rstrip(" …") + " …"
+            break
+        else:
+            found.append(_cut(word, font, width))
+    return found
+
+
+def _cut(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[: -max(1, len(text) // 20)]
+    return text + "…"
+
+
+@functools.cache
+def _font(size_px: int) -> ImageFont.FreeTypeFont:
+    """Return matplotlib's DejaVu Sans, which has more letters than Pillow's own font."""
+    try:
+        import matplotlib
+
+        return ImageFont.truetype(
+            Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size_px
+        )
+    except (ImportError, OSError):
+        return ImageFont.load_default(size_px)  # type: ignore[return-value]

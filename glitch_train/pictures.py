@@ -1,0 +1,220 @@
+"""Open picture files as they come: any mode, any colour space, upright, as RGB."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import importlib
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
+
+from .buckets import Size
+from .errors import DatasetError, RecipeError
+
+PICTURE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
+    *(".avif", ".heic", ".heif"),
+)
+PLUGINS = {".heic": "pillow_heif", ".heif": "pillow_heif", ".avif": "pillow_avif"}
+"""Suffix to the module that teaches Pillow to read it, where Pillow itself does not."""
+
+MAX_PIXELS = 178_956_970
+"""Pillow's own limit against decompression bombs, also where a program has switched it off."""
+
+DRAFT_GAP = 2.0
+"""A JPEG is decoded at a reduced size only if that is at least this many times the size needed;
+the value with which Pillow's own thumbnails are "indistinguishable" from a full decode."""
+
+EXIF_ORIENTATION = 0x0112
+SIDEWAYS = (5, 6, 7, 8)
+"""EXIF orientations that exchange width and height."""
+
+WHITE = (255, 255, 255)
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """An opened picture.
+
+    Attributes:
+        image: RGB, upright; possibly decoded at a reduced size.
+        size: (width, height) of the upright source at its full size.
+        note: what a person should know about how it was read, or empty.
+    """
+
+    image: Image.Image
+    size: Size
+    note: str = ""
+
+
+def parse_color(text: str) -> tuple[int, int, int]:
+    """Return a colour name or #rrggbb as (red, green, blue), each 0 to 255.
+
+    Raises:
+        RecipeError: for anything else.
+    """
+    try:
+        color = ImageColor.getrgb(text.strip())
+    except ValueError as error:
+        raise RecipeError(
+            f"background must be a colour name such as white or #rrggbb, got {text!r}."
+        ) from error
+    return color[0], color[1], color[2]
+
+
+def open_picture(
+    raw: bytes,
+    name: str,
+    *,
+    needed: Size | None = None,
+    background: tuple[int, int, int] = WHITE,
+) -> Picture:
+    """Open a picture from its file's bytes.
+
+    Args:
+        raw: the whole file.
+        name: the file's name, for messages and for its suffix.
+        needed: (width, height) that suffices; a JPEG is then decoded at a reduced size where
+            that is much smaller.
+        background: what shows through transparency.
+
+    Raises:
+        DatasetError: says what is wrong with the file, without its name.
+    """
+    if not raw:
+        raise DatasetError("the file is empty")
+    _load_plugin(name)
+    try:
+        with Image.open(io.BytesIO(raw)) as opened:
+            return _read(opened, needed, background)
+    except UnidentifiedImageError as error:
+        raise DatasetError(_unreadable(name)) from error
+    except Image.DecompressionBombError as error:
+        raise DatasetError("too many pixels to open safely (a decompression bomb?)") from error
+    except DatasetError:
+        raise
+    except Exception as error:  # Pillow raises whatever a damaged file makes it stumble over
+        raise DatasetError(f"damaged, cannot be decoded: {_reason(error)}") from error
+
+
+def _read(opened: Image.Image, needed: Size | None, background: tuple[int, int, int]) -> Picture:
+    if opened.width * opened.height > MAX_PIXELS:
+        raise DatasetError(
+            f"{opened.width}×{opened.height} is too many pixels to open safely (a bomb?)"
+        )
+    orientation = _orientation(opened)
+    sideways = orientation in SIDEWAYS
+    size = (opened.height, opened.width) if sideways else opened.size
+    note = _note(opened)
+    if needed is not None and opened.format == "JPEG":
+        wanted = (needed[1], needed[0]) if sideways else needed
+        opened.draft(None, (round(wanted[0] * DRAFT_GAP), round(wanted[1] * DRAFT_GAP)))
+    opened.load()
+    upright = _transpose(opened) if orientation > 1 else opened
+    image, color_note = to_rgb(upright, background)
+    return Picture(image, size, "; ".join(filter(None, (note, color_note))))
+
+
+def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> tuple[Image.Image, str]:
+    """Return (RGB picture of 8 bits, note), whatever the mode.
+
+    CMYK goes through its ICC profile where it has one; 16 bits are scaled, not clipped;
+    transparency is flattened onto ``background``.
+    """
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image, ""
+    if image.mode in ("CMYK", "LAB"):
+        return _managed(image)
+    if image.mode.startswith(("I", "F")):
+        return _from_wide(image).convert("RGB"), f"{image.mode} scaled to 8 bits"
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        page = Image.new("RGB", layer.size, background)
+        page.paste(layer, mask=layer.getchannel("A"))
+        return page, "transparency flattened"
+    return image.convert("RGB"), ""
+
+
+def _managed(image: Image.Image) -> tuple[Image.Image, str]:
+    profile = image.info.get("icc_profile")
+    if profile:
+        with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            target = ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
+            if converted is not None:
+                return converted, f"{image.mode} converted by its ICC profile"
+    return image.convert("RGB"), f"{image.mode} converted without a profile"
+
+
+def _from_wide(image: Image.Image) -> Image.Image:
+    """Scale integers of 16 bits, or numbers of any range, to 0..255."""
+    values = np.asarray(image).astype(np.float64)
+    top = float(values.max(initial=0.0))
+    if image.mode.startswith("I;16") or (image.mode == "I" and 255 < top <= 65535):
+        values = values / 257.0
+    elif top > 255 or image.mode == "I":
+        values = values * (255.0 / top) if top > 255 else values
+    elif top <= 1.0:
+        values = values * 255.0
+    scaled = np.nan_to_num(values).clip(0, 255)
+    return Image.fromarray((scaled + 0.5).astype(np.uint8))
+
+
+def _orientation(opened: Image.Image) -> int:
+    try:
+        return int(opened.getexif().get(EXIF_ORIENTATION, 1))
+    except Exception:  # damaged EXIF, as above
+        return 1
+
+
+def _transpose(opened: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(opened)
+    except Exception:  # a picture lying on its side beats none
+        return opened
+
+
+def _note(opened: Image.Image) -> str:
+    if not getattr(opened, "is_animated", False) or opened.format == "MPO":
+        return ""
+    what = "pages" if opened.format == "TIFF" else "frames"
+    return f"first of {getattr(opened, 'n_frames', 1)} {what}"
+
+
+def _unreadable(name: str) -> str:
+    module = PLUGINS.get(Path(name).suffix.lower())
+    if module and not _plugin(module):
+        package = module.replace("_", "-")
+        return f"this format needs a plugin: pip install {package}"
+    return "not a picture that Pillow can read"
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _load_plugin(name: str) -> None:
+    module = PLUGINS.get(Path(name).suffix.lower())
+    if module:
+        _plugin(module)
+
+
+@functools.cache
+def _plugin(module: str) -> bool:
+    """Teach Pillow a format; returns whether the plugin is installed."""
+    try:
+        plugin = importlib.import_module(module)
+    except ImportError:
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        register = getattr(plugin, "register_heif_opener", None)
+        if register:
+            register()
+    return True
