@@ -85,7 +85,7 @@ class PixelSort(Corruption):
         """Return the corrupted picture."""
         pixels = np.asarray(image)
         turned = pixels.transpose(1, 0, 2) if self.direction == "vertical" else pixels
-        lines = np.ascontiguousarray(turned)
+        lines = np.array(turned, order="C")
         chosen = draws.random(len(lines)) < self.amount
         lines[chosen] = _sort_runs(lines[chosen], self.low, self.high)
         result = lines.transpose(1, 0, 2) if self.direction == "vertical" else lines
