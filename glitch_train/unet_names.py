@@ -158,7 +158,7 @@ def rename(values: Mapping[str, Value], names: Mapping[str, str]) -> dict[str, V
 
 def _translate(name: str, prefixes: Mapping[str, str]) -> str:
     for old, new in _OUTSIDE.items():
-        if name.startswith(old + "."):
+        if f"{name}.".startswith(f"{old}."):
             return new + name[len(old) :]
     renamed = _swap_prefix(name, prefixes)
     if renamed is None:
@@ -168,9 +168,10 @@ def _translate(name: str, prefixes: Mapping[str, str]) -> str:
         )
     if ".resnets." not in renamed:
         return renamed
+    dotted = f"{renamed}."
     for old, new in _RESNET.items():
-        renamed = renamed.replace(f".{old}.", f".{new}.")
-    return renamed
+        dotted = dotted.replace(f".{old}.", f".{new}.")
+    return dotted[:-1]
 
 
 def _swap_prefix(name: str, prefixes: Mapping[str, str]) -> str | None:

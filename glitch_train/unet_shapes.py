@@ -115,9 +115,7 @@ def _resnet(name: str, n_in: int, n_out: int, emb: int) -> Iterator[tuple[str, S
         yield f"{name}.skip_connection", (n_out, n_in, 1, 1)
 
 
-def _transformer(
-    name: str, width: int, depth: int, family: Family
-) -> Iterator[tuple[str, Shape]]:
+def _transformer(name: str, width: int, depth: int, family: Family) -> Iterator[tuple[str, Shape]]:
     if not depth:
         return
     linear = family.is_xl or family is SD2
