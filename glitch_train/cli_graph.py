@@ -22,8 +22,8 @@ def add_verb(verbs: Any) -> None:
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     from .plots import GraphSize, draw_losses, save_figure
-    from .record import LossRecord
+    from .record_read import read_record
 
-    records = [LossRecord.from_csv(path) for path in options.record]
+    records = [read_record(path) for path in options.record]
     save_figure(draw_losses(records, GraphSize(options.width, options.height)), options.out)
     return {"text": str(options.out), "graph": str(options.out), "runs": len(records)}

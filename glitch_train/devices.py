@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import sys
+
 import torch
 
 from .errors import TrainingError
@@ -50,6 +53,21 @@ def wants_checkpointing(
         return setting == "on"
     needed = latent_pixels * batch_size * _ACTIVATION_BYTES_PER_LATENT_PIXEL * (2 if is_xl else 1)
     return needed > _free_bytes(device)
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Return the most memory that was in use so far, in MiB: the GPU's, else the process's.
+
+    NaN where the system does not say. Asking does not wait for the device.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.nan
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def _free_bytes(device: torch.device) -> float:

@@ -1,21 +1,55 @@
-"""The loss record of a run: written while it trains, read back for graphs."""
+"""The loss record of a run: one type, written while it trains, read by graph and verdict.
+
+Reading records of every kind is in ``record_read``.
+"""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import io
+import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+import numpy as np
+
 from .errors import RecordError
+from .files import write_text
+from .smoothing import Floats, RunningAverage, smooth, smoothing_window
 
 if TYPE_CHECKING:
     from .train import StepReport
 
-COLUMNS = ("step", "loss", "learning_rate", "grad_norm", "epoch", "seconds")
+__all__ = ["LossRecord", "RecordWriter", "smooth", "smoothing_window"]
+
+STEP_COLUMNS = (
+    "step",
+    "loss",
+    "smoothed",
+    "learning_rate",
+    "text_encoder_lr",
+    "grad_norm",
+    "lora_norm",
+    "epoch",
+    "seconds",
+    "peak_memory_mb",
+)
+"""One value per optimizer step; NaN where a run has none."""
+
+PROBE_COLUMNS = ("probe_loss", "train_probe_loss")
+"""Loss on fixed noise and timesteps: on held-out pictures, and on training pictures. Measured
+every N steps, NaN in between. With ``_t0_249`` behind the name: of the timesteps 0 to 249."""
+
+_PROBE_BAND = re.compile(r"(train_)?probe_loss_t\d+_\d+")
+
+
+def is_column(name: str) -> bool:
+    """Say whether a record may have a column of this name."""
+    return name in STEP_COLUMNS + PROBE_COLUMNS or bool(_PROBE_BAND.fullmatch(name))
 
 
 @dataclasses.dataclass
@@ -25,10 +59,12 @@ class LossRecord:
     Attributes:
         name: the run's name, for legends.
         columns: column name to values, all equally long; ``step`` and ``loss`` are always there.
+        about: what is known of the run: ``family``, ``recipe``, ``snapshots`` (steps) …
     """
 
     name: str
     columns: dict[str, list[float]]
+    about: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def steps(self) -> list[float]:
@@ -40,22 +76,54 @@ class LossRecord:
         """Raw loss of each step."""
         return self.columns["loss"]
 
+    @property
+    def snapshots(self) -> list[float]:
+        """Steps at which the LoRA was saved on the way."""
+        return [float(step) for step in self.about.get("snapshots", ())]
+
     def __len__(self) -> int:
         return len(self.loss)
 
-    @classmethod
-    def empty(cls, name: str) -> LossRecord:
-        """Return a record to append to."""
-        return cls(name, {column: [] for column in COLUMNS})
+    def __contains__(self, column: str) -> bool:
+        return column in self.columns
 
-    def append(self, report: StepReport) -> None:
-        """Add one step."""
-        for column in COLUMNS:
-            self.columns[column].append(getattr(report, column))
+    def array(self, column: str) -> Floats:
+        """Return a column as numbers, all NaN where the record lacks it."""
+        if column not in self.columns:
+            return np.full(len(self), np.nan)
+        return np.asarray(self.columns[column], dtype=float)
+
+    @classmethod
+    def empty(cls, name: str, about: Mapping[str, Any] | None = None) -> LossRecord:
+        """Return a record to append to."""
+        return cls(name, {column: [] for column in STEP_COLUMNS}, dict(about or {}))
+
+    def append(self, report: StepReport, **probes: float) -> None:
+        """Add one step.
+
+        Args:
+            report: the step.
+            probes: values of probe columns measured after it.
+        """
+        if len(self) == 0:
+            self._average = RunningAverage(smoothing_window(report.steps))
+        values = {name: float(getattr(report, name, math.nan)) for name in STEP_COLUMNS}
+        values["step"], values["epoch"] = report.step, report.epoch
+        values["smoothed"] = self._average.add(report.loss)
+        for column in probes:
+            if column not in self.columns:
+                self.columns[column] = [math.nan] * len(self)
+        for column, entries in self.columns.items():
+            entries.append(probes.get(column, values.get(column, math.nan)))
+
+    def last_row(self) -> dict[str, float]:
+        """Return the newest value of every column."""
+        return {column: values[-1] for column, values in self.columns.items()}
 
     def to_loss_map(self) -> dict[str, Any]:
         """Return the host's LOSS_MAP: a dict with ``loss``, and our columns beside it."""
-        return {"name": self.name, **{key: list(values) for key, values in self.columns.items()}}
+        columns = {key: list(values) for key, values in self.columns.items()}
+        return {"name": self.name, "about": dict(self.about), **columns}
 
     @classmethod
     def from_loss_map(cls, loss_map: Mapping[str, Any], name: str = "run") -> LossRecord:
@@ -68,102 +136,116 @@ class LossRecord:
         Raises:
             RecordError: when there is no list of numbers called ``loss``.
         """
-        loss = loss_map.get("loss") if isinstance(loss_map, Mapping) else None
-        if not isinstance(loss, Sequence) or not all(isinstance(v, (int, float)) for v in loss):
+        loss = _numbers(loss_map.get("loss")) if isinstance(loss_map, Mapping) else None
+        if loss is None:
             raise RecordError(
                 "A LOSS_MAP needs a list of numbers called 'loss'; this one has none."
             )
         if not loss:
             raise RecordError("The LOSS_MAP is empty; train for at least one step.")
-        columns = {"step": list(range(1, len(loss) + 1))} | {
-            column: list(loss_map[column])
-            for column in COLUMNS
-            if isinstance(loss_map.get(column), Sequence) and len(loss_map[column]) == len(loss)
-        }
-        return cls(str(loss_map.get("name", name)), columns)
+        columns: dict[str, list[float]] = {"step": list(range(1, len(loss) + 1)), "loss": loss}
+        for column in filter(is_column, map(str, loss_map)):
+            values = _numbers(loss_map[column])
+            if values is not None and len(values) == len(loss):
+                columns[column] = values
+        about = loss_map.get("about")
+        return cls(
+            str(loss_map.get("name", name)),
+            columns,
+            dict(about) if isinstance(about, Mapping) else {},
+        )
+
+    @classmethod
+    def from_csv(cls, path: Path) -> LossRecord:
+        """Read a CSV; see :func:`record_read.read_csv`."""
+        from .record_read import read_csv
+
+        return read_csv(path)
 
     def to_csv(self) -> str:
         """Return the record as CSV text with a header line."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self.columns)
-        writer.writerows(zip(*self.columns.values(), strict=True))
+        for row in zip(*self.columns.values(), strict=True):
+            writer.writerow(map(_cell, self.columns, row))
         return text.getvalue()
 
-    @classmethod
-    def from_csv(cls, path: Path) -> LossRecord:
-        """Read a CSV with at least the columns ``step`` and ``loss``.
-
-        Raises:
-            RecordError: when the file or one of the two columns is missing.
-        """
-        try:
-            with path.open(encoding="utf-8-sig", newline="") as opened:
-                rows = list(csv.DictReader(opened))
-        except OSError as error:
-            raise RecordError(f"Cannot read {path}: {error.strerror}.") from error
-        if not rows or not {"step", "loss"} <= set(rows[0]):
-            raise RecordError(f"{path} needs a header with the columns step and loss.")
+    def to_json(self) -> str:
+        """Return the record as JSON text; what is not finite is a word ("nan", "inf")."""
         columns = {
-            column: [_number(row.get(column)) for row in rows]
-            for column in COLUMNS
-            if column in rows[0]
+            name: [value if math.isfinite(value) else str(float(value)) for value in values]
+            for name, values in self.columns.items()
         }
-        return cls(path.parent.name or path.stem, columns)
+        return json.dumps({"name": self.name, "about": self.about, "columns": columns})
 
 
 class RecordWriter:
-    """Appends steps to a CSV file that can be read while training goes on."""
+    """Writes a growing record: the CSV line by line, the JSON beside it now and then.
 
-    def __init__(self, path: Path) -> None:
-        """Create the file with its header."""
+    The JSON is written anew whenever the record has grown by a quarter, and at the end, so that
+    writing costs the same per step however long the run is.
+    """
+
+    def __init__(self, record: LossRecord, path: Path) -> None:
+        """Create the CSV with its header.
+
+        Args:
+            record: the record; append to it first, then call :meth:`write_last`.
+            path: the CSV; the JSON gets the same name with ``.json``.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.record = record
+        self.path = path
+        self._columns = list(record.columns)
+        self._json_rows = 0
         self._file: TextIO = path.open("w", encoding="utf-8", newline="")
-        self._file.write(",".join(COLUMNS) + "\n")
+        self._file.write(",".join(self._columns) + "\n")
         self._file.flush()
 
-    def append(self, report: StepReport) -> None:
-        """Write one step; the line is handed to the system at once."""
-        self._file.write(",".join(_cell(getattr(report, column)) for column in COLUMNS) + "\n")
-        self._file.flush()
+    def write_last(self) -> None:
+        """Write the record's newest step; the line is handed to the system at once."""
+        if len(self.record.columns) > len(self._columns):
+            self._start_over()
+        else:
+            row = self.record.last_row()
+            self._file.write(
+                ",".join(_cell(column, row[column]) for column in self._columns) + "\n"
+            )
+            self._file.flush()
+        if len(self.record) >= max(16, 1.25 * self._json_rows):
+            self._write_json()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the CSV and write the JSON."""
         self._file.close()
+        if len(self.record) > self._json_rows:
+            self._write_json()
+
+    def _start_over(self) -> None:
+        """A new column appeared (the first probe): the file begins anew with it."""
+        self._file.close()
+        self._columns = list(self.record.columns)
+        write_text(self.path, self.record.to_csv())
+        self._file = self.path.open("a", encoding="utf-8", newline="")
+
+    def _write_json(self) -> None:
+        write_text(self.path.with_suffix(".json"), self.record.to_json())
+        self._json_rows = len(self.record)
 
 
-def smooth(values: Iterable[float], window: float) -> list[float]:
-    """Return the debiased exponential moving average.
-
-    Args:
-        values: raw values; those that are not finite are passed over.
-        window: time constant, in values.
-
-    Returns:
-        As many values. Source: Kingma & Ba 2015, the bias correction of Adam's moments.
-    """
-    decay = 1 - 1 / max(1.0, window)
-    total = weight = 0.0
-    smoothed = []
-    for value in values:
-        if math.isfinite(value):
-            total = decay * total + (1 - decay) * value
-            weight = decay * weight + (1 - decay)
-        smoothed.append(total / weight if weight else math.nan)
-    return smoothed
+def _cell(column: str, value: float) -> str:
+    """Return a CSV cell: empty where nothing was measured, but a lost loss is said."""
+    if isinstance(value, int):
+        return str(value)
+    return "" if math.isnan(value) and column != "loss" else f"{value:.9g}"
 
 
-def smoothing_window(length: int) -> float:
-    """Return a window for a run of that many steps: a twentieth of it, 2 to 200 steps."""
-    return min(200.0, max(2.0, length / 20))
-
-
-def _cell(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.9g}"
-
-
-def _number(text: str | None) -> float:
+def _numbers(values: Any) -> list[float] | None:
+    """Return a list of plain numbers, or None where a value is none."""
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, (Sequence, np.ndarray)):
+        return None
     try:
-        return float(text or "nan")
-    except ValueError:
-        return math.nan
+        return [one if isinstance(one, (int, float)) else float(one) for one in values]
+    except (TypeError, ValueError):
+        return None

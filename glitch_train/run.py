@@ -109,7 +109,9 @@ class TrainingRun:
         self.encoders = encoders
         self.paths = paths
         self.device = device
-        self.record = LossRecord.empty(paths.name)
+        self.record = LossRecord.empty(
+            paths.name, {"family": base.family.name, "loss": "mse", "recipe": recipe.to_dict()}
+        )
         self.lora: LoraStateDict = {}
         self._cache = TensorCache(cache_folder)
         self._started = time.time()
@@ -157,11 +159,11 @@ class TrainingRun:
 
     def _train(self, source: BatchSource) -> Iterator[StepReport]:
         training = LoraTraining(self.base, source, self.recipe.train, self.device)
-        writer = RecordWriter(self.paths.losses)
+        writer = RecordWriter(self.record, self.paths.losses)
         try:
             for report in training:
                 self.record.append(report)
-                writer.append(report)
+                writer.write_last()
                 yield report
         finally:
             writer.close()

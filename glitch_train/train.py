@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ import torch
 
 from .batches import Batch, BatchSource
 from .checkpoint import BaseModel
-from .devices import resolve_precision, wants_checkpointing
+from .devices import peak_memory_mb, resolve_precision, wants_checkpointing
 from .errors import TrainingError
 from .lora import LoraLayer, inject_lora, trainable
 from .loss import per_sample_loss
@@ -34,6 +35,9 @@ class StepReport:
         learning_rate: of the step.
         grad_norm: norm of the LoRA's gradient before clipping.
         seconds: wall time of the step.
+        lora_norm: L2 norm of the up factors before the step; they start at zero, so it says how
+            far training has moved the model.
+        peak_memory_mb: most memory in use so far, in MiB; NaN where it is not known.
     """
 
     step: int
@@ -43,6 +47,8 @@ class StepReport:
     learning_rate: float
     grad_norm: float
     seconds: float
+    lora_norm: float = math.nan
+    peak_memory_mb: float = math.nan
 
 
 class LoraTraining:
@@ -102,8 +108,9 @@ class LoraTraining:
             losses = [self._forward_backward() for _ in range(self.recipe.gradient_accumulation)]
             self.scaler.unscale_(self.optimizer)
             grad_norm = torch.nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
-            # One wait for the device per step: the record needs both numbers.
-            loss, norm = torch.stack([torch.stack(losses).mean(), grad_norm.float()]).tolist()
+            # One wait for the device per step: the record needs all three numbers.
+            numbers = [torch.stack(losses).mean(), grad_norm.float(), self._lora_norm()]
+            loss, norm, lora_norm = torch.stack(numbers).tolist()
             self._check_finite(loss)
             self.scaler.step(self.optimizer)
             self.scaler.update()
@@ -117,6 +124,8 @@ class LoraTraining:
             learning_rate=self.optimizer.param_groups[0]["lr"],
             grad_norm=norm,
             seconds=time.perf_counter() - started,
+            lora_norm=lora_norm,
+            peak_memory_mb=peak_memory_mb(self.device),
         )
 
     def lora_layers(self) -> dict[str, LoraLayer]:
@@ -174,6 +183,10 @@ class LoraTraining:
         loss = self.loss(batch, noise, timesteps).mean()
         self.scaler.scale(loss / self.recipe.gradient_accumulation).backward()
         return loss.detach()
+
+    def _lora_norm(self) -> torch.Tensor:
+        norms = torch._foreach_norm([layer.up.detach() for layer in self.layers.values()])
+        return torch.linalg.vector_norm(torch.stack(norms))
 
     def _wants_checkpointing(self) -> bool:
         largest = max(height * width for height, width in self._latents_sizes())

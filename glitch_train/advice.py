@@ -1,0 +1,184 @@
+"""What to do next: how to learn better, and, never mixed with it, how to glitch more."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from .finding import Finding, words_for_step
+from .record import LossRecord
+from .techniques import TECHNIQUES, settings_of
+
+EARLY = 0.6
+"""A run that was flat before this share of its steps could have been shorter."""
+
+SPARE = 1.2
+"""How many times the step of flattening a shorter run should take."""
+
+LOW_LEARNING_RATE = 2e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class Advice:
+    """Advice of two kinds.
+
+    Attributes:
+        learn: to learn better.
+        glitch: to glitch more.
+        confidence: of the findings it rests on.
+        evidence: what it rests on.
+    """
+
+    learn: list[str]
+    glitch: list[str]
+    confidence: float
+    evidence: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "learn": self.learn,
+            "glitch": self.glitch,
+            "confidence": round(self.confidence, 3),
+            "evidence": self.evidence,
+        }
+
+
+def advise(record: LossRecord, convergence: Finding, fit: Finding, stability: Finding) -> Advice:
+    """Return the advice that follows from the findings.
+
+    Args:
+        record: for its length, learning rate and recipe.
+        convergence: as judged.
+        fit: as judged.
+        stability: as judged.
+    """
+    settings = _settings(record)
+    learn = [
+        *_on_stability(stability, settings),
+        *_on_convergence(convergence, record, settings),
+        *_on_fit(fit, convergence),
+    ]
+    glitch, use = _to_glitch(settings)
+    resting = [one.confidence for one in (convergence, stability)]
+    return Advice(
+        learn or ["Nothing stands out; keep these settings."],
+        glitch,
+        min(resting),
+        {
+            "convergence": convergence.state,
+            "fit": fit.state,
+            "stability": stability.state,
+            "learning_rate": settings.get("learning_rate"),
+            "network_dim": settings.get("network_dim"),
+            "steps": settings.get("steps"),
+            "techniques": use,
+        },
+    )
+
+
+def _settings(record: LossRecord) -> dict[str, Any]:
+    """Return what is known: what the run did counts more than what its recipe wanted."""
+    settings = settings_of(record.about.get("recipe"))
+    rates = record.array("learning_rate")
+    rates = rates[np.isfinite(rates)]
+    if len(rates):
+        settings["learning_rate"] = float(rates.max())
+    steps = record.array("step")
+    steps = steps[np.isfinite(steps)]
+    if len(steps):
+        settings["steps"] = float(steps.max())
+    return settings
+
+
+def _on_stability(stability: Finding, settings: dict[str, Any]) -> list[str]:
+    lower = _lower_rate(settings)
+    if stability.state == "nan":
+        return [f"{lower}, or train in precision fp32; use a snapshot from before the break."]
+    if stability.state == "diverged":
+        return [f"{lower}, with some warmup steps; use a snapshot from before the rise."]
+    if stability.state == "spiky":
+        return [
+            "Raise batch_size or gradient_accumulation, so that single pictures and timesteps "
+            f"weigh less; if the spikes stay: {lower[0].lower()}{lower[1:]}."
+        ]
+    if stability.state == "oscillating":
+        return [f"{lower}; if one swing is one epoch long, it is the order of the pictures."]
+    return []
+
+
+def _lower_rate(settings: dict[str, Any]) -> str:
+    rate = settings.get("learning_rate")
+    return (
+        f"Lower learning_rate from {rate:.2g} to {rate / 3:.1g}"
+        if rate
+        else ("Lower learning_rate to a third")
+    )
+
+
+def _on_convergence(
+    convergence: Finding, record: LossRecord, settings: dict[str, Any]
+) -> list[str]:
+    steps = settings.get("steps", 0.0)
+    if convergence.state == "still_falling":
+        more = "500–1000" if steps <= 4000 else f"{steps / 4:,.0f}"
+        return [f"Train longer: extend by {more} steps, the loss has not levelled off."]
+    if convergence.state == "flat_from_start":
+        rate = settings.get("learning_rate")
+        if rate is not None and rate < LOW_LEARNING_RATE:
+            return [f"Raise learning_rate: at {rate:.2g} the LoRA hardly moves; try 1e-4."]
+        now = f" from {rate:.2g} to {rate * 3:.1g}" if rate else " threefold"
+        return [
+            f"Raise learning_rate{now}, or look at a probe: the raw loss may hide what is learned."
+        ]
+    if convergence.state == "too_short":
+        return ["Train for at least a few hundred steps before reading the curve."]
+    if convergence.state == "converged":
+        return _on_converged(convergence, record, settings)
+    return []
+
+
+def _on_converged(convergence: Finding, record: LossRecord, settings: dict[str, Any]) -> list[str]:
+    first, steps = record.steps[0], settings.get("steps", 0.0)
+    step = convergence.step or 0.0
+    if step - first < EARLY * (steps - first):
+        enough = words_for_step(float(f"{step * SPARE:.2g}"))
+        return [
+            f"Fewer steps would do: the loss is flat from step {words_for_step(step)} on; about "
+            f"{enough} steps are enough."
+        ]
+    dim = settings.get("network_dim")
+    wider = f"{dim} → {round(dim * 1.5)}" if dim else "for example 128 → 192"
+    return [
+        f"For slightly sharper detail: extend by 500–1000 steps, or raise network_dim ({wider}).",
+    ]
+
+
+def _on_fit(fit: Finding, convergence: Finding) -> list[str]:
+    if fit.state == "overfit":
+        at = words_for_step(fit.step or 0.0)
+        return [
+            f"Stop at step {at}, where the held-out probe was lowest, or use the snapshot nearest "
+            "to it; more pictures, fewer repeats or a smaller network_dim push that point back."
+        ]
+    if fit.state == "underfit" and convergence.state != "still_falling":
+        return [
+            "The probe says there is more to learn: more steps, a higher learning_rate or a "
+            "larger network_dim (128 → 192)."
+        ]
+    return []
+
+
+def _to_glitch(settings: dict[str, Any]) -> tuple[list[str], dict[str, bool | None]]:
+    """Return the techniques not in use yet, those known to be unused first."""
+    use = {technique.name: technique.in_use(settings) for technique in TECHNIQUES}
+    ordered = sorted(
+        (one for one in TECHNIQUES if not use[one.name]), key=lambda one: use[one.name] is None
+    )
+    return [
+        f"{one.name[0].upper()}{one.name[1:]}: {one.effect}."
+        + (" (Not known whether this run used it.)" if use[one.name] is None else "")
+        for one in ordered
+    ], use

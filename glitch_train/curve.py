@@ -1,0 +1,128 @@
+"""A series made fit for judging: sorted, finite, with its noise measured in blocks."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from .smoothing import Floats
+
+Blocks = list[slice]
+MAD_TO_SIGMA = 1.4826
+"""Median absolute deviation to standard deviation, for a normal distribution."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """Finite values over increasing steps.
+
+    Attributes:
+        steps: (N,) in the record's own unit.
+        values: (N,) finite.
+        not_finite: how many values were NaN or infinite.
+        infinite: how many of those were infinite.
+        bad_step: first step without a finite value, or None.
+        shuffled: whether the steps did not increase.
+    """
+
+    steps: Floats
+    values: Floats
+    not_finite: int = 0
+    infinite: int = 0
+    bad_step: float | None = None
+    shuffled: bool = False
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def position(self) -> Floats:
+        """Steps as a share of the run, 0..1: what makes verdicts independent of the unit."""
+        first, last = self.steps[0], self.steps[-1]
+        return (self.steps - first) / (last - first)
+
+    def step_at(self, position: float) -> float:
+        """Return the step at a share of the run."""
+        return float(self.steps[0] + position * (self.steps[-1] - self.steps[0]))
+
+
+def clean_curve(steps: Any, values: Any) -> Curve:
+    """Return the curve behind a series as it was recorded.
+
+    Steps that come twice (a run resumed from an older state) count with their last value; steps
+    that are not finite or all equal are replaced by the order of the values.
+
+    Args:
+        steps: (N,) numbers.
+        values: (N,) numbers, NaN and infinity allowed.
+    """
+    raw, at = np.asarray(values, dtype=float), np.asarray(steps, dtype=float)
+    if not np.isfinite(at).all() or (len(at) > 1 and np.ptp(at) == 0):
+        at = np.arange(1, len(raw) + 1, dtype=float)
+    shuffled = bool(np.any(np.diff(at) <= 0))
+    if shuffled:
+        # Of equal steps the last one written is the one that stayed.
+        backwards = at[::-1]
+        at, last = np.unique(backwards, return_index=True)
+        raw = raw[::-1][last]
+    bad = ~np.isfinite(raw)
+    return Curve(
+        at[~bad],
+        raw[~bad],
+        not_finite=int(bad.sum()),
+        infinite=int(np.isinf(raw).sum()),
+        bad_step=float(at[bad][0]) if bad.any() else None,
+        shuffled=shuffled,
+    )
+
+
+def equal_blocks(length: int, count: int) -> Blocks:
+    """Cut ``length`` values into ``count`` blocks of equal size (within one value)."""
+    edges = np.linspace(0, length, min(count, length) + 1).round().astype(int)
+    return [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+
+
+def fine_start(blocks: Blocks, smallest: int = 3) -> Blocks:
+    """Halve the first block again and again, because a loss falls fastest at the start."""
+    first, rest = blocks[0], blocks[1:]
+    while first.stop >= 2 * smallest:
+        middle = first.stop // 2
+        rest = [slice(middle, first.stop), *rest]
+        first = slice(0, middle)
+    return [first, *rest]
+
+
+def block_means(values: Floats, blocks: Blocks) -> Floats:
+    """Return the mean of each block."""
+    return np.array([values[block].mean() for block in blocks])
+
+
+def block_medians(values: Floats, blocks: Blocks) -> Floats:
+    """Return the median of each block."""
+    return np.array([np.median(values[block]) for block in blocks])
+
+
+def local_noise(values: Floats, blocks: Blocks, *, robust: bool = False) -> Floats:
+    """Return the standard deviation around the trend in each block.
+
+    Measured on differences of neighbours, which a slow trend hardly touches, and smoothed over
+    five blocks, because noise changes along a run (it shrinks with the loss).
+
+    Args:
+        values: (N,) the series.
+        blocks: its blocks.
+        robust: whether to use the MAD, which spikes do not move.
+    """
+    deviations = []
+    for block in blocks:
+        steps = np.diff(values[max(0, block.start - 1) : block.stop])
+        if len(steps) == 0:
+            deviations.append(0.0)
+        elif robust:
+            deviations.append(float(np.median(np.abs(steps))) * MAD_TO_SIGMA)
+        else:
+            deviations.append(float(np.sqrt(np.mean(steps**2))))
+    padded = np.pad(np.array(deviations) / np.sqrt(2), 2, mode="edge")
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)

@@ -1,0 +1,143 @@
+"""Read a loss record as an expert would: convergence, fit, stability, levels and advice."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+
+from .advice import Advice, advise
+from .convergence import judge_convergence
+from .curve import Curve, clean_curve
+from .finding import Finding, plain
+from .fit import judge_fit
+from .levels import judge_levels
+from .oscillation import Oscillation, find_oscillation
+from .record import LossRecord
+from .spikes import Spikes, find_spikes
+from .stability import judge_stability
+from .trend import Trend, fit_trend
+
+MIN_TREND_POINTS = 12
+UNSURE = 0.6
+"""Below this confidence the raw loss gives way to a probe, which has far less noise."""
+
+DECAYED = 0.1
+"""A learning rate below this share of its largest no longer moves the LoRA much."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What the judgements are made of.
+
+    Attributes:
+        curve: the finite losses.
+        trend: their trend, None for fewer than a dozen.
+        spikes: likewise.
+        swing: likewise.
+    """
+
+    curve: Curve
+    trend: Trend | None = None
+    spikes: Spikes | None = None
+    swing: Oscillation | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """The judgement of one run."""
+
+    name: str
+    convergence: Finding
+    fit: Finding
+    stability: Finding
+    levels: Finding
+    advice: Advice
+    reading: Reading
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values: what ``verdict --json`` prints."""
+        numbers = self.levels.evidence
+        return {
+            "name": self.name,
+            "convergence": {
+                "state": self.convergence.state,
+                "step": plain(self.convergence.step),
+                **self.convergence.to_dict(),
+            },
+            "fit": {"state": self.fit.state, "step": plain(self.fit.step), **self.fit.to_dict()},
+            "stability": self.stability.to_dict(),
+            "start": plain(numbers["start"]),
+            "final": plain(numbers["final"]),
+            "drop": plain(numbers["drop"]),
+            "levels": {
+                key: value for key, value in self.levels.to_dict().items() if key != "state"
+            },
+            "advice": plain(self.advice.to_dict()),
+        }
+
+    def to_json(self) -> str:
+        """Return :meth:`to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
+
+def diagnose(record: LossRecord) -> Verdict:
+    """Judge a record.
+
+    Args:
+        record: at least one loss; NaN, infinity and steps out of order are judged, not refused.
+    """
+    reading = read_curve(clean_curve(record.array("step"), record.array("loss")))
+    convergence = _with_probe(record, judge_convergence(reading.curve, reading.trend))
+    convergence = _with_schedule(record, convergence)
+    fit = judge_fit(record, reading.trend)
+    stability = judge_stability(reading.curve, reading.trend, reading.spikes, reading.swing)
+    levels = judge_levels(record, reading.curve, reading.trend)
+    advice = advise(record, convergence, fit, stability)
+    return Verdict(record.name, convergence, fit, stability, levels, advice, reading)
+
+
+def read_curve(curve: Curve) -> Reading:
+    """Measure trend, spikes and swings of a curve, as far as its length allows."""
+    if len(curve) < MIN_TREND_POINTS:
+        return Reading(curve)
+    spikes = find_spikes(curve)
+    trend = fit_trend(curve, spikes.marked)
+    swing = find_oscillation(curve, trend, spikes.marked)
+    if swing.found:
+        trend = fit_trend(curve, spikes.marked, swing.columns)
+    return Reading(curve, trend, spikes, swing)
+
+
+def _with_probe(record: LossRecord, finding: Finding) -> Finding:
+    """Judge convergence on a probe where the raw loss is too noisy to say."""
+    if finding.confidence >= UNSURE and finding.state != "too_short":
+        return finding
+    for column in ("train_probe_loss", "probe_loss"):
+        values = record.array(column)
+        measured = np.isfinite(values)
+        if measured.sum() < MIN_TREND_POINTS:
+            continue
+        curve = clean_curve(record.array("step")[measured], values[measured])
+        probed = judge_convergence(curve, read_curve(curve).trend, MIN_TREND_POINTS)
+        if probed.state != "too_short" and probed.confidence > finding.confidence:
+            evidence = probed.evidence | {
+                "judged_on": column,
+                "raw_loss_says": {"state": finding.state, "sentence": finding.sentence},
+            }
+            sentence = f"{probed.sentence} (Judged on the probe: the raw loss is too noisy.)"
+            return dataclasses.replace(probed, evidence=evidence, sentence=sentence)
+    return finding
+
+
+def _with_schedule(record: LossRecord, finding: Finding) -> Finding:
+    """Say so where the curve may be flat only because the learning rate ran out."""
+    rates = record.array("learning_rate")
+    rates = rates[np.isfinite(rates)]
+    if finding.state != "converged" or not len(rates) or rates[-1] >= DECAYED * rates.max():
+        return finding
+    note = " The learning rate had nearly run out by then, which flattens any curve."
+    evidence = finding.evidence | {"final_learning_rate_share": float(rates[-1] / rates.max())}
+    return dataclasses.replace(finding, sentence=finding.sentence + note, evidence=evidence)

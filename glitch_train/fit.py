@@ -1,0 +1,237 @@
+"""Fit: underfitting and overfitting, read from the probe, never from the raw loss alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from .curve import Curve, clean_curve, equal_blocks, fine_start
+from .finding import Finding, percent, tidy_step, words_for_step
+from .record import LossRecord
+from .trend import Trend
+
+MIN_PROBES = 4
+MAX_BLOCKS = 24
+LITTLE = 0.03
+"""A probe that fell by less than this share has learned next to nothing."""
+
+RISE_OF_LEVEL = 0.025
+RISE_OF_DROP = 0.12
+"""Overfit: the held-out probe ends above its lowest point by both of these shares."""
+
+STILL_LEARNING = 0.07
+"""Underfit: the probe makes more than this share of its whole drop in the last fifth."""
+
+WIDE_GAP = 0.12
+"""Overfit: the gap to the training pictures grew by this share of the probe at step 0."""
+
+SURE = 3.0
+"""Standard errors that a difference must have."""
+
+CANNOT = "Overfitting cannot be told: the record has no probe on held-out pictures."
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """What a probe curve says.
+
+    Attributes:
+        count: values measured.
+        first: at step 0 (the first measured).
+        lowest: the lowest block.
+        lowest_step: where.
+        last: the last block.
+        tail_fall: fall over the last fifth.
+        error: standard error of a difference of two blocks.
+    """
+
+    count: int
+    first: float
+    lowest: float
+    lowest_step: float
+    last: float
+    tail_fall: float
+    error: float
+
+    @property
+    def drop_share(self) -> float:
+        """Largest fall, relative to step 0."""
+        return (self.first - self.lowest) / max(abs(self.first), 1e-300)
+
+    @property
+    def rise(self) -> float:
+        """How far it ends above its lowest point."""
+        return self.last - self.lowest
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the values for the evidence."""
+        return dataclasses.asdict(self) | {"drop_share": self.drop_share}
+
+
+def read_probe(record: LossRecord, column: str) -> Probe | None:
+    """Return what a probe column says, or None where it has too few values."""
+    values = record.array(column)
+    measured = np.isfinite(values)
+    if measured.sum() < MIN_PROBES:
+        return None
+    curve = clean_curve(record.array("step")[measured], values[measured])
+    if len(curve) < MIN_PROBES:
+        return None
+    return _summarise(curve)
+
+
+def _summarise(curve: Curve) -> Probe:
+    count = min(MAX_BLOCKS, len(curve))
+    blocks = equal_blocks(len(curve), count)
+    means = np.array([curve.values[block].mean() for block in blocks])
+    steps = np.array([curve.steps[block].mean() for block in blocks])
+    error = _block_error(means)
+    lowest = int(np.argmin(means))
+    last = means[-max(1, count // 12) :]
+    tail = float(np.interp(curve.steps[-1] - np.ptp(curve.steps) / 5, steps, means))
+    first = curve.values[fine_start(blocks, 2)[0]].mean()
+    return Probe(
+        count=len(curve),
+        first=float(first),
+        lowest=float(means[lowest]),
+        lowest_step=tidy_step(float(steps[lowest])),
+        last=float(last.mean()),
+        tail_fall=tail - float(last.mean()),
+        error=error * float(np.sqrt(2)),
+    )
+
+
+def _block_error(means: np.ndarray) -> float:
+    """Return the noise of a block, from second differences, which a bend hardly touches."""
+    if len(means) < 5:
+        return 0.0
+    bends = means[2:] - 2 * means[1:-1] + means[:-2]
+    return float(np.median(np.abs(bends))) * 1.4826 / float(np.sqrt(6))
+
+
+def judge_fit(record: LossRecord, trend: Trend | None) -> Finding:
+    """Return ``underfit``, ``fits``, ``overfit`` or ``cannot_tell``.
+
+    Args:
+        record: with ``probe_loss`` (held-out pictures) or ``train_probe_loss``, or neither.
+        trend: of the raw loss.
+    """
+    held, seen = read_probe(record, "probe_loss"), read_probe(record, "train_probe_loss")
+    if held is not None:
+        return _judge_held_out(held, seen, trend, _bands(record, "probe_loss"))
+    if seen is not None:
+        return _judge_seen(seen, _bands(record, "train_probe_loss"))
+    few = int(np.isfinite(record.array("probe_loss")).sum())
+    evidence = {"probes": few, "needed": MIN_PROBES}
+    if few:
+        return Finding(
+            "cannot_tell", 0.9, f"Too few probes to tell: {few} of {MIN_PROBES}.", evidence
+        )
+    return Finding("cannot_tell", 1.0, CANNOT, evidence)
+
+
+def _judge_held_out(
+    held: Probe, seen: Probe | None, trend: Trend | None, bands: dict[str, Any]
+) -> Finding:
+    evidence: dict[str, Any] = {"held_out": held.numbers(), **bands}
+    if seen is not None:
+        evidence["training"] = seen.numbers()
+    drop = held.first - held.lowest
+    limit = max(RISE_OF_LEVEL * abs(held.lowest), RISE_OF_DROP * drop, SURE * held.error)
+    if held.rise > limit:
+        return _overfit(
+            held,
+            _confidence(held.rise, limit),
+            f"Overfit: the held-out probe was lowest, {held.lowest:.4g}, at step "
+            f"{words_for_step(held.lowest_step)} and ends {percent(held.rise / held.lowest)} above "
+            "that.",
+            evidence,
+        )
+    memorised = _gap(held, seen, trend, evidence)
+    if memorised:
+        return _overfit(held, 0.7, memorised, evidence)
+    return _judge_drop(held, "held-out", evidence) or Finding(
+        "fits",
+        0.9 if held.count >= 8 else 0.7,
+        f"Fits: the held-out probe fell by {percent(held.drop_share)} from step 0 and has not "
+        "risen again.",
+        evidence,
+    )
+
+
+def _judge_seen(seen: Probe, bands: dict[str, Any]) -> Finding:
+    evidence = {"training": seen.numbers(), **bands}
+    return _judge_drop(seen, "training", evidence) or Finding(
+        "cannot_tell",
+        0.9,
+        f"Not underfit: the probe on training pictures fell by {percent(seen.drop_share)}. "
+        + CANNOT,
+        evidence,
+    )
+
+
+def _judge_drop(probe: Probe, kind: str, evidence: dict[str, Any]) -> Finding | None:
+    """Return the underfit finding, where the probe says so."""
+    drop = probe.first - probe.lowest
+    if drop < max(LITTLE * abs(probe.first), SURE * probe.error):
+        return Finding(
+            "underfit",
+            0.85,
+            f"Underfit: the {kind} probe fell by only {percent(probe.drop_share)} from step 0.",
+            evidence,
+        )
+    if probe.tail_fall > max(STILL_LEARNING * drop, probe.error):
+        return Finding(
+            "underfit",
+            0.7,
+            f"Underfit so far: the {kind} probe makes {percent(probe.tail_fall / drop)} of its "
+            "fall in the last fifth of the run, so it has more to learn.",
+            evidence,
+        )
+    return None
+
+
+def _gap(held: Probe, seen: Probe | None, trend: Trend | None, evidence: dict[str, Any]) -> str:
+    """Say how far training ran ahead of the held-out pictures; empty where it did not."""
+    level = max(abs(held.first), 1e-300)
+    if seen is not None:
+        growth = ((held.last - seen.last) - (held.first - seen.first)) / level
+        evidence["gap_growth_share"] = growth
+        if growth > WIDE_GAP and held.tail_fall < SURE * held.error + 0.01 * level:
+            return (
+                f"Overfit: training pictures improved by {percent(seen.drop_share)}, held-out ones "
+                f"by {percent(held.drop_share)}; the gap grew by {percent(growth)} of the start."
+            )
+        return ""
+    if trend is None:
+        return ""
+    learned = trend.drop.mean / max(abs(trend.start.mean), 1e-300)
+    evidence["loss_drop_share"] = learned
+    if learned > 2 * WIDE_GAP and held.drop_share < learned / 4:
+        return (
+            f"Overfit: the training loss fell by {percent(learned)}, the held-out probe by only "
+            f"{percent(held.drop_share)}."
+        )
+    return ""
+
+
+def _overfit(held: Probe, confidence: float, sentence: str, evidence: dict[str, Any]) -> Finding:
+    return Finding("overfit", confidence, sentence, evidence, held.lowest_step)
+
+
+def _confidence(found: float, limit: float) -> float:
+    return min(0.98, 0.6 + 0.2 * (found / limit - 1))
+
+
+def _bands(record: LossRecord, column: str) -> dict[str, Any]:
+    """Return the drop of each timestep band's probe."""
+    bands = {}
+    for name in record.columns:
+        if name.startswith(f"{column}_t"):
+            probe = read_probe(record, name)
+            if probe is not None:
+                first, last = name.rpartition("_t")[2].split("_")
+                bands[f"timesteps {first}-{last}"] = probe.drop_share
+    return {"drop_share_by_timesteps": bands} if bands else {}

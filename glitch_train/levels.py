@@ -1,0 +1,96 @@
+"""Start, final and drop of a run, beside the reference runs of the development log."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from .curve import Curve
+from .finding import Finding, percent
+from .record import LossRecord
+from .trend import Trend
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """A run of the development log, as read off its graph."""
+
+    name: str
+    start: tuple[float, float]
+    final: float | None
+
+
+# SD1.5, noise prediction, mean squared error; the log has no figures for SDXL.
+REFERENCES = (
+    Reference("SD1.5 standard", (0.07, 0.08), None),
+    Reference("SD1.5 uncropped portraits", (0.11, 0.12), 0.08),
+)
+REFERENCE_FAMILY = "SD1.5"
+REFERENCE_LOSSES = ("mse", "l2")
+NEAR = 0.15
+"""A level within this share of the reference's range counts as like it."""
+
+
+def judge_levels(record: LossRecord, curve: Curve, trend: Trend | None) -> Finding:
+    """Return start, final and drop, in words and as evidence.
+
+    Args:
+        record: for the family and the loss it was trained with.
+        curve: its losses.
+        trend: their trend; None where there are too few, then ends are plain means.
+    """
+    start, final, error = _ends(curve, trend)
+    evidence: dict[str, Any] = {
+        "start": start,
+        "final": final,
+        "drop": None if start is None or final is None else start - final,
+        "drop_error": error,
+    }
+    if start is None or final is None:
+        return Finding("none", 0.0, "There is no finite loss.", evidence)
+    change = (start - final) / max(abs(start), 1e-300)
+    words = f"Loss {start:.4g} → {final:.4g} ({percent(-change)})."
+    compared, comparison = _compare(record, start, final)
+    # A drop of no size has no relative error: then what counts is the error against the level.
+    size = max(abs(start - final), 0.1 * abs(start), 1e-300)
+    confidence = 1 / (1 + (error / size) ** 2) if trend is not None else 0.3
+    return Finding(
+        "measured", confidence, f"{words} {compared}".strip(), evidence | {"compared": comparison}
+    )
+
+
+def _ends(curve: Curve, trend: Trend | None) -> tuple[float | None, float | None, float]:
+    if len(curve) == 0:
+        return None, None, 0.0
+    if trend is not None:
+        return trend.start.mean, trend.final.mean, trend.drop.error
+    few = max(1, len(curve) // 4)
+    first, last = curve.values[:few], curve.values[-few:]
+    error = float(np.hypot(first.std(), last.std()) / np.sqrt(few))
+    return float(first.mean()), float(last.mean()), error
+
+
+def _compare(record: LossRecord, start: float, final: float) -> tuple[str, dict[str, Any]]:
+    family, loss = record.about.get("family"), str(record.about.get("loss", "mse")).lower()
+    known = [{"run": one.name, "start": list(one.start), "final": one.final} for one in REFERENCES]
+    if family is None:
+        return "", {"comparable": None, "why": "the record names no model family", "log": known}
+    if family != REFERENCE_FAMILY or loss not in REFERENCE_LOSSES:
+        why = f"the log's figures are for {REFERENCE_FAMILY} with MSE, this is {family} with {loss}"
+        return f"Not comparable with the log: {why}.", {"comparable": False, "why": why}
+    near = min(REFERENCES, key=lambda one: abs(start - sum(one.start) / 2))
+    low, high = near.start
+    place = _place(start, low * (1 - NEAR), high * (1 + NEAR))
+    words = f"It starts {place} the log's {near.name} run ({low:g}–{high:g}"
+    if near.final is None:
+        words += ", then flat)."
+    else:
+        ends = _place(final, near.final * (1 - NEAR), near.final * (1 + NEAR))
+        words += f") and ends {ends} it ({near.final:g})."
+    return words, {"comparable": True, "nearest": near.name, "log": known}
+
+
+def _place(value: float, low: float, high: float) -> str:
+    return "below" if value < low else "above" if value > high else "like"

@@ -1,0 +1,142 @@
+"""Stability: spikes, swings, divergence and values that are no numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .convergence import rise_limit
+from .curve import Curve
+from .finding import Finding, percent, words_for_step
+from .oscillation import Oscillation
+from .spikes import Spikes
+from .trend import Trend
+
+LARGE_RISE = 0.2
+"""A run has diverged when it ends this share above its lowest point."""
+
+SHORT_BLOW_UP = 2.0
+"""In a short run: the last values are all this many times the largest of the first half."""
+
+MAX_NAMED = 5
+
+
+def judge_stability(
+    curve: Curve, trend: Trend | None, spikes: Spikes | None, swing: Oscillation | None
+) -> Finding:
+    """Return ``stable``, ``spiky``, ``oscillating``, ``diverged`` or ``nan``.
+
+    The worst that applies is the state; the evidence has all of them.
+
+    Args:
+        curve: the losses.
+        trend: their trend; None where there are too few to have one.
+        spikes: as found; None likewise.
+        swing: the strongest oscillation; None likewise.
+    """
+    evidence = _evidence(curve, spikes, swing)
+    if curve.not_finite:
+        return _not_finite(curve, evidence)
+    if trend is None or spikes is None or swing is None:
+        return _short(curve, evidence)
+    rise = trend.rise.chance_above(rise_limit(trend, LARGE_RISE))
+    if rise > 0.5:
+        return _diverged(trend, rise, evidence)
+    if spikes.steps:
+        return _spiky(spikes, evidence)
+    if swing.found:
+        return _oscillating(curve, swing, evidence)
+    return _stable(curve, spikes, evidence)
+
+
+def _evidence(curve: Curve, spikes: Spikes | None, swing: Oscillation | None) -> dict[str, Any]:
+    evidence: dict[str, Any] = {
+        "points": len(curve),
+        "not_finite": curve.not_finite,
+        "infinite": curve.infinite,
+        "first_not_finite_step": curve.bad_step,
+        "steps_out_of_order": curve.shuffled,
+    }
+    if spikes is not None:
+        evidence |= {
+            "spikes": len(spikes.steps),
+            "spike_steps": list(spikes.steps[:50]),
+            "spike_heights": list(spikes.heights[:50]),
+            "fence_in_mads": spikes.fence,
+        }
+    if swing is not None:
+        evidence |= {
+            "swings": swing.cycles,
+            "swing_size_share": swing.swing,
+            "swing_share_of_variation": swing.share,
+            "swing_prominence": swing.prominence,
+        }
+    return evidence
+
+
+def _not_finite(curve: Curve, evidence: dict[str, Any]) -> Finding:
+    kind = "infinite" if curve.infinite == curve.not_finite else "not a number"
+    step = curve.bad_step or 0.0
+    times = f"{curve.not_finite:,} losses are" if curve.not_finite > 1 else "one loss is"
+    return Finding(
+        "nan", 1.0, f"Broken: {times} {kind}, first at step {words_for_step(step)}.", evidence
+    )
+
+
+def _short(curve: Curve, evidence: dict[str, Any]) -> Finding:
+    values, half = curve.values, len(curve) // 2
+    last = values[-max(1, len(curve) // 5) :]
+    if half >= 2 and float(last.min()) > SHORT_BLOW_UP * float(np.max(np.abs(values[:half]))):
+        return Finding(
+            "diverged",
+            0.7,
+            f"Diverged: the last losses ({float(last.mean()):.4g}) are more than twice the "
+            "largest of the first half.",
+            evidence,
+        )
+    return Finding("stable", 0.2, "Too short to tell; nothing unusual so far.", evidence)
+
+
+def _diverged(trend: Trend, rise: float, evidence: dict[str, Any]) -> Finding:
+    lowest = max(abs(trend.final.mean - trend.rise.mean), 1e-300)
+    return Finding(
+        "diverged",
+        rise,
+        f"Diverged: the trend ends {percent(trend.rise.mean / lowest)} above its lowest point.",
+        evidence | {"rise_share": trend.rise.mean / lowest},
+    )
+
+
+def _spiky(spikes: Spikes, evidence: dict[str, Any]) -> Finding:
+    number = len(spikes.steps)
+    named = ", ".join(words_for_step(step) for step in spikes.steps[:MAX_NAMED])
+    more = f" and {number - MAX_NAMED} more" if number > MAX_NAMED else ""
+    return Finding(
+        "spiky",
+        0.95 if number > 1 else 0.85,
+        f"{number} spike{'s' if number > 1 else ''} (step {named}{more}), up to "
+        f"{max(spikes.heights):.1f} times the surroundings; the limit was {spikes.fence:.1f} MADs.",
+        evidence,
+    )
+
+
+def _oscillating(curve: Curve, swing: Oscillation, evidence: dict[str, Any]) -> Finding:
+    period = float(np.ptp(curve.steps)) / max(swing.cycles, 1e-9)
+    return Finding(
+        "oscillating",
+        min(0.99, 0.6 + swing.share / 2),
+        f"Oscillating: about {swing.cycles:.0f} swings of {percent(swing.swing)} of the level, "
+        f"one per {words_for_step(round(period) if period > 20 else period)} steps, "
+        f"{percent(swing.share)} of all variation around the trend.",
+        evidence | {"period_steps": period},
+    )
+
+
+def _stable(curve: Curve, spikes: Spikes, evidence: dict[str, Any]) -> Finding:
+    return Finding(
+        "stable",
+        0.95 if len(curve) >= 200 else 0.8,
+        f"No spikes (limit {spikes.fence:.1f} MADs), no swings, no divergence.",
+        evidence,
+    )
