@@ -1,5 +1,6 @@
 """A real ComfyUI with this pack and the pocket checkpoints, started once for all tests here."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 
 from glitch_demo.host import Host, link_or_copy
 from glitch_train.comfy_client import ComfyClient
+
+sys.path.insert(0, str(Path(__file__).parent))  # for ``graphs``
 
 POCKET_SD15 = "pocket_sd15.safetensors"
 POCKET_SDXL = "pocket_sdxl.safetensors"
