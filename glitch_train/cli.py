@@ -17,7 +17,14 @@ from typing import Any
 
 from .errors import GlitchTrainError
 
-VERB_MODULES = ("cli_prepare", "cli_recipe", "cli_graph", "cli_verdict")
+VERB_MODULES = (
+    "cli_prepare",
+    "cli_recipe",
+    "cli_graph",
+    "cli_verdict",
+    "cli_transfer",
+    "cli_inspect",
+)
 
 EXIT_OK = 0
 EXIT_FAILED = 1

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from .errors import LoraFileError
 from .families import SD2, SD15, SDXL, TRANSFERABLE, Family, family_names, family_of_depths
 from .lora_keys import underscored
-from .lora_read import LoraFile, LoraModule
+from .lora_read import LoraFile, LoraModule, NotCarriedOver
 from .unet_names import UNetLayout
 from .unet_roles import (
     TE1,
@@ -133,11 +133,9 @@ def _refuse_other_families(lora: LoraFile) -> None:
         raise _refusal(lora, f"an unknown family (its first module is {first!r})")
 
 
-def _refusal(lora: LoraFile, family: str) -> LoraFileError:
-    return LoraFileError(
-        f"{lora.title} is a LoRA for {family}; "
-        f"LoRAs of {family_names(TRANSFERABLE)} can be carried over."
-    )
+def _refusal(lora: LoraFile, family: str) -> NotCarriedOver:
+    advice = f"; LoRAs of {family_names(TRANSFERABLE)} can be carried over"
+    return NotCarriedOver(lora.title, f"a LoRA for {family}", advice)
 
 
 def _is_cross_key(path: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,15 @@ _NOT_LORA = (
     ("cond_stage_model.", "a full checkpoint, not a LoRA; load it as MODEL"),
     ("conditioner.embedders.", "a full checkpoint, not a LoRA; load it as MODEL"),
 )
+
+
+class NotCarriedOver(LoraFileError):
+    """A whole file of a kind or family that is recognised, but not carried over."""
+
+    def __init__(self, title: str, what: str, advice: str) -> None:
+        """Say what the file called ``title`` is, and what to do."""
+        super().__init__(f"{title} is {what}{advice}.")
+        self.what = what
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +216,8 @@ def _refuse_what_is_no_lora(tensors: Mapping[str, torch.Tensor], title: str) -> 
     for key in tensors:
         for piece, what in _NOT_LORA:
             if piece in key:
-                raise LoraFileError(f"{title} is {what}.")
+                kind, mark, advice = re.split("([,;])", what, maxsplit=1)
+                raise NotCarriedOver(title, kind, mark + advice)
 
 
 def _check_factors(

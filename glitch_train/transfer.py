@@ -95,13 +95,16 @@ def transfer(
             if on_progress:
                 on_progress(done, len(plan))
     extras = carrier.carry_extras()
+    offered = {m.name for groups in plan.values() for group in groups for m in group}
     report = TransferReport(
         lora=lora,
         source=origin,
         target=target.network,
         recipe=recipe,
         patches=tuple(carrier.patches),
-        skipped=skipped_modules(recipe.mapping, lora, origin, target.network, carrier.patches),
+        skipped=skipped_modules(
+            recipe.mapping, lora, origin, target.network, carrier.patches, offered
+        ),
         extras_kept=extras,
         dora_dropped=carrier.dora_dropped,
         target_measured=target.measured is not None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from .lora_family import named_modules
@@ -213,8 +213,18 @@ def skipped_modules(
     source: Network,
     target: Network,
     patches: Iterable[Patch],
+    offered: Collection[str],
 ) -> tuple[Skipped, ...]:
-    """Return the LoRA's modules that feed nothing, with reasons."""
+    """Return the LoRA's modules that feed nothing, with reasons.
+
+    Args:
+        mapping: the mapping used.
+        lora: the LoRA.
+        source: the network it is for.
+        target: the network it goes to.
+        patches: what was done.
+        offered: names of the modules that the mapping offered to the depth setting.
+    """
     used = {name for patch in patches for name in patch.sources}
     key_of = {module.name: key for key, module in named_modules(lora, source).items()}
     by_name = mapping in ("by_name", "strict")
@@ -226,6 +236,8 @@ def skipped_modules(
             continue
         if by_name and name not in names_there:
             reason = "no module of this name in the target"
+        elif name in offered:
+            reason = "the depth setting takes another block of its group"
         else:
             reason = unused_reason(module, key_of.get(name), names_there.get(name), source, target)
         skipped.append(Skipped(name, reason))

@@ -4,6 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .corruption_nodes import CORRUPTION_NODES
 from .dataset_nodes import GlitchContactSheet, GlitchDatasetLoader
+from .lora_nodes import GlitchCrossModelLoraApplier
 from .loss_nodes import GlitchLossGraph
 from .train_nodes import GlitchLoraTrainer
 
@@ -13,6 +14,7 @@ NODES: list[type[io.ComfyNode]] = [
     *CORRUPTION_NODES,
     GlitchLoraTrainer,
     GlitchLossGraph,
+    GlitchCrossModelLoraApplier,
 ]
 
 

@@ -92,8 +92,20 @@ def output_place(filename_prefix: str) -> tuple[str, str, str]:
     return str(wanted.parent), stem, "" if subfolder == "." else subfolder
 
 
-def with_lora(model: Any, clip: Any, lora: dict[str, torch.Tensor]) -> tuple[Any, Any]:
-    """Return MODEL and CLIP with a LoRA applied at strength 1, as the host's loader does it."""
+def with_lora(
+    model: Any,
+    clip: Any,
+    lora: dict[str, torch.Tensor],
+    strength_model: float = 1.0,
+    strength_clip: float = 1.0,
+) -> tuple[Any, Any]:
+    """Return MODEL and CLIP with a LoRA applied as the host's loader does it.
+
+    What has strength 0 comes back as it was given.
+    """
     import comfy.sd
 
-    return comfy.sd.load_lora_for_models(model, clip, lora, 1.0, 1.0)
+    patched_model, patched_clip = comfy.sd.load_lora_for_models(
+        model, clip, lora, strength_model, strength_clip
+    )
+    return patched_model if strength_model else model, patched_clip if strength_clip else clip
