@@ -54,6 +54,7 @@ def _widget(name: str, field: dataclasses.Field[Any], setting: Setting, optional
         return io.String.Input(multiline=setting.lines, **common)
     limits = {"min": setting.low, "max": setting.high, "step": setting.step}
     if isinstance(field.default, int):
-        return io.Int.Input(**limits, **common)
+        # Said aloud, or the frontend would draw a new "seed" (and train anew) at every Run.
+        return io.Int.Input(control_after_generate=False, **limits, **common)
     # Without a rounding step of its own the frontend would round to `step`.
     return io.Float.Input(round=False, **limits, **common)

@@ -30,7 +30,7 @@ class GlitchLoraTrainer(io.ComfyNode):
                 io.Clip.Input("clip", tooltip="Encodes the captions."),
                 io.Vae.Input("vae", tooltip="Encodes the pictures."),
                 GlitchDatasetSocket.Input("dataset", tooltip="From the Glitch Dataset Loader."),
-                *widgets(TrainRecipe),
+                *widgets(TrainRecipe, optional=True),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model with the LoRA applied."),
@@ -49,7 +49,7 @@ class GlitchLoraTrainer(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, output_name: str) -> bool | str:
+    def validate_inputs(cls, output_name: str = TrainRecipe.output_name) -> bool | str:
         """Refuse a bad file name before anything runs."""
         return host.sentence_or_true(lambda: TrainRecipe(output_name=output_name))
 
