@@ -12,7 +12,14 @@ from typing import NoReturn
 
 from glitch_demo.api_graph import Graph, load_graph, nodes_of, set_input, title
 from glitch_demo.host import REPO_ROOT, Host
-from glitch_demo.material import own_checkpoint, own_pictures, place_checkpoint, place_pictures
+from glitch_demo.material import (
+    own_checkpoint,
+    own_pictures,
+    place_checkpoint,
+    place_pictures,
+    suit_own_checkpoint,
+    suit_own_pictures,
+)
 from glitch_demo.results import Outputs, Results, collect, newest_record
 from glitch_demo.terminal import TrainingBar, last_loss, say
 from glitch_train.comfy_client import ComfyClient
@@ -90,6 +97,10 @@ def _run(options: argparse.Namespace) -> Results:
     host = Host(out / "comfyui")
     graph = set_input(graph, LOADER, LOADER_INPUT, place_checkpoint(host.base_dir, checkpoint))
     graph = set_input(graph, DATASET, DATASET_INPUT, place_pictures(host.base_dir, pictures))
+    if checkpoint:
+        graph = suit_own_checkpoint(graph)
+    if pictures:
+        graph = suit_own_pictures(graph, pictures)
     if options.steps is not None:
         graph = set_input(graph, TRAINER, TRAINER_INPUT, options.steps)
     say("Starting ComfyUI (its log: " + str(host.log_path) + ")")

@@ -78,6 +78,22 @@ def set_input(graph: Graph, class_type: str, name: str, value: Any) -> Graph:
     return changed
 
 
+def replace_texts(graph: Graph, texts: list[str]) -> Graph:
+    """Return the workflow with its different prompts replaced in order; an empty one stays empty.
+
+    Args:
+        graph: The workflow.
+        texts: The new prompts; repeated when there are fewer than the workflow has.
+    """
+    changed = copy.deepcopy(graph)
+    prompts = [changed[node]["inputs"] for node in nodes_of(changed, "CLIPTextEncode")]
+    old = list(dict.fromkeys(inputs["text"] for inputs in prompts if inputs["text"]))
+    for inputs in prompts:
+        if inputs["text"] and texts:
+            inputs["text"] = texts[old.index(inputs["text"]) % len(texts)]
+    return changed
+
+
 def title(graph: Mapping[str, Mapping[str, Any]], node: str) -> str:
     """Return a node's title, or its class where it has none.
 

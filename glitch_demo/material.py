@@ -3,11 +3,15 @@
 import shutil
 from pathlib import Path
 
+from glitch_demo.api_graph import Graph, replace_texts, set_input
 from glitch_demo.host import link_or_copy
 from glitch_demo.terminal import StageBar
 from glitch_train.errors import GlitchTrainError
 
 DEMO_PICTURES = "glitch_demo_pictures"
+DEMO_SUBJECTS = 2
+CLEAN_JPEG_QUALITY = 95  # the workflow itself crushes them
+OWN_SIZE_PX = 512  # what a full SD1.5 checkpoint draws well; the pocket one draws 128
 CHECKPOINT_SUFFIXES = frozenset({".safetensors", ".ckpt"})
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
@@ -96,7 +100,8 @@ def place_pictures(base_dir: Path, pictures: Path | None) -> str:
         from glitch_demo.photos import PhotosMissingError, demo_photos, write_picture_folder
 
         try:
-            write_picture_folder(target, demo_photos())
+            photos = demo_photos()[:DEMO_SUBJECTS]
+            write_picture_folder(target, photos, jpeg_quality=CLEAN_JPEG_QUALITY)
         except PhotosMissingError as error:
             raise MaterialError(str(error)) from error
         return name
@@ -106,3 +111,30 @@ def place_pictures(base_dir: Path, pictures: Path | None) -> str:
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, copy)
     return name
+
+
+def suit_own_checkpoint(graph: Graph) -> Graph:
+    """Return the workflow at a size that a full checkpoint was made for.
+
+    Args:
+        graph: The demo workflow, made for the pocket checkpoint.
+    """
+    for node in ("GlitchDatasetLoader", "EmptyLatentImage"):
+        for side in ("width", "height"):
+            graph = set_input(graph, node, side, OWN_SIZE_PX)
+    return graph
+
+
+def suit_own_pictures(graph: Graph, pictures: Path) -> Graph:
+    """Return the workflow with the first captions of a folder as its prompts.
+
+    Args:
+        graph: The demo workflow.
+        pictures: The user's folder; without captions the prompts stay.
+    """
+    captions = [
+        text
+        for file in sorted(pictures.rglob("*.txt"))
+        if (text := file.read_text("utf-8", errors="replace").strip())
+    ]
+    return replace_texts(graph, list(dict.fromkeys(captions)))

@@ -6,11 +6,18 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from glitch_demo.__main__ import main
-from glitch_demo.api_graph import Graph, GraphError, load_graph, picture_caption, set_input
+from glitch_demo.__main__ import WORKFLOW, main
+from glitch_demo.api_graph import (
+    Graph,
+    GraphError,
+    load_graph,
+    nodes_of,
+    picture_caption,
+    set_input,
+)
 from glitch_demo.contact_sheet import CELL_PX, Row, contact_sheet
 from glitch_demo.host import link_or_copy
-from glitch_demo.material import place_pictures
+from glitch_demo.material import place_pictures, suit_own_checkpoint, suit_own_pictures
 from glitch_demo.results import newest_record
 from glitch_demo.terminal import last_loss
 
@@ -155,3 +162,17 @@ def test_the_demo_says_what_is_wrong(
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 1
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "out").exists(), "nothing is made before the check"
+
+
+def test_own_material_gets_its_own_size_and_prompts(tmp_path: Path) -> None:
+    """Catches a full checkpoint being asked for 128 pixels, or for the demo's astronaut."""
+    graph = load_graph(WORKFLOW)
+    (tmp_path / "a.txt").write_text("a blue hat\n")
+    (tmp_path / "b.txt").write_text("")
+    (tmp_path / "c.txt").write_text("a green hat")
+    suited = suit_own_pictures(suit_own_checkpoint(graph), tmp_path)
+    sizes = {suited[node]["inputs"]["width"] for node in nodes_of(suited, "EmptyLatentImage")}
+    texts = [suited[node]["inputs"]["text"] for node in nodes_of(suited, "CLIPTextEncode")]
+    assert sizes == {512}
+    assert texts == ["", "a blue hat", "a blue hat", "a green hat", "a green hat"]
+    assert graph == load_graph(WORKFLOW)
