@@ -28,7 +28,7 @@ class Captions:
         sidecars: picture stem to names of caption files, best first.
         metadata: file name to caption out of :data:`METADATA_NAME`.
         reasons: caption file to why it is not used, or what is odd about it.
-        used: caption files that gave a picture its caption.
+        used: caption files that gave a picture its caption, and the first such picture.
     """
 
     source: str
@@ -36,7 +36,7 @@ class Captions:
     sidecars: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)
     reasons: dict[str, str] = dataclasses.field(default_factory=dict)
-    used: set[str] = dataclasses.field(default_factory=set)
+    used: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def of(self, folder: Path, picture: str) -> tuple[str, str]:
         """Return (caption, note) of a picture; the note is empty when all is well.
@@ -53,12 +53,13 @@ class Captions:
             except OSError as error:
                 self.reasons[name] = f"cannot be read: {error.strerror}"
                 continue
-            self.used.add(name)
             if note:
                 self.reasons[name] = note
-            return caption, "" if caption else f"its caption {name} is empty"
+            first = self.used.setdefault(name, picture)
+            shared = "" if first == picture else f"shares {name} with {first}"
+            return caption, shared if caption else f"its caption {name} is empty"
         if picture in self.metadata:
-            self.used.add(METADATA_NAME)
+            self.used.setdefault(METADATA_NAME, picture)
             return self.metadata[picture], ""
         return "", "no caption: trained with an empty one"
 

@@ -122,8 +122,8 @@ def _parse_step(line: str) -> CorruptionStep:
     kind, *options = re.sub(r"\s*=\s*", "=", line.replace(",", " ")).split()
     if kind not in CORRUPTIONS:
         raise RecipeError(
-            f"There is no corruption called {kind!r}{nearest(kind, CORRUPTIONS)}; "
-            f"known are {', '.join(CORRUPTIONS)}."
+            f"There is no corruption called {kind!r} among {', '.join(CORRUPTIONS)}"
+            f"{nearest(kind, CORRUPTIONS) or '.'}"
         )
     known = declared(CORRUPTIONS[kind])
     values: dict[str, object] = {}
@@ -131,8 +131,8 @@ def _parse_step(line: str) -> CorruptionStep:
         name, equals, value = option.partition("=")
         if name not in known or not equals:
             raise RecipeError(
-                f"{kind} has no option {option!r}{nearest(name, known)}; "
-                f"write name=value with {', '.join(known)}."
+                f"{kind} has no option {option!r}; write name=value with one of "
+                f"{', '.join(known)}{nearest(name, known) or '.'}"
             )
         values[name] = _value(kind, name, value, type(known[name][0].default))
     try:

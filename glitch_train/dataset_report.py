@@ -107,10 +107,11 @@ class DatasetReport:
             return {"average": [], "largest": [], "smallest": [], "different": 0} | dict.fromkeys(
                 ("portrait", "landscape", "square"), 0
             )
+        by_area = sorted(sizes, key=_area)
         return {
             "average": [round(sum(side) / len(sizes)) for side in zip(*sizes, strict=True)],
-            "largest": list(max(sizes, key=_area)),
-            "smallest": list(min(sizes, key=_area)),
+            "largest": list(by_area[-1]),
+            "smallest": list(by_area[0]),
             "different": len(set(sizes)),
             "portrait": sum(height > width for width, height in sizes),
             "landscape": sum(width > height for width, height in sizes),

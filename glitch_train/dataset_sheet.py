@@ -180,7 +180,9 @@ def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int, lines: int) ->
         joined = f"{found[-1]} {word}" if found else word
         if found and font.getlength(joined) <= width:
             found[-1] = joined
-        elif len(found) == lines:
+        elif len(found) >= lines:
+            if not found:
+                break
             found[-1] = _cut(found[-1] + " …………", font, width).rstrip(" …") + " …"
             break
         else:

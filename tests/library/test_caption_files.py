@@ -1,0 +1,124 @@
+"""Where captions come from, on real files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from glitch_train.dataset import FileReport, GlitchDataset
+from glitch_train.dataset_load import load_dataset
+from glitch_train.dataset_recipe import DatasetRecipe
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three pictures a, b and c."""
+    for name in "abc":
+        Image.new("RGB", (32, 24), (ord(name), 0, 0)).save(tmp_path / f"{name}.png")
+    return tmp_path
+
+
+def load(folder: Path, **settings: object) -> GlitchDataset:
+    """Load a folder with some settings."""
+    return load_dataset(DatasetRecipe(folder=str(folder), width=64, height=64, **settings))
+
+
+def captions(dataset: GlitchDataset) -> list[str]:
+    """Return the captions in the order of pictures."""
+    return [sample.caption for sample in dataset.samples]
+
+
+def about(dataset: GlitchDataset, name: str) -> FileReport:
+    """Return what is reported of one file; fails unless that is exactly one line."""
+    (found,) = [file for file in dataset.files if file.name == name]
+    return found
+
+
+def test_sidecars_txt_before_caption(folder: Path) -> None:
+    """Catches the wrong one of two, and a used file that is reported as skipped."""
+    (folder / "a.txt").write_text("from txt\n")
+    (folder / "a.caption").write_text("from caption")
+    (folder / "b.caption").write_text("only caption")
+    dataset = load(folder)
+    assert captions(dataset) == ["from txt", "only caption", ""]
+    assert about(dataset, "a.txt") == FileReport("a.txt", True)
+    assert about(dataset, "a.caption") == FileReport("a.caption", False, "a.txt is used instead")
+    assert about(dataset, "b.caption").used
+    assert "no caption" in about(dataset, "c.png").reason
+
+
+def test_metadata_jsonl(folder: Path) -> None:
+    """Catches a missed entry, a line separator inside a text, and bad lines that go unsaid."""
+    lines = [
+        '{"file_name": "a.png", "text": "from\u2028 metadata"}',
+        "not json",
+        '{"file_name": "b.png"}',
+        '{"file_name": "gone.png", "text": "nobody"}',
+        "",
+        '{"file_name": "c.png", "caption": "third"}',
+    ]
+    (folder / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "c.txt").write_text("sidecar wins")
+    dataset = load(folder)
+    assert captions(dataset) == ["from\u2028 metadata", "", "sidecar wins"]
+    report = about(dataset, "metadata.jsonl")
+    assert report.used
+    assert report.reason == (
+        "line 2: not valid JSON; line 3: b.png has no text; line 4: there is no picture gone.png"
+    )
+    only = load(folder, caption_source="metadata")
+    assert captions(only)[2] == "third"
+    assert about(only, "c.txt") == FileReport(
+        "c.txt", False, "not read, because caption_source is metadata"
+    )
+    assert captions(load(folder, caption_source="sidecar")) == ["", "", "sidecar wins"]
+
+
+def test_one_fixed_caption(folder: Path) -> None:
+    """Catches a file that is read nevertheless."""
+    (folder / "a.txt").write_text("ignored")
+    dataset = load(folder, caption_source="fixed", fixed_caption=" a photograph ")
+    assert captions(dataset) == ["a photograph"] * 3
+    assert "caption_source is fixed" in about(dataset, "a.txt").reason
+
+
+def test_encodings(folder: Path) -> None:
+    """Catches a byte order mark or a replacement character that ends up in training."""
+    (folder / "a.txt").write_bytes(b"\xef\xbb\xbfmarked caf\xc3\xa9\r\nline two")
+    (folder / "b.txt").write_bytes(b"caf\xe9 \x93quoted\x94")
+    (folder / "c.txt").write_bytes("wide café".encode("utf-16"))
+    dataset = load(folder)
+    assert captions(dataset) == ["marked café\nline two", "café “quoted”", "wide café"]
+    assert about(dataset, "a.txt").reason == ""
+    assert about(dataset, "b.txt").reason == "not UTF-8, read as Windows-1252"
+
+
+def test_empty_captions_are_named(folder: Path) -> None:
+    """Catches an empty caption that counts as one."""
+    (folder / "a.txt").write_text(" \n")
+    dataset = load(folder)
+    assert captions(dataset)[0] == ""
+    assert about(dataset, "a.png").reason == "its caption a.txt is empty"
+    assert about(dataset, "a.txt").used
+
+
+def test_captions_without_their_picture(folder: Path) -> None:
+    """Catches a caption that vanishes without a word."""
+    (folder / "z.txt").write_text("nobody")
+    (folder / "broken.jpg").write_text("no picture")
+    (folder / "broken.txt").write_text("its caption")
+    dataset = load(folder)
+    assert about(dataset, "z.txt").reason == "caption without a picture"
+    assert about(dataset, "broken.txt").reason == "its picture broken.jpg is skipped"
+
+
+def test_duplicate_stems_share_their_caption(folder: Path) -> None:
+    """Catches one of a.jpg and a.png left without a caption, or a.txt counted twice."""
+    Image.new("RGB", (20, 20)).save(folder / "a.jpg")
+    (folder / "a.txt").write_text("shared")
+    dataset = load(folder)
+    assert captions(dataset)[:2] == ["shared", "shared"]
+    assert about(dataset, "a.txt").used
+    assert "a.jpg" in about(dataset, "a.png").reason

@@ -1,0 +1,337 @@
+"""Every kind of bad file that folders hold: named, counted once, never fatal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import tempfile
+import threading
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures_on_disk import gradient, jpeg, photo_folder, photograph, srgb_profile
+from PIL import Image
+
+from glitch_train.dataset import GlitchDataset
+from glitch_train.dataset_load import load_dataset
+from glitch_train.dataset_recipe import DatasetRecipe
+from glitch_train.dataset_report import DatasetReport
+from glitch_train.errors import DatasetError
+from glitch_train.folder_scan import folder_fingerprint
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with one good picture and its caption."""
+    return photo_folder(tmp_path / "pictures", 1)
+
+
+def load(folder: Path, **settings: object) -> GlitchDataset:
+    """Load a folder and check that it counts every file exactly once."""
+    recipe = DatasetRecipe(folder=str(folder), **{"width": 64, "height": 64, **settings})
+    dataset = load_dataset(recipe)
+    files = sorted(entry.name for entry in os.scandir(folder) if not entry.is_dir())
+    assert [file.name for file in dataset.files] == files
+    used = {file.name for file in dataset.files if file.used}
+    assert {sample.name for sample in dataset.samples} <= used
+    assert all(file.reason for file in dataset.skipped)
+    return dataset
+
+
+def reason(dataset: GlitchDataset, name: str) -> str:
+    """Return why a file is skipped."""
+    return {file.name: file.reason for file in dataset.skipped}[name]
+
+
+def remark(dataset: GlitchDataset, name: str) -> str:
+    """Return what is said of a used file."""
+    return {file.name: file.reason for file in dataset.files if file.used}[name]
+
+
+def prepared(dataset: GlitchDataset, name: str) -> np.ndarray:
+    """Return a prepared picture as an array of ints."""
+    sample = next(sample for sample in dataset.samples if sample.name == name)
+    return np.asarray(dataset.prepare(sample).image).astype(int)
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "said"),
+    [
+        ("cut.jpg", jpeg(photograph())[:20_000], "damaged"),
+        ("cut.png", None, "damaged"),
+        ("empty.jpg", b"", "empty"),
+        ("text.jpg", b"I am a text file", "not a picture"),
+        ("head.jpg", b"\xff\xd8\xff\xe0", "not a picture"),
+        ("pillow.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(400), ""),
+        ("notes.pdf", b"%PDF-1.4", "not a picture or caption"),
+        (".hidden.jpg", jpeg(gradient(20, 20)), "a hidden file"),
+    ],
+)
+def test_unreadable_files_are_named(folder: Path, name: str, raw: bytes | None, said: str) -> None:
+    """Catches a crash, a silent drop, and half a picture that is trained on."""
+    if raw is None:
+        photograph(size=(200, 200)).save(folder / name)
+        raw = (folder / name).read_bytes()[:5000]
+    (folder / name).write_bytes(raw)
+    dataset = load(folder)
+    assert [sample.name for sample in dataset.samples] == ["0.jpg"]
+    assert said in reason(dataset, name)
+
+
+def test_heic_without_its_plugin_says_what_to_install(folder: Path, monkeypatch) -> None:
+    """Catches a format that is merely "not readable"."""
+    from glitch_train import pictures
+
+    monkeypatch.setattr(pictures, "_plugin", lambda module: False)
+    (folder / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(400))
+    assert "pip install pillow-heif" in reason(load(folder), "phone.heic")
+
+
+@pytest.mark.parametrize(("suffix", "plugin"), [("heic", "pillow_heif"), ("avif", None)])
+def test_heic_and_avif_are_read_where_they_can_be(folder: Path, suffix: str, plugin) -> None:
+    """Catches a plugin that is there but not used."""
+    if plugin:
+        pytest.importorskip(plugin).register_heif_opener()
+    try:
+        gradient(80, 80).save(folder / f"a.{suffix}", quality=95)
+    except (KeyError, ValueError, OSError):
+        pytest.skip(f"this Pillow cannot write {suffix}")
+    pixels = prepared(load(folder), f"a.{suffix}")
+    assert np.abs(pixels - np.asarray(gradient(64, 64)).astype(int)).mean() < 6
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
+def test_of_animations_the_first_frame_is_used(folder: Path, suffix: str) -> None:
+    """Catches another frame, and an animation that is not mentioned."""
+    frames = [Image.new("RGB", (64, 64), color) for color in ("red", "lime", "blue")]
+    frames[0].save(folder / f"moving.{suffix}", save_all=True, append_images=frames[1:])
+    dataset = load(folder)
+    assert "first of 3 frames" in remark(dataset, f"moving.{suffix}")
+    assert prepared(dataset, f"moving.{suffix}")[32, 32].tolist() == pytest.approx(
+        [255, 0, 0], abs=4
+    )
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_sixteen_bits_are_scaled_not_clipped(folder: Path, suffix: str) -> None:
+    """Catches Pillow's clipping at 255, which leaves such pictures white."""
+    ramp = np.linspace(0, 65535, 64)[None, :].repeat(64, 0).astype(np.uint16)
+    Image.fromarray(ramp).save(folder / f"deep.{suffix}")
+    row = prepared(load(folder), f"deep.{suffix}")[32, :, 0]
+    assert row[0] == 0
+    assert row[-1] == 255
+    assert row[32] == pytest.approx(130, abs=3)
+
+
+def test_cmyk_goes_through_its_profile(folder: Path) -> None:
+    """Catches inverted or uncorrected colours; a profile that does not fit is survived."""
+    orange = Image.new("RGB", (64, 64), (230, 120, 20)).convert("CMYK")
+    (folder / "plain.jpg").write_bytes(jpeg(orange))
+    (folder / "odd.jpg").write_bytes(jpeg(orange, icc_profile=srgb_profile()))
+    (folder / "junk.jpg").write_bytes(jpeg(orange, icc_profile=b"no profile at all"))
+    dataset = load(folder)
+    for name in ("plain.jpg", "odd.jpg", "junk.jpg"):
+        assert prepared(dataset, name)[32, 32].tolist() == pytest.approx([230, 120, 20], abs=12)
+        assert "CMYK" in remark(dataset, name)
+
+
+@pytest.mark.parametrize("background", ["white", "#102030"])
+def test_transparency_is_flattened_on_the_chosen_colour(folder: Path, background: str) -> None:
+    """Catches the hidden colour of transparent pixels, in palettes as in alpha channels."""
+    clear = Image.new("RGBA", (64, 64), (255, 0, 0, 0))
+    clear.paste((0, 255, 0, 255), (0, 0, 64, 32))
+    clear.save(folder / "alpha.png")
+    clear.convert("LA").save(folder / "gray.png")
+    palette = Image.new("P", (64, 64), 1)
+    palette.putpalette([0, 255, 0, 255, 0, 0])
+    palette.paste(0, (0, 0, 64, 32))
+    palette.save(folder / "palette.png", transparency=1)
+    dataset = load(folder, background=background)
+    expected = [255, 255, 255] if background == "white" else [16, 32, 48]
+    for name in ("alpha.png", "gray.png", "palette.png"):
+        assert prepared(dataset, name)[50, 32].tolist() == expected
+    assert prepared(dataset, "palette.png")[10, 32].tolist() == [0, 255, 0]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation(folder: Path, orientation: int) -> None:
+    """Catches a picture on its side, and a size that is told before turning."""
+    upright = gradient(96, 64)
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = upright.transpose(undo[orientation]) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (folder / "turned.jpg").write_bytes(jpeg(stored, exif=exif, subsampling=0))
+    dataset = load(folder, width=96)
+    assert next(s.size for s in dataset.samples if s.name == "turned.jpg") == (96, 64)
+    assert np.abs(prepared(dataset, "turned.jpg") - np.asarray(upright).astype(int)).mean() < 3
+
+
+@pytest.mark.parametrize("size", [(1, 1), (30_000, 10), (10, 30_000)])
+@pytest.mark.parametrize(
+    "framing", ["center_crop", "bucket", "stretch", "letterbox", "tile", "uncropped"]
+)
+def test_extreme_sizes(folder: Path, size: tuple[int, int], framing: str) -> None:
+    """Catches a side of 0, a memory explosion, and a picture left out."""
+    gradient(*size).save(folder / "extreme.png")
+    dataset = load(folder, framing=framing, width=256, height=256)
+    pixels = prepared(dataset, "extreme.png")
+    assert min(pixels.shape[:2]) >= 64
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(folder: Path, monkeypatch) -> None:
+    """Catches gigabytes of memory, also where a program has switched Pillow's own limit off."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(999)))
+    (folder / "bomb.png").write_bytes(bomb + chunk(b"IEND", b""))
+    assert "too many pixels" in reason(load(folder), "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert "too many pixels" in reason(load(folder), "bomb.png")
+
+
+def test_odd_names(folder: Path) -> None:
+    """Catches names that break the report or its JSON."""
+    names = ["two words.jpg", "smile \U0001f600.jpg", "new\nline.jpg", "q'\"`.jpg"]
+    for name in names:
+        (folder / name).write_bytes(jpeg(gradient(64, 64)))
+    raw = os.fsencode(folder) + b"/bad\xff.jpg"
+    with open(raw, "wb") as file:
+        file.write(jpeg(gradient(64, 64)))
+    dataset = load(folder)
+    assert len(dataset.samples) == 6
+    report = DatasetReport.of(dataset)
+    shown = [file["name"] for file in report.to_dict()["files"]]
+    assert "new\\nline.jpg" in shown
+    report.to_markdown().encode("utf-8")
+    "".join(shown).encode("utf-8")
+    assert len({dataset.picture_key(sample) for sample in dataset.samples}) == 2
+
+
+def test_links(folder: Path, tmp_path: Path) -> None:
+    """Catches a link that smuggles in files from elsewhere, or that leads nowhere."""
+    outside = tmp_path / "secret.jpg"
+    outside.write_bytes(jpeg(gradient(64, 64)))
+    (folder / "out.jpg").symlink_to(outside)
+    (folder / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (folder / "in.jpg").symlink_to(folder / "0.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    dataset = load(folder)
+    assert [sample.name for sample in dataset.samples] == ["0.jpg", "in.jpg"]
+    assert "leads out of the folder" in reason(dataset, "out.jpg")
+    assert reason(dataset, "gone.jpg") == "a link to nothing"
+    assert reason(dataset, "pipe.jpg") == "not a regular file"
+
+
+def test_files_that_may_not_be_read() -> None:
+    """Catches a crash at a picture, caption or metadata file without permission."""
+    folder = Path(tempfile.mkdtemp(prefix="glitch_perm_"))
+    try:
+        photo_folder(folder, 3)
+        (folder / "metadata.jsonl").write_text('{"file_name": "1.jpg", "text": "x"}')
+        folder.chmod(0o755)
+        for name in ("0.jpg", "1.txt", "metadata.jsonl"):
+            (folder / name).chmod(0o000)
+        was = os.geteuid()
+        if was == 0:
+            os.seteuid(65534)
+        try:
+            dataset = load(folder)
+        finally:
+            os.seteuid(was)
+        assert [sample.name for sample in dataset.samples] == ["1.jpg", "2.jpg"]
+        assert reason(dataset, "0.jpg") == "cannot be read: Permission denied"
+        assert reason(dataset, "1.txt") == "cannot be read: Permission denied"
+        assert reason(dataset, "metadata.jsonl") == "cannot be read: Permission denied"
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_folder_that_changes_while_it_is_read(folder: Path, monkeypatch) -> None:
+    """Catches a crash at a file that is listed and then gone."""
+    from glitch_train import dataset_load
+
+    photo_folder(folder, 5)
+    real = dataset_load.list_folder
+
+    def list_and_remove(path: Path):
+        entries = real(path)
+        (path / "2.jpg").unlink()
+        (path / "3.txt").unlink()
+        return entries
+
+    monkeypatch.setattr(dataset_load, "list_folder", list_and_remove)
+    dataset = load_dataset(DatasetRecipe(folder=str(folder)))
+    assert [sample.name for sample in dataset.samples] == ["0.jpg", "1.jpg", "3.jpg", "4.jpg"]
+    assert "disappeared" in reason(dataset, "2.jpg")
+    assert len(dataset.files) == 10
+
+
+def test_a_folder_that_is_written_to_all_the_while(tmp_path: Path) -> None:
+    """Catches anything but a dataset or a sentence while files come and go."""
+    folder = photo_folder(tmp_path / "busy", 4)
+    stop = threading.Event()
+
+    def churn() -> None:
+        raw, number = jpeg(photograph(size=(200, 150))), 0
+        while not stop.is_set():
+            path = folder / f"churn{number % 7}.jpg"
+            path.write_bytes(raw[: 500 + number * 997 % len(raw)])
+            (folder / f"churn{(number + 3) % 7}.jpg").unlink(missing_ok=True)
+            number += 1
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        for _ in range(15):
+            dataset = load_dataset(DatasetRecipe(folder=str(folder)))
+            names = [file.name for file in dataset.files]
+            assert len(names) == len(set(names))
+            assert {f"{i}.jpg" for i in range(4)} <= {sample.name for sample in dataset.samples}
+            folder_fingerprint(folder)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_picture_that_changed_since_is_not_trained_unseen(folder: Path) -> None:
+    """Catches a picture in training that the report never saw."""
+    dataset = load(folder)
+    (folder / "0.jpg").write_bytes(jpeg(gradient(50, 50)))
+    with pytest.raises(DatasetError, match=r"0\.jpg: it was changed after the folder was read"):
+        dataset.prepare(dataset.samples[0])
+    (folder / "0.jpg").unlink()
+    with pytest.raises(DatasetError, match=r"0\.jpg: it disappeared"):
+        dataset.prepare(dataset.samples[0])
+
+
+def test_a_folder_without_a_picture(tmp_path: Path) -> None:
+    """Catches training on nothing; the sentence names the first file's trouble."""
+    with pytest.raises(DatasetError, match="There is no folder"):
+        load_dataset(DatasetRecipe(folder=str(tmp_path / "none")))
+    with pytest.raises(DatasetError, match="holds nothing"):
+        load_dataset(DatasetRecipe(folder=str(tmp_path)))
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(DatasetError, match="choose one of them"):
+        load_dataset(DatasetRecipe(folder=str(tmp_path)))
+    (tmp_path / "a.jpg").write_bytes(b"")
+    with pytest.raises(
+        DatasetError, match=r"1 files skipped, for example a\.jpg: the file is empty"
+    ):
+        load_dataset(DatasetRecipe(folder=str(tmp_path)))
