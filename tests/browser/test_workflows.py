@@ -1,0 +1,86 @@
+"""Shipped workflows, read by the real frontend."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.host
+
+WORKFLOWS = Path(__file__).parents[2] / "workflows"
+NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+
+
+@pytest.fixture(params=NAMES)
+def workflow(request: pytest.FixtureRequest) -> str:
+    """The name of each shipped workflow in turn."""
+    return request.param
+
+
+def test_the_api_twin_is_what_the_frontend_makes(page: Page, workflow: str) -> None:
+    """Catches a twin that drifted, a widget that moved, a node that changed, a broken link."""
+    shown = json.loads((WORKFLOWS / f"{workflow}.json").read_text())
+    page.evaluate("workflow => app.loadGraphData(workflow)", shown)
+    made = page.evaluate("async () => (await app.graphToPrompt()).output")
+    assert made == json.loads((WORKFLOWS / "api" / f"{workflow}.json").read_text())
+
+
+def test_every_node_is_known(page: Page, workflow: str) -> None:
+    """Catches a node that the template browser would show as missing."""
+    shown = json.loads((WORKFLOWS / f"{workflow}.json").read_text())
+    page.evaluate("workflow => app.loadGraphData(workflow)", shown)
+    unknown = page.evaluate("app.graph.nodes.filter(node => node.has_errors).map(n => n.type)")
+    assert unknown == []
+    registered = page.evaluate("Object.keys(LiteGraph.registered_node_types)")
+    assert {node["type"] for node in shown["nodes"]} <= set(registered)
+
+
+def test_every_workflow_has_a_thumbnail_and_a_twin() -> None:
+    """Catches a template that the browser lists without a picture."""
+    for name in NAMES:
+        assert (WORKFLOWS / f"{name}.jpg").is_file(), name
+        assert (WORKFLOWS / "api" / f"{name}.json").is_file(), name
+
+
+def test_the_template_browser_lists_them(page: Page) -> None:
+    """Catches workflows where the frontend does not look."""
+    listed = page.evaluate("async () => (await fetch('/api/workflow_templates')).json()")
+    ours = [names for pack, names in listed.items() if "glitch" in pack.lower()]
+    assert [sorted(names) for names in ours] == [NAMES]
+
+
+def test_our_help_pages_are_served(page: Page) -> None:
+    """Catches a node whose question mark shows nothing."""
+    info = page.evaluate("async () => (await fetch('/api/object_info')).json()")
+    ours = [name for name, node in info.items() if "glitch" in str(node["python_module"]).lower()]
+    assert ours
+    missing = [
+        name
+        for name in ours
+        if page.evaluate(
+            "async path => (await fetch(path)).status",
+            f"/extensions/glitching-the-gaze/docs/{name}.md",
+        )
+        != 200
+    ]
+    assert missing == []
+
+
+def test_every_input_has_a_tooltip(page: Page) -> None:
+    """Catches an input that explains itself to nobody."""
+    info = page.evaluate("async () => (await fetch('/api/object_info')).json()")
+    silent = []
+    for name, node in info.items():
+        if "glitch" not in str(node["python_module"]).lower():
+            continue
+        for section in ("required", "optional"):
+            for key, (_, *options) in node["input"].get(section, {}).items():
+                if not (options and options[0].get("tooltip")):
+                    silent.append(f"{name}.{key}")
+    assert silent == []
