@@ -8,6 +8,7 @@ import numpy as np
 
 from .curve import Curve
 from .finding import Finding, percent, tidy_step, words_for_step
+from .jump import Jump
 from .shapes import all_shapes
 from .trend import GRID, TAIL_FROM, Trend
 
@@ -28,7 +29,7 @@ RISE_OF_LEVEL = 0.08
 RISE_OF_DROP = 0.2
 """A curve diverges when it ends above its lowest point by both of these shares."""
 
-FALLING_FROM = 0.13
+FALLING_FROM = 0.15
 """Still falling is said from this probability on: calling a falling curve flat is the worse
 error, because it ends the training."""
 
@@ -46,12 +47,15 @@ METHOD = (
 )
 
 
-def judge_convergence(curve: Curve, trend: Trend | None, min_points: int = MIN_POINTS) -> Finding:
+def judge_convergence(
+    curve: Curve, trend: Trend | None, jump: Jump | None, min_points: int = MIN_POINTS
+) -> Finding:
     """Return ``converged``, ``still_falling``, ``flat_from_start``, ``diverging`` or ``too_short``.
 
     Args:
         curve: the losses.
         trend: their trend; None where there are too few.
+        jump: a jump at the end, or None.
         min_points: fewer values are too short.
     """
     if trend is None or len(curve) < min_points:
@@ -63,6 +67,8 @@ def judge_convergence(curve: Curve, trend: Trend | None, min_points: int = MIN_P
     limit = min(TAIL_OF_DROP * drop, TAIL_OF_LEVEL * abs(trend.final.mean))
     falls = trend.tail_fall.chance_above(limit)
     evidence = _evidence(curve, trend, fell, falls, rose)
+    if jump is not None:
+        return _jumped(curve, jump, evidence)
     if rose > 0.5:
         return _diverging(curve, trend, rose, evidence)
     if fell < 0.5:
@@ -107,6 +113,17 @@ def _too_short(curve: Curve, min_points: int) -> Finding:
         0.95 if len(curve) < min_points / 2 else 0.8,
         f"Too short to tell: {len(curve)} finite losses, at least {min_points} are needed.",
         {"points": len(curve), "needed": min_points},
+    )
+
+
+def _jumped(curve: Curve, jump: Jump, evidence: dict[str, Any]) -> Finding:
+    step = tidy_step(curve.step_at(jump.position))
+    return Finding(
+        "diverging",
+        0.95,
+        f"Diverging: from about step {words_for_step(step)} on all of it lies above everything "
+        f"since the start, at {jump.ratio:.1f} times the level before.",
+        evidence | {"jump_step": step, "jump_level": jump.level, "jump_ratio": jump.ratio},
     )
 
 

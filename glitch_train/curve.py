@@ -84,7 +84,7 @@ def equal_blocks(length: int, count: int) -> Blocks:
     return [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
 
 
-def fine_start(blocks: Blocks, smallest: int = 3) -> Blocks:
+def fine_start(blocks: Blocks, smallest: int = 4) -> Blocks:
     """Halve the first block again and again, because a loss falls fastest at the start."""
     first, rest = blocks[0], blocks[1:]
     while first.stop >= 2 * smallest:

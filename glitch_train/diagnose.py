@@ -13,6 +13,7 @@ from .convergence import judge_convergence
 from .curve import Curve, clean_curve
 from .finding import Finding, plain
 from .fit import judge_fit
+from .jump import Jump, find_jump
 from .levels import judge_levels
 from .oscillation import Oscillation, find_oscillation
 from .record import LossRecord
@@ -37,12 +38,14 @@ class Reading:
         trend: their trend, None for fewer than a dozen.
         spikes: likewise.
         swing: likewise.
+        jump: a jump at the end, None where there is none.
     """
 
     curve: Curve
     trend: Trend | None = None
     spikes: Spikes | None = None
     swing: Oscillation | None = None
+    jump: Jump | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,10 +93,12 @@ def diagnose(record: LossRecord) -> Verdict:
         record: at least one loss; NaN, infinity and steps out of order are judged, not refused.
     """
     reading = read_curve(clean_curve(record.array("step"), record.array("loss")))
-    convergence = _with_probe(record, judge_convergence(reading.curve, reading.trend))
+    convergence = _with_probe(record, judge_convergence(reading.curve, reading.trend, reading.jump))
     convergence = _with_schedule(record, convergence)
     fit = judge_fit(record, reading.trend)
-    stability = judge_stability(reading.curve, reading.trend, reading.spikes, reading.swing)
+    stability = judge_stability(
+        reading.curve, reading.trend, reading.spikes, reading.swing, reading.jump
+    )
     levels = judge_levels(record, reading.curve, reading.trend)
     advice = advise(record, convergence, fit, stability)
     return Verdict(record.name, convergence, fit, stability, levels, advice, reading)
@@ -108,7 +113,9 @@ def read_curve(curve: Curve) -> Reading:
     swing = find_oscillation(curve, trend, spikes.marked)
     if swing.found:
         trend = fit_trend(curve, spikes.marked, swing.columns)
-    return Reading(curve, trend, spikes, swing)
+    # The last crest of a growing swing is no jump.
+    jump = None if swing.found else find_jump(curve, spikes.marked)
+    return Reading(curve, trend, spikes, swing, jump)
 
 
 def _with_probe(record: LossRecord, finding: Finding) -> Finding:
@@ -121,7 +128,8 @@ def _with_probe(record: LossRecord, finding: Finding) -> Finding:
         if measured.sum() < MIN_TREND_POINTS:
             continue
         curve = clean_curve(record.array("step")[measured], values[measured])
-        probed = judge_convergence(curve, read_curve(curve).trend, MIN_TREND_POINTS)
+        reading = read_curve(curve)
+        probed = judge_convergence(curve, reading.trend, reading.jump, MIN_TREND_POINTS)
         if probed.state != "too_short" and probed.confidence > finding.confidence:
             evidence = probed.evidence | {
                 "judged_on": column,

@@ -27,8 +27,11 @@ STILL_LEARNING = 0.07
 WIDE_GAP = 0.12
 """Overfit: the gap to the training pictures grew by this share of the probe at step 0."""
 
-SURE = 3.0
-"""Standard errors that a difference must have."""
+SURE = 4.0
+"""Standard errors that a difference must have; many, because the lowest of all is looked for."""
+
+MIN_SMOOTHED = 8
+"""From this many blocks on, three neighbours are averaged."""
 
 CANNOT = "Overfitting cannot be told: the record has no probe on held-out pictures."
 
@@ -44,7 +47,8 @@ class Probe:
         lowest_step: where.
         last: the last block.
         tail_fall: fall over the last fifth.
-        error: standard error of a difference of two blocks.
+        error: standard error of a difference of two levels.
+        drop_error: standard error of the fall from step 0.
     """
 
     count: int
@@ -54,6 +58,7 @@ class Probe:
     last: float
     tail_fall: float
     error: float
+    drop_error: float
 
     @property
     def drop_share(self) -> float:
@@ -83,23 +88,24 @@ def read_probe(record: LossRecord, column: str) -> Probe | None:
 
 
 def _summarise(curve: Curve) -> Probe:
-    count = min(MAX_BLOCKS, len(curve))
-    blocks = equal_blocks(len(curve), count)
+    blocks = equal_blocks(len(curve), min(MAX_BLOCKS, len(curve)))
     means = np.array([curve.values[block].mean() for block in blocks])
     steps = np.array([curve.steps[block].mean() for block in blocks])
-    error = _block_error(means)
-    lowest = int(np.argmin(means))
-    last = means[-max(1, count // 12) :]
-    tail = float(np.interp(curve.steps[-1] - np.ptp(curve.steps) / 5, steps, means))
-    first = curve.values[fine_start(blocks, 2)[0]].mean()
+    noise = _block_error(means)
+    width = 3 if len(means) >= MIN_SMOOTHED else 1
+    level = np.convolve(means, np.ones(width) / width, "valid")
+    middle = steps[width // 2 : len(steps) - width // 2]
+    lowest = int(np.argmin(level))
+    tail = np.interp(curve.steps[-1] - np.ptp(curve.steps) / 5, steps, means)
     return Probe(
         count=len(curve),
-        first=float(first),
-        lowest=float(means[lowest]),
-        lowest_step=tidy_step(float(steps[lowest])),
-        last=float(last.mean()),
-        tail_fall=tail - float(last.mean()),
-        error=error * float(np.sqrt(2)),
+        first=float(curve.values[fine_start(blocks, 2)[0]].mean()),
+        lowest=float(level[lowest]),
+        lowest_step=tidy_step(float(middle[lowest])),
+        last=float(level[-1]),
+        tail_fall=float(tail - means[-max(1, width - 1) :].mean()),
+        error=noise * float(np.sqrt(2 / width)),
+        drop_error=noise * float(np.sqrt(1 + 1 / width)),
     )
 
 
@@ -175,7 +181,7 @@ def _judge_seen(seen: Probe, bands: dict[str, Any]) -> Finding:
 def _judge_drop(probe: Probe, kind: str, evidence: dict[str, Any]) -> Finding | None:
     """Return the underfit finding, where the probe says so."""
     drop = probe.first - probe.lowest
-    if drop < max(LITTLE * abs(probe.first), SURE * probe.error):
+    if drop < max(LITTLE * abs(probe.first), SURE * probe.drop_error):
         return Finding(
             "underfit",
             0.85,

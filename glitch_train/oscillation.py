@@ -24,6 +24,8 @@ MIN_SWING = 0.04
 MAX_BINS = 2048
 _RARITY = 7.0
 """A peak this far above the background, in e-folds beyond the number of frequencies."""
+_BY_CHANCE = 1e-3
+"""Largest chance of such a share in white noise (Fisher's g test, for three neighbours)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,11 +94,17 @@ def _strongest(power: Floats, total: float, deviation: float) -> Oscillation:
             share >= MIN_SHARE
             and swing >= MIN_SWING
             and prominence >= math.log(len(power)) + _RARITY
+            and _chance(share, len(power)) < _BY_CHANCE
         )
         one = Oscillation(_centre(power, near), swing, share, prominence, found)
         if (one.found, one.share) > (best.found, best.share):
             best = one
     return best
+
+
+def _chance(share: float, number: int) -> float:
+    """Return about how often white noise has a share this large in three of its frequencies."""
+    return number * (1 - share) ** (number - 3) * (number * share) ** 2 / 2
 
 
 def _centre(power: Floats, near: np.ndarray) -> float:

@@ -15,10 +15,14 @@ MIN_HEIGHT = 0.2
 
 POINTS_PER_BLOCK = 12
 MAX_BLOCKS = 60
-_TAIL_FROM = 0.9
+LEAST_MADS = 5.0
+
+_TAIL_POINTS = 60
+"""The tail is read off about this many of the highest values, the top tenth to hundredth."""
 _TAIL_MARGIN = 4.5
 """One curve in e^4.5 = 90 has a false spike where the noise's tail is exponential."""
-_SMALLEST_FENCE = 5.0
+_MIRROR = 1.5
+"""Noise with outliers below has them above too: a spike stands this much further out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +63,11 @@ def find_spikes(curve: Curve) -> Spikes:
     reference[blocks[0]] = np.fmax(reference[blocks[0]], curve.values[0])
     centred = curve.values - _line_through(curve, blocks, medians)
     scale = _scale(centred, blocks)[own]
-    standard = _symmetric(_over(curve.values - reference, scale), _over(centred, scale))
-    fence = _fence(_symmetric(_over(centred, scale), _over(centred, scale)))
+    above, noise = _over(curve.values - reference, scale), _over(centred, scale)
+    fence = _fence(_symmetric(noise, noise))
     level = np.maximum(np.abs(reference), 1e-300)
-    high = (standard > fence) & (curve.values - reference > MIN_HEIGHT * level)
+    high = (above > LEAST_MADS) & (curve.values - reference > MIN_HEIGHT * level)
+    high &= (_symmetric(above, noise) > fence) & (above > _MIRROR * -noise.min())
     return _collect(curve, high, curve.values / level, fence)
 
 
@@ -88,7 +93,8 @@ def _symmetric(values: Floats, noise: Floats) -> Floats:
     if middle - low <= 0 or high - middle <= 0:
         return values
     skew = math.log((high - middle) / (middle - low)) / 1.2816
-    skew = min(1.5, max(0.0, skew))
+    # Few values cannot tell their skew; it is shrunk towards none.
+    skew = min(1.5, max(0.0, skew)) * len(noise) / (len(noise) + 100)
     if skew < 0.05:
         return values
     scale = (high - middle) * skew / (math.exp(1.2816 * skew) - 1)
@@ -96,15 +102,16 @@ def _symmetric(values: Floats, noise: Floats) -> Floats:
 
 
 def _fence(noise: Floats) -> float:
-    """Return the limit: the 90 % quantile plus an exponential tail for a run of this length.
+    """Return the limit: a high quantile plus an exponential tail for a run of this length.
 
     The tail's decay is read off its own median, but where spikes are so many that they fill the
-    tail themselves it is read off the quarter below.
+    tail themselves it is read off what lies below.
     """
-    quarter, start = np.quantile(noise, [0.75, _TAIL_FROM])
-    decay = min(_decay(noise, start), 1.2 * _decay(noise, quarter))
-    expected = math.log(max(2.0, len(noise) * (1 - _TAIL_FROM)))
-    return max(_SMALLEST_FENCE, float(start) + (expected + _TAIL_MARGIN) * decay)
+    share = min(0.1, max(0.01, _TAIL_POINTS / len(noise)))
+    below, start = np.quantile(noise, [1 - 2.5 * share, 1 - share])
+    decay = min(_decay(noise, start), 1.2 * _decay(noise, below))
+    expected = math.log(max(2.0, len(noise) * share))
+    return float(start) + (expected + _TAIL_MARGIN) * decay
 
 
 def _decay(noise: Floats, start: float) -> float:

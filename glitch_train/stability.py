@@ -9,6 +9,7 @@ import numpy as np
 from .convergence import rise_limit
 from .curve import Curve
 from .finding import Finding, percent, words_for_step
+from .jump import Jump
 from .oscillation import Oscillation
 from .spikes import Spikes
 from .trend import Trend
@@ -23,7 +24,11 @@ MAX_NAMED = 5
 
 
 def judge_stability(
-    curve: Curve, trend: Trend | None, spikes: Spikes | None, swing: Oscillation | None
+    curve: Curve,
+    trend: Trend | None,
+    spikes: Spikes | None,
+    swing: Oscillation | None,
+    jump: Jump | None,
 ) -> Finding:
     """Return ``stable``, ``spiky``, ``oscillating``, ``diverged`` or ``nan``.
 
@@ -34,16 +39,22 @@ def judge_stability(
         trend: their trend; None where there are too few to have one.
         spikes: as found; None likewise.
         swing: the strongest oscillation; None likewise.
+        jump: a jump at the end, or None.
     """
     evidence = _evidence(curve, spikes, swing)
     if curve.not_finite:
         return _not_finite(curve, evidence)
     if trend is None or spikes is None or swing is None:
         return _short(curve, evidence)
+    if jump is not None:
+        words = f"Diverged: the loss jumped to {jump.ratio:.1f} times its level and stayed there."
+        return Finding("diverged", 0.95, words, evidence | {"jump_ratio": jump.ratio})
     rise = trend.rise.chance_above(rise_limit(trend, LARGE_RISE))
     if rise > 0.5:
         return _diverged(trend, rise, evidence)
-    if spikes.steps:
+    # The crests of a swing are no spikes: beside one, a spike must stand out of it.
+    crest = 1 + 2 * swing.swing if swing.found else 0.0
+    if any(height > crest for height in spikes.heights):
         return _spiky(spikes, evidence)
     if swing.found:
         return _oscillating(curve, swing, evidence)

@@ -26,10 +26,14 @@ START_ENDS = 0.05
 LARGE_RISE = 0.3
 
 CORRELATIONS = (0.0, 0.2, 0.4, 0.6, 0.75, 0.87, 0.94)
+PRIOR_POWER = 1.5
+"""The prior of a correlation r between blocks is (1 - r) to this power: one that bridges whole
+blocks is rare, and would explain every trend away."""
+
 MAX_BLOCKS = 60
 POINTS_PER_BLOCK = 5
-_EXTRA_FOR_THREE = 16
-"""Shapes with two columns need at least this many blocks."""
+MIN_BLOCKS = 16
+"""As long as three values are left for each; shapes with two columns need as many."""
 
 GRID = np.unique(np.concatenate([[0.0], np.geomspace(1e-3, 0.1, 20), np.linspace(0.1, 1, 91)]))
 
@@ -110,7 +114,7 @@ def fit_trend(curve: Curve, ignored: np.ndarray, extra: tuple[Column, ...] = ())
     """
     x, y, precision = _block_data(curve, ignored)
     scale = float(np.max(np.abs(y))) or 1.0
-    shapes = [s for s in all_shapes() if len(s.columns) < 2 or len(y) >= _EXTRA_FOR_THREE]
+    shapes = [s for s in all_shapes() if len(s.columns) < 2 or len(y) >= MIN_BLOCKS]
     groups: dict[int, list[Shape]] = {}
     for shape in shapes:
         groups.setdefault(len(shape.columns), []).append(shape)
@@ -124,11 +128,15 @@ def fit_trend(curve: Curve, ignored: np.ndarray, extra: tuple[Column, ...] = ())
 
 def _block_data(curve: Curve, ignored: np.ndarray) -> tuple[Floats, Floats, Floats]:
     """Return position, mean and relative precision of each block."""
-    count = min(MAX_BLOCKS, max(8, len(curve) // POINTS_PER_BLOCK))
-    blocks = fine_start(equal_blocks(len(curve), count))
-    noise = local_noise(_bridged(curve.values, ignored), blocks)
+    few = min(MIN_BLOCKS, len(curve) // 3)
+    equal = equal_blocks(len(curve), min(MAX_BLOCKS, max(few, len(curve) // POINTS_PER_BLOCK)))
+    noise = local_noise(_bridged(curve.values, ignored), equal)
     level = float(np.median(np.abs(curve.values)))
     noise = np.maximum(noise, max(0.05 * float(np.median(noise)), 1e-6 * level, 1e-300))
+    blocks = fine_start(equal)
+    # The first block's parts are too small to tell their own noise: skewed noise is low where
+    # the values are low, and would make a few lucky draws look certain.
+    noise = np.concatenate([np.full(len(blocks) - len(equal), noise[0]), noise])
     kept = ~ignored
     number = np.array([kept[block].sum() for block in blocks])
     used = number > 0
@@ -190,7 +198,8 @@ def _fit_group(
         effective = max(4.0, number * (1 - r) / (1 + r))
         # Student's likelihood of the residuals, the AR(1) determinant, BIC's price per parameter.
         fit = -0.5 * free * np.log(squares) + 0.5 * math.log1p(-(r**2))
-        weights.append(fit - 0.5 * k * math.log(effective) + prior)
+        likely = PRIOR_POWER * math.log1p(-r)
+        weights.append(fit + likely - 0.5 * k * math.log(effective) + prior)
     covariances = [
         inverse * (squares / max(1, number - k))[:, None, None] for _, inverse, squares in parts
     ]
