@@ -71,8 +71,9 @@ def no_pictures(dataset: GlitchDataset) -> str:
     """Return the sentence for a dataset without a usable picture."""
     folder, skipped = dataset.recipe.folder, dataset.skipped
     if not skipped:
-        inside = " but subfolders; choose one of them" if dataset.subfolders else ""
-        return f"The folder {folder} holds nothing{inside}; put pictures with captions into it."
+        if dataset.subfolders:
+            return f"The folder {folder} holds only subfolders; choose one of them."
+        return f"The folder {folder} is empty; put pictures with captions into it."
     first = skipped[0]
     return (
         f"The folder {folder} holds no readable picture ({len(skipped)} files skipped, "

@@ -325,7 +325,7 @@ def test_a_folder_without_a_picture(tmp_path: Path) -> None:
     """Catches training on nothing; the sentence names the first file's trouble."""
     with pytest.raises(DatasetError, match="There is no folder"):
         load_dataset(DatasetRecipe(folder=str(tmp_path / "none")))
-    with pytest.raises(DatasetError, match="holds nothing"):
+    with pytest.raises(DatasetError, match="is empty; put pictures"):
         load_dataset(DatasetRecipe(folder=str(tmp_path)))
     (tmp_path / "sub").mkdir()
     with pytest.raises(DatasetError, match="choose one of them"):
