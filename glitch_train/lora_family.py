@@ -45,6 +45,9 @@ _SITE = re.compile(
 )
 _BY_CONTEXT = {SD15.context_dim: SD15, SD2.context_dim: SD2}
 _REFINER_CONTEXT = 1280
+# Source: kohya-ss/sd-scripts, networks/lora.py and its SDXL conversion.
+_XL_HABIT = ("lora_unet_input_", "lora_unet_middle_", "lora_unet_output_", "lora_te1_", "lora_te2_")
+_SD_HABIT = ("lora_unet_down_", "lora_unet_mid_", "lora_unet_up_", "lora_te_")
 
 
 def source_network(lora: LoraFile, hints: Sequence[Network] = ()) -> Network:
@@ -109,13 +112,24 @@ def _fits(lora: LoraFile, network: Network) -> bool:
     return judged > 0
 
 
-def _closeness(lora: LoraFile, network: Network) -> tuple[float, bool]:
-    """Return how much of the network the LoRA covers, then whether the metadata names it."""
-    covered = sum(module.part == UNET for module in lora.modules.values())
-    attention = sum(module.role.is_attention for module in network.modules.values())
+def _closeness(lora: LoraFile, network: Network) -> tuple[bool, bool, bool]:
+    """Return whether the LoRA touches all transformer blocks, and what else speaks for a network.
+
+    Vega's names and shapes are all in SDXL too: a LoRA that touches every block of Vega is Vega's.
+    Then metadata decides, then kohya's habits: original names for the SDXL family, diffusers' for
+    the others.
+    """
+    blocks = {_block(m) for m in network.modules.values() if m.role.is_attention}
+    touched = {_block(network.modules[key]) for key in named_modules(lora, network)}
     stated = lora.metadata.get("ss_base_model_version", "")
     named = bool(stated) and stated.startswith(network.family.kohya_base)
-    return covered / attention, named
+    habit = _XL_HABIT if network.family.is_xl else _SD_HABIT
+    return blocks <= touched, named, any(name.startswith(habit) for name in lora.modules)
+
+
+def _block(module: Module) -> tuple[str, int, int, int]:
+    role = module.role
+    return role.stage, role.level, role.site, role.block
 
 
 def _refuse_other_families(lora: LoraFile) -> None:

@@ -209,7 +209,8 @@ def product_energy(up: torch.Tensor, down: torch.Tensor) -> float:
         down: (rank, in) or (rank, in, kh, kw), fp32.
     """
     flat = down.flatten(1)
-    return max(0.0, float(((up.T @ up).double() * (flat @ flat.T).double()).sum()))
+    energy = float(((up.T @ up).double() * (flat @ flat.T).double()).sum())
+    return 0.0 if energy < 0.0 else energy  # rounding of a product of nearly nothing; NaN stays
 
 
 def _refuse_what_is_no_lora(tensors: Mapping[str, torch.Tensor], title: str) -> None:

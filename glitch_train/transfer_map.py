@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from .transfer_report import TransferReport
 from .unet_roles import Module
 
@@ -194,7 +196,7 @@ def _draw_cells(
                 (corner[0] + cell.x + 0.05, corner[1] + cell.y + 0.05),
                 cell.width - 0.1,
                 cell.height - 0.1,
-                facecolor=CELL if loud is None else scale.to_rgba(loud),
+                facecolor=CELL if loud is None else scale.to_rgba(np.asarray(loud)),
                 linewidth=0,
             )
         )

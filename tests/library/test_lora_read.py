@@ -1,0 +1,296 @@
+"""LoRA files of every format become the same modules; what cannot be read gets its sentence."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from loras import dense, everything, lora_state, some
+from safetensors.torch import save_file
+
+from glitch_train.errors import LoraFileError
+from glitch_train.families import SD2, SD15, SDXL, SSD1B, TRANSFERABLE, VEGA
+from glitch_train.lora_family import named_modules, source_network
+from glitch_train.lora_read import product_energy, read_lora, read_lora_file
+from glitch_train.unet_names import UNetLayout
+from glitch_train.unet_roles import Module, Network, build_network, reference_network
+from glitch_train.unet_shapes import LAYOUTS
+
+ONE_BLOCK = some(["down_blocks.1.attentions.0"])
+
+
+def _kohya_diffusers(network: Network, module: Module) -> str:
+    return f"lora_unet_{module.diffusers.replace('.', '_')}"
+
+
+def _kohya_ldm(network: Network, module: Module) -> str:
+    return f"lora_unet_{module.ldm.replace('.', '_')}"
+
+
+def _processor(network: Network, module: Module) -> str:
+    name = module.diffusers.replace(".to_", ".processor.to_")
+    return "unet." + (name[:-2] if name.endswith("to_out.0") else name)
+
+
+FORMATS = {
+    "kohya ldm": (_kohya_ldm, (".lora_down.weight", ".lora_up.weight")),
+    "kohya diffusers": (_kohya_diffusers, (".lora_down.weight", ".lora_up.weight")),
+    "lycoris": (
+        lambda n, m: f"lycoris_{m.diffusers.replace('.', '_')}",
+        (".lora_down.weight", ".lora_up.weight"),
+    ),
+    "peft": (lambda n, m: f"unet.{m.diffusers}", (".lora_A.weight", ".lora_B.weight")),
+    "peft, saved by itself": (
+        lambda n, m: f"base_model.model.{m.diffusers}",
+        (".lora_A.weight", ".lora_B.weight"),
+    ),
+    "diffusers": (lambda n, m: f"unet.{m.diffusers}", (".lora.down.weight", ".lora.up.weight")),
+    "old diffusers": (_processor, ("_lora.down.weight", "_lora.up.weight")),
+    "bare diffusers": (lambda n, m: m.diffusers, (".lora_A.weight", ".lora_B.weight")),
+    "host": (
+        lambda n, m: f"diffusion_model.{m.ldm}",
+        (".lora_down.weight", ".lora_up.weight"),
+    ),
+}
+
+
+@pytest.mark.parametrize("family", [SD15, SDXL], ids=lambda family: family.name)
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_is_the_same_lora(name: str, family) -> None:
+    """Catches a format whose names, factors or alpha are read as another module's."""
+    naming, factors = FORMATS[name]
+    network = reference_network(family)
+    state = lora_state(family, keep=ONE_BLOCK, name=naming, factors=factors, alpha=0.5)
+    plain = lora_state(family, keep=ONE_BLOCK, name=_kohya_ldm, alpha=0.5)
+    lora = read_lora(state, "x")
+    assert source_network(lora) is network
+    found = named_modules(lora, network)
+    assert set(found) == {key for key, m in network.modules.items() if ONE_BLOCK(m)}
+    for key, module in found.items():
+        up, down = module.factors()
+        expected = dense(plain, _kohya_ldm(network, network.modules[key])).flatten(1)
+        torch.testing.assert_close((up @ down).double() * module.scale, expected)
+        assert module.scale == 0.25
+
+
+@pytest.mark.parametrize(
+    ("prefix", "key"),
+    [
+        ("lora_te_text_model_encoder_layers_3_mlp_fc1", "te1"),
+        ("lora_te1_text_model_encoder_layers_3_mlp_fc1", "te1"),
+        ("text_encoder.text_model.encoder.layers.3.mlp.fc1", "te1"),
+        ("text_encoders.clip_l.transformer.text_model.encoder.layers.3.mlp.fc1", "te1"),
+    ],
+    ids=["kohya sd", "kohya xl", "diffusers", "host"],
+)
+def test_text_encoder_names(prefix: str, key: str) -> None:
+    """Catches a text encoder's module lost among formats."""
+    state = {
+        f"{prefix}.lora_down.weight": torch.ones(1, 768),
+        f"{prefix}.lora_up.weight": torch.ones(3072, 1),
+    }
+    lora = read_lora(state, "x")
+    assert list(named_modules(lora, source_network(lora))) == [
+        f"{key}.text_model.encoder.layers.3.mlp.fc1"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stated", "scale"),
+    [
+        ({}, 1.0),
+        ({"unet.lora_alpha": 8}, 4.0),
+        ({"unet.lora_alpha": 8, "unet.use_rslora": True}, 8 / 2**0.5),
+        ({"unet.lora_alpha": 8, "unet.alpha_pattern": {"attn1.to_q": 1}}, 0.5),
+    ],
+    ids=["no alpha", "lora_alpha", "rslora", "alpha_pattern"],
+)
+def test_pefts_alpha_is_in_the_metadata(stated: dict, scale: float) -> None:
+    """Catches a peft LoRA taken at the wrong strength: its alpha is no tensor."""
+    name = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    state = {
+        f"{name}.lora_A.weight": torch.ones(2, 320),
+        f"{name}.lora_B.weight": torch.ones(320, 2),
+    }
+    lora = read_lora(state, "x", {"lora_adapter_metadata": json.dumps(stated)})
+    assert lora.modules[name].scale == pytest.approx(scale)
+
+
+def test_locon_with_a_middle_factor() -> None:
+    """Catches a Tucker LoCon whose middle is dropped or transposed, against the dense product."""
+    name = "lora_unet_down_blocks_0_resnets_0_conv1"
+    stream = torch.Generator().manual_seed(0)
+    up = torch.randn(320, 4, 1, 1, generator=stream)
+    mid = torch.randn(4, 3, 3, 3, generator=stream)
+    down = torch.randn(3, 320, 1, 1, generator=stream)
+    state = {
+        f"{name}.lora_up.weight": up,
+        f"{name}.lora_mid.weight": mid,
+        f"{name}.lora_down.weight": down,
+    }
+    module = read_lora(state, "x").modules[name]
+    assert module.shape == (320, 320, 3, 3)
+    expected = torch.einsum("oaxy,abkl,bijz->oikl", up, mid, down)
+    factors = module.factors()
+    built = (factors[0] @ factors[1].flatten(1)).reshape(320, 320, 3, 3)
+    torch.testing.assert_close(built, expected, rtol=1e-4, atol=1e-4)
+    assert module.energy == pytest.approx(float(expected.square().sum()), rel=1e-4)
+
+
+def test_energy_is_that_of_the_product() -> None:
+    """Catches a wrong Gram trick, against the product itself."""
+    up, down = torch.randn(50, 7), torch.randn(7, 30, 3, 3)
+    product = up @ down.flatten(1)
+    assert product_energy(up, down) == pytest.approx(float(product.square().sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("family", TRANSFERABLE, ids=lambda family: family.name)
+def test_families_are_told_apart_by_names_and_shapes(family) -> None:
+    """Catches a Vega LoRA taken for SDXL, whose names and shapes include all of Vega's."""
+    lora = read_lora(lora_state(family, rank=1), "x")
+    assert source_network(lora) is reference_network(family)
+    hinted = source_network(lora, [reference_network(SDXL), reference_network(SD15)])
+    assert hinted is reference_network(family)
+
+
+POCKETS = {
+    "sd15": (SD15, UNetLayout((320, 320), 1, ((1,), (1,)), ((1, 1), (1, 1)), 1)),
+    "vega": (VEGA, UNetLayout((320, 320, 320), 2, ((0, 0), (1, 1), (2, 2)),
+                              ((2, 2, 2), (1, 1, 1), (0, 0, 0)), 2)),
+    "two levels of three": (SD15, UNetLayout((64, 128, 256), 2, ((1, 1), (1, 1), (0, 0)),
+                                             ((0, 0, 0), (1, 1, 1), (1, 1, 1)), 1)),
+    "ssd": (SSD1B, LAYOUTS[SSD1B]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("naming", [_kohya_ldm, _kohya_diffusers], ids=["ldm", "diffusers"])
+@pytest.mark.parametrize("name", POCKETS)
+def test_a_network_of_unknown_size_is_read_off_its_lora(name: str, naming) -> None:
+    """Catches levels, sites and depths miscounted when no published network fits."""
+    family, layout = POCKETS[name]
+    network = build_network(family, layout, ())
+    found = source_network(read_lora(lora_state(network, name=naming), "x"))
+    assert found.family is family
+    assert found.layout.down_depths == layout.down_depths
+    assert found.layout.up_depths == layout.up_depths
+    assert found.layout.mid_depth == layout.mid_depth
+    attends = [level for level, depths in enumerate(layout.down_depths) if any(depths)]
+    assert [found.layout.channels[i] for i in attends] == [layout.channels[i] for i in attends]
+
+
+@pytest.mark.parametrize(("version", "family"), [("sd_v2_v", SD2), ("sd_v1", SD15)])
+def test_metadata_decides_where_names_and_shapes_do_not(version: str, family) -> None:
+    """Catches an SD2.x LoRA without cross-attention taken for SD1.5."""
+    state = lora_state(SD15, keep=some(["attn1"]))
+    lora = read_lora(state, "x", {"ss_base_model_version": version})
+    assert source_network(lora).family is family
+
+
+PAIR = {
+    "lora_unet_conv_in.lora_down.weight": torch.ones(2, 4, 3, 3),
+    "lora_unet_conv_in.lora_up.weight": torch.ones(320, 2, 1, 1),
+}
+
+
+def _pair(name: str, **changed: torch.Tensor) -> dict[str, torch.Tensor]:
+    whole = {"down": torch.ones(2, 320), "up": torch.ones(320, 2)} | changed
+    return {f"{name}.lora_{key}.weight": value for key, value in whole.items()}
+
+
+FLUX = "lora_unet_double_blocks_0_img_attn_qkv"
+Q = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+K = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+REFUSED = {
+    "no factors": ({"a.weight": torch.ones(2)}, "x holds no LoRA factors"),
+    "only down": ({f"{Q}.lora_down.weight": torch.ones(2, 320)}, "down factor but no up factor"),
+    "only up": ({f"{Q}.lora_up.weight": torch.ones(320, 2)}, "up factor but no down factor"),
+    "zero rank": (_pair(Q, down=torch.ones(0, 320), up=torch.ones(320, 0)), "has rank 0"),
+    "ranks differ": (_pair(Q, up=torch.ones(320, 3)), "do not fit together"),
+    "integers": (_pair(Q, up=torch.ones(320, 2, dtype=torch.int8)), "is int8; LoRA factors must"),
+    "fp8": (_pair(Q, up=torch.ones(320, 2).to(torch.float8_e4m3fn)), "is float8_e4m3fn"),
+    "NaN": (_pair(Q, up=torch.full((320, 2), torch.nan)), "holds NaN"),
+    "infinite": (_pair(Q, up=torch.full((320, 2), torch.inf)), "holds NaN or infinite"),
+    "vectors": (_pair(Q, up=torch.ones(320)), "must be matrices"),
+    "LoHa": ({f"{Q}.hada_w1_a": torch.ones(2, 2)}, "x is a LoHa .*convert it to LoRA"),
+    "LoKr": ({f"{Q}.lokr_w1": torch.ones(2, 2)}, "x is a LoKr"),
+    "checkpoint": ({"model.diffusion_model.out.2.weight": torch.ones(1)}, "is a full checkpoint"),
+    "embedding": ({"emb_params": torch.ones(1, 768)}, "is a textual inversion"),
+    "Flux": (_pair(FLUX), "LoRA for Flux .*SD1.5, SD2.x, SDXL, SSD-1B, Vega"),
+    "SD3": (_pair("transformer.transformer_blocks.0.attn.to_q"), "diffusion transformer"),
+    "refiner": (_pair(K, down=torch.ones(2, 1280)), "SDXL refiner"),
+    "unknown": (_pair("what_is_this"), "unknown family"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_carried_over_gets_its_sentence(name: str) -> None:
+    """Catches a traceback, or a silent pass, for a broken or foreign LoRA."""
+    state, said = REFUSED[name]
+    with pytest.raises(LoraFileError, match=said) as caught:
+        source_network(read_lora(state, "x"))
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith(".")
+
+
+def _truncated(path: Path) -> None:
+    save_file(PAIR, path)
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _cut_header(path: Path) -> None:
+    save_file(PAIR, path)
+    path.write_bytes(path.read_bytes()[:40])
+
+
+def _lying_header(path: Path) -> None:
+    save_file(PAIR, path)
+    path.write_bytes(path.read_bytes().replace(b'"F32"', b'"F16"'))
+
+
+def _pickled(path: Path) -> None:
+    path.write_bytes(pickle.dumps({"a": 1}))
+
+
+FILES = {
+    "truncated": (_truncated, "is cut short: its header promises"),
+    "cut in the header": (_cut_header, "is cut short inside its header"),
+    "wrong sizes": (_lying_header, "is damaged"),
+    "pickle inside": (_pickled, "is a pickle, which can run code"),
+    "torch.save": (lambda path: torch.save(PAIR, path), "is a pickle"),
+    "empty": (lambda path: path.write_bytes(b""), "is not a safetensors file"),
+    "text": (lambda path: path.write_text("<!doctype html><html>"), "is not a safetensors file"),
+    "no JSON": (lambda path: path.write_bytes(b"\x04" + b"\0" * 7 + b"abcd"), "not JSON"),
+    "missing": (lambda path: None, "Cannot read .*No such file"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_broken_files_get_their_sentence(name: str, tmp_path: Path) -> None:
+    """Catches a library's own error text, or a pickle being opened."""
+    write, said = FILES[name]
+    path = tmp_path / "broken.safetensors"
+    write(path)
+    with pytest.raises(LoraFileError, match=said):
+        read_lora_file(path)
+
+
+def test_a_ckpt_is_never_opened(tmp_path: Path) -> None:
+    """Catches a file taken for safe although its name says that it is a pickle."""
+    path = tmp_path / "lora.pt"
+    save_file(PAIR, path)
+    with pytest.raises(LoraFileError, match=r"get the file as \.safetensors"):
+        read_lora_file(path)
+
+
+def test_a_whole_network_with_text_encoders_is_read(tmp_path: Path) -> None:
+    """Catches kinds and parts left out of what is read, from a real file."""
+    path = tmp_path / "whole.safetensors"
+    save_file(lora_state(SD15, keep=everything, rank=1), path)
+    lora = read_lora_file(path)
+    assert lora.kinds == ("LoRA", "LoCon")
+    assert {module.part for module in lora.modules.values()} == {"unet", "te1"}
+    assert lora.format == "kohya, diffusers names"
+    assert len(lora.modules) == len(reference_network(SD15).modules)
