@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .recipe import TrainRecipe
+
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler
 
@@ -34,22 +36,62 @@ def noise_schedule(prediction_type: str = "epsilon") -> DDPMScheduler:
     )
 
 
-def draw_timesteps(count: int, generator: torch.Generator) -> torch.Tensor:
-    """Draw uniform timesteps.
+def draw_timesteps(count: int, recipe: TrainRecipe, generator: torch.Generator) -> torch.Tensor:
+    """Draw timesteps within the recipe's range.
 
     Args:
         count: how many.
+        recipe: timestep_min and timestep_max (both included) and timestep_sampling: ``uniform``,
+            or ``logit_normal``, which prefers the middle (Esser et al. 2024, section 3.1).
         generator: CPU generator.
 
     Returns:
-        (count,) int64 in 0..999.
+        (count,) int64.
     """
-    return torch.randint(0, TRAIN_TIMESTEPS, (count,), generator=generator)
+    low, span = recipe.timestep_min, recipe.timestep_max - recipe.timestep_min + 1
+    if recipe.timestep_sampling == "logit_normal":
+        share = torch.sigmoid(torch.randn(count, generator=generator))
+        return (low + (share * span).long()).clamp(max=recipe.timestep_max)
+    return torch.randint(low, low + span, (count,), generator=generator)
 
 
-def draw_noise(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
-    """Draw standard normal noise on the CPU, so that every device trains on the same noise."""
-    return torch.randn(shape, generator=generator, dtype=torch.float32)
+def draw_noise(shape: torch.Size, recipe: TrainRecipe, generator: torch.Generator) -> torch.Tensor:
+    """Draw the noise that is added to latents, on the CPU: the same on every device.
+
+    Args:
+        shape: (B, 4, H/8, W/8).
+        recipe: noise_offset shifts each channel of each picture by one normal draw times it;
+            multires_noise_iterations adds coarser and coarser noise, each level weaker by
+            multires_noise_discount, and brings the sum back to unit spread.
+        generator: CPU generator.
+
+    Returns:
+        (B, 4, H/8, W/8) fp32.
+
+    Source: crosslabs.org "Diffusion with Offset Noise"; wandb.ai/johnowhitaker "Multi-Resolution
+        Noise for Diffusion Model Training".
+    """
+    noise = torch.randn(shape, generator=generator, dtype=torch.float32)
+    if recipe.noise_offset:
+        noise = noise + recipe.noise_offset * torch.randn(*shape[:2], 1, 1, generator=generator)
+    if recipe.multires_noise_iterations:
+        noise = _add_coarser_noise(noise, recipe, generator)
+    return noise
+
+
+def perturbed(noise: torch.Tensor, recipe: TrainRecipe, generator: torch.Generator) -> torch.Tensor:
+    """Return the noise the UNet sees, while it still predicts ``noise``.
+
+    Args:
+        noise: (B, 4, H/8, W/8) on the CPU.
+        recipe: input_perturbation is the share of further noise.
+        generator: CPU generator.
+
+    Source: Ning et al. 2023, "Input Perturbation Reduces Exposure Bias in Diffusion Models".
+    """
+    if not recipe.input_perturbation:
+        return noise
+    return noise + recipe.input_perturbation * torch.randn(noise.shape, generator=generator)
 
 
 def training_target(
@@ -68,3 +110,17 @@ def training_target(
     if prediction_type == "v_prediction":
         return noise_schedule(prediction_type).get_velocity(latents, noise, timesteps)
     return noise
+
+
+def _add_coarser_noise(
+    noise: torch.Tensor, recipe: TrainRecipe, generator: torch.Generator
+) -> torch.Tensor:
+    height, width = noise.shape[-2:]
+    for level in range(1, recipe.multires_noise_iterations + 1):
+        size = (max(1, height // 2**level), max(1, width // 2**level))
+        coarse = torch.randn(*noise.shape[:2], *size, generator=generator)
+        grown = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
+        noise = noise + recipe.multires_noise_discount**level * grown
+        if size == (1, 1):
+            break
+    return noise / noise.std()

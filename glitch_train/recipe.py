@@ -18,6 +18,20 @@ RECIPE_VERSION = 1
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 SAVE_PRECISIONS = ("fp16", "bf16", "fp32")
+OPTIMIZERS = ("AdamW", "AdamW8bit", "Prodigy", "Lion", "Adafactor", "SGD")
+SCHEDULERS = (
+    "constant",
+    "constant_with_warmup",
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "rex",
+)
+POLYNOMIAL_END = 1e-7
+"""Where diffusers' polynomial schedule ends."""
+LOSS_TYPES = ("mse", "huber", "l1")
+TIMESTEP_SAMPLINGS = ("uniform", "logit_normal")
 AUTO_ON_OFF = ("auto", "on", "off")
 
 
@@ -38,6 +52,27 @@ class TrainRecipe:
         "Step size of the optimizer. 5e-5 is fine, 1e-4 standard, 2e-4 and up glitches.",
         step=1e-6,
     )
+    lr_scheduler: str = choice(
+        "constant",
+        SCHEDULERS,
+        "How the learning rate goes over the run. constant is the log's standard; the others fall "
+        "to zero at the last step.",
+    )
+    warmup_steps: int = integer(
+        0, 0, 1_000_000, "Steps over which the learning rate rises from zero (not for constant)."
+    )
+    lr_cycles: int = integer(
+        1, 1, 1000, "Times the learning rate starts anew; for cosine_with_restarts only."
+    )
+    optimizer: str = choice(
+        "AdamW",
+        OPTIMIZERS,
+        "AdamW is the standard. AdamW8bit needs bitsandbytes, Prodigy needs prodigyopt (set "
+        "learning_rate to 1), Lion needs lion-pytorch (a third of AdamW's learning_rate).",
+    )
+    weight_decay: float = number(
+        0.01, 0.0, 10.0, "How strongly the LoRA is pulled to zero; 0.01 is AdamW's standard."
+    )
     network_dim: int = integer(
         128, 1, 512, "Rank of the LoRA. 128 is standard, 192 is wide, 8 is thin."
     )
@@ -51,6 +86,32 @@ class TrainRecipe:
     batch_size: int = integer(1, 1, 1024, "Pictures per forward pass.")
     gradient_accumulation: int = integer(
         1, 1, 4096, "Forward passes per optimizer step; multiplies the batch without the memory."
+    )
+    loss_type: str = choice(
+        "mse", LOSS_TYPES, "Error of the prediction. huber and l1 forgive large errors."
+    )
+    min_snr_gamma: float = number(
+        0.0,
+        0.0,
+        100.0,
+        "Weighs timesteps by their signal-to-noise ratio, capped here; 5 is usual, 0 is off.",
+    )
+    timestep_min: int = integer(0, 0, 999, "Lowest timestep trained. 600 and up: composition only.")
+    timestep_max: int = integer(
+        999, 0, 999, "Highest timestep trained. 300 and below: texture only."
+    )
+    timestep_sampling: str = choice(
+        "uniform", TIMESTEP_SAMPLINGS, "uniform, or logit_normal: more often the middle."
+    )
+    noise_offset: float = number(
+        0.0, 0.0, 10.0, "Shifts the noise of a whole picture: darker darks; 0.05 is usual."
+    )
+    multires_noise_iterations: int = integer(
+        0, 0, 16, "Levels of coarser noise on top: composition shifts; 6 is usual, 0 is off."
+    )
+    multires_noise_discount: float = number(0.3, 0.0, 1.0, "How much weaker each coarser level is.")
+    input_perturbation: float = number(
+        0.0, 0.0, 10.0, "Further noise that is not predicted: softer, stranger; 0.1 is usual."
     )
     precision: str = choice(
         "auto",
@@ -75,6 +136,16 @@ class TrainRecipe:
     def __post_init__(self) -> None:
         validate(self)
         check_output_name(self.output_name)
+        if self.timestep_min > self.timestep_max:
+            raise RecipeError(
+                f"timestep_min must not be above timestep_max, got {self.timestep_min} and "
+                f"{self.timestep_max}."
+            )
+        if self.lr_scheduler == "polynomial" and self.learning_rate <= POLYNOMIAL_END:
+            raise RecipeError(
+                f"lr_scheduler polynomial falls to {POLYNOMIAL_END}, so learning_rate must be "
+                f"above that; got {self.learning_rate}."
+            )
 
     @property
     def scale(self) -> float:

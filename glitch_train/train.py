@@ -13,9 +13,10 @@ from .batches import Batch, BatchSource
 from .checkpoint import BaseModel
 from .devices import peak_memory_mb, resolve_precision, wants_checkpointing
 from .errors import TrainingError
-from .lora import LoraLayer, inject_lora, trainable
-from .loss import per_sample_loss
-from .noise import draw_noise, draw_timesteps, noise_schedule, training_target
+from .lora import inject_lora, trainable
+from .loss import per_sample_loss, snr_weights
+from .noise import draw_noise, draw_timesteps, noise_schedule, perturbed, training_target
+from .optim import build_optimizer, build_schedule
 from .recipe import TrainRecipe
 from .seeds import generator
 
@@ -87,7 +88,8 @@ class LoraTraining:
             if self._wants_checkpointing():
                 base.unet.enable_gradient_checkpointing()
             self.parameters = list(trainable(self.layers))
-            self.optimizer = torch.optim.AdamW(self.parameters, lr=recipe.learning_rate)
+            self.optimizer = build_optimizer(recipe, self.parameters)
+            self.schedule = build_schedule(recipe, self.optimizer)
             self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self._noise = generator(recipe.seed, "noise")
         self._timesteps = generator(recipe.seed, "timesteps")
@@ -111,26 +113,24 @@ class LoraTraining:
             # One wait for the device per step: the record needs all three numbers.
             numbers = [torch.stack(losses).mean(), grad_norm.float(), self._lora_norm()]
             loss, norm, lora_norm = torch.stack(numbers).tolist()
-            self._check_finite(loss)
+            self._check_finite(loss if self.scaler.is_enabled() else loss + norm)
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.optimizer.zero_grad(set_to_none=True)
+            learning_rate = self.optimizer.param_groups[0]["lr"]
+            self.schedule.step()
         self.step += 1
         return StepReport(
             step=self.step,
             steps=self.recipe.steps,
             epoch=self.source.epoch,
             loss=loss,
-            learning_rate=self.optimizer.param_groups[0]["lr"],
+            learning_rate=learning_rate,
             grad_norm=norm,
             seconds=time.perf_counter() - started,
             lora_norm=lora_norm,
             peak_memory_mb=peak_memory_mb(self.device),
         )
-
-    def lora_layers(self) -> dict[str, LoraLayer]:
-        """Return the factors being trained, by diffusers module name."""
-        return self.layers
 
     def predict(
         self, batch: Batch, noisy_latents: torch.Tensor, timesteps: torch.Tensor
@@ -159,28 +159,42 @@ class LoraTraining:
                 return_dict=False,
             )[0]
 
-    def loss(self, batch: Batch, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+    def loss(
+        self,
+        batch: Batch,
+        noise: torch.Tensor,
+        timesteps: torch.Tensor,
+        noise_seen: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Return the loss of each sample for given noise and timesteps.
 
         Args:
             batch: on the device.
-            noise: (B, 4, H/8, W/8).
+            noise: (B, 4, H/8, W/8), what is to be predicted.
             timesteps: (B,) int64.
+            noise_seen: what is added to the latents; ``noise`` by default.
 
         Returns:
             (B,) fp32.
         """
         schedule = noise_schedule(self.base.prediction_type)
-        noisy_latents = schedule.add_noise(batch.latents, noise, timesteps)
+        seen = noise if noise_seen is None else noise_seen
+        noisy_latents = schedule.add_noise(batch.latents, seen, timesteps)
         model_pred = self.predict(batch, noisy_latents, timesteps)
-        target = training_target(batch.latents, noise, timesteps, self.base.prediction_type)
-        return per_sample_loss(model_pred, target)
+        prediction_type = self.base.prediction_type
+        target = training_target(batch.latents, noise, timesteps, prediction_type)
+        losses = per_sample_loss(model_pred, target, self.recipe.loss_type)
+        if self.recipe.min_snr_gamma:
+            losses *= snr_weights(timesteps, self.recipe.min_snr_gamma, prediction_type)
+        return losses
 
     def _forward_backward(self) -> torch.Tensor:
         batch = self.source.next().to(self.device, self.dtype)
-        noise = draw_noise(batch.latents.shape, self._noise).to(self.device)
-        timesteps = draw_timesteps(len(batch.latents), self._timesteps).to(self.device)
-        loss = self.loss(batch, noise, timesteps).mean()
+        noise = draw_noise(batch.latents.shape, self.recipe, self._noise)
+        seen = perturbed(noise, self.recipe, self._noise)
+        timesteps = draw_timesteps(len(batch.latents), self.recipe, self._timesteps)
+        noise, seen = noise.to(self.device), seen.to(self.device)
+        loss = self.loss(batch, noise, timesteps.to(self.device), seen).mean()
         self.scaler.scale(loss / self.recipe.gradient_accumulation).backward()
         return loss.detach()
 
@@ -204,6 +218,6 @@ class LoraTraining:
     def _check_finite(self, loss: float) -> None:
         if loss - loss != 0:  # NaN or infinite
             raise TrainingError(
-                f"The loss became {loss} at step {self.step + 1}; the LoRA up to step {self.step} "
-                "is kept. Lower learning_rate, or choose precision fp32."
+                f"The loss or its gradient became {loss} at step {self.step + 1}; the LoRA up to "
+                f"step {self.step} is kept. Lower learning_rate, or choose precision fp32."
             )

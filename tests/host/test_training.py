@@ -106,7 +106,8 @@ def trained(request: pytest.FixtureRequest, host: Host) -> Trained:
 def test_progress_preview_and_text_arrive(trained: Trained) -> None:
     """Catches a node that trains in silence."""
     steps = SETTINGS[trained.checkpoint]["steps"]
-    of_trainer = [e for e in trained.events if isinstance(e, Progress) and e.node == trained.trainer]
+    progress = [event for event in trained.events if isinstance(event, Progress)]
+    of_trainer = [event for event in progress if event.node == trained.trainer]
     assert of_trainer[-1].value == of_trainer[-1].maximum == steps
     previews = [e for e in trained.events if isinstance(e, Preview)]
     assert previews

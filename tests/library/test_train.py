@@ -185,7 +185,7 @@ def test_a_loss_that_is_not_a_number_stops(tmp_path: Path) -> None:
     """Catches a run that goes on saving NaN."""
     training = start(tmp_path)
     next(iter(training.layers.values())).up.data.fill_(float("nan"))
-    with pytest.raises(TrainingError, match="nan at step 1.*[Ll]ower learning_rate"):
+    with pytest.raises(TrainingError, match="became nan at step 1.*[Ll]ower learning_rate"):
         training.train_step()
 
 

@@ -1,0 +1,119 @@
+"""Optimizers and learning-rate schedules from the libraries that keep them, loaded when chosen."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+from .errors import TrainingError
+from .recipe import TrainRecipe
+
+Optimizer = torch.optim.Optimizer
+Schedule = torch.optim.lr_scheduler.LRScheduler
+
+
+def build_optimizer(recipe: TrainRecipe, parameters: Iterable[torch.nn.Parameter]) -> Optimizer:
+    """Return the optimizer a recipe asks for.
+
+    Args:
+        recipe: optimizer, learning_rate and weight_decay.
+        parameters: what to train.
+
+    Raises:
+        TrainingError: when the optimizer's package is not installed; names the package.
+    """
+    common: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    return _OPTIMIZERS[recipe.optimizer](list(parameters), common)
+
+
+def build_schedule(recipe: TrainRecipe, optimizer: Optimizer) -> Schedule:
+    """Return the learning rate's schedule over the recipe's steps.
+
+    ``constant`` ignores warmup_steps, as diffusers and kohya do; all others rise over them.
+
+    Args:
+        recipe: lr_scheduler, warmup_steps, lr_cycles and steps.
+        optimizer: whose learning rate it sets.
+    """
+    if recipe.lr_scheduler == "rex":
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, rex(recipe.steps, recipe.warmup_steps))
+    from diffusers.optimization import get_scheduler
+
+    return get_scheduler(
+        recipe.lr_scheduler,
+        optimizer,
+        num_warmup_steps=recipe.warmup_steps,
+        num_training_steps=recipe.steps,
+        num_cycles=recipe.lr_cycles,
+    )
+
+
+def rex(steps: int, warmup_steps: int) -> Callable[[int], float]:
+    """Return the REX multiplier: slow decay first, steep at the end.
+
+    Args:
+        steps: training steps in all.
+        warmup_steps: steps of linear rise before the decay begins.
+
+    Returns:
+        Step (from 0) to a factor on the learning rate, ``(1 - p) / (1 - p / 2)`` for the share
+        ``p`` of the decay that is done.
+
+    Source: Chen et al. 2021, "REX: Revisiting Budgeted Training with an Improved Schedule".
+    """
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return step / warmup_steps
+        done = min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))
+        return (1 - done) / (1 - done / 2)
+
+    return factor
+
+
+def _optional(module: str, package: str, optimizer: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise TrainingError(
+            f"The optimizer {optimizer} needs the package {package}, which is not installed; "
+            f"run pip install {package}, or choose AdamW."
+        ) from error
+
+
+def _adamw_8bit(parameters: list[torch.nn.Parameter], common: dict[str, Any]) -> Optimizer:
+    bitsandbytes = _optional("bitsandbytes", "bitsandbytes", "AdamW8bit")
+    return bitsandbytes.optim.AdamW8bit(parameters, **common)
+
+
+def _prodigy(parameters: list[torch.nn.Parameter], common: dict[str, Any]) -> Optimizer:
+    prodigy = _optional("prodigyopt", "prodigyopt", "Prodigy")
+    return prodigy.Prodigy(parameters, **common, decouple=True, safeguard_warmup=True)
+
+
+def _lion(parameters: list[torch.nn.Parameter], common: dict[str, Any]) -> Optimizer:
+    return _optional("lion_pytorch", "lion-pytorch", "Lion").Lion(parameters, **common)
+
+
+def _adafactor(parameters: list[torch.nn.Parameter], common: dict[str, Any]) -> Optimizer:
+    from transformers.optimization import Adafactor
+
+    # A learning rate of its own choosing would ignore the recipe's.
+    return Adafactor(parameters, **common, scale_parameter=False, relative_step=False)
+
+
+def _sgd(parameters: list[torch.nn.Parameter], common: dict[str, Any]) -> Optimizer:
+    return torch.optim.SGD(parameters, **common, momentum=0.9)
+
+
+_OPTIMIZERS: dict[str, Callable[[list[torch.nn.Parameter], dict[str, Any]], Optimizer]] = {
+    "AdamW": lambda parameters, common: torch.optim.AdamW(parameters, **common),
+    "AdamW8bit": _adamw_8bit,
+    "Prodigy": _prodigy,
+    "Lion": _lion,
+    "Adafactor": _adafactor,
+    "SGD": _sgd,
+}
