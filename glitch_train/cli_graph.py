@@ -7,23 +7,49 @@ from pathlib import Path
 from typing import Any
 
 from .cli import add_json_option
+from .plot_style import LINES, STYLES
 
 
 def add_verb(verbs: Any) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("graph", help="draw one or several loss records")
-    parser.add_argument("record", type=Path, nargs="+", help="CSV with the columns step and loss")
+    parser.add_argument(
+        "record",
+        type=Path,
+        nargs="+",
+        help="run folder, CSV with the columns step and loss, or TensorBoard event file",
+    )
     parser.add_argument("-o", "--out", type=Path, required=True, help=".png, .svg or .pdf")
     parser.add_argument("--width", type=int, default=1200, help="pixels (default: 1200)")
     parser.add_argument("--height", type=int, default=700, help="pixels (default: 700)")
+    parser.add_argument("--style", choices=STYLES, default="dark", help="default: dark")
+    parser.add_argument("--log", action="store_true", help="logarithmic loss axis")
+    parser.add_argument("--epochs", action="store_true", help="epochs instead of steps")
+    parser.add_argument("--line", choices=LINES, default="ema", help="the bold line")
+    parser.add_argument("--no-marks", action="store_true", help="mark no spikes or flattening")
+    parser.add_argument("--verdict", action="store_true", help="draw the verdict underneath")
     add_json_option(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from .plots import GraphSize, draw_losses, save_figure
+    from .errors import RecordError
+    from .plots import GraphOptions, GraphSize, draw_losses, save_figure
     from .record_read import read_record
 
+    if min(options.width, options.height) < 100 or max(options.width, options.height) > 20_000:
+        raise RecordError(
+            f"width and height must be 100 to 20000 pixels, got {options.width}×{options.height}."
+        )
+    shown = GraphOptions(
+        style=options.style,
+        y_axis="log" if options.log else "linear",
+        x_axis="epochs" if options.epochs else "steps",
+        line=options.line,
+        marks=not options.no_marks,
+        table=options.verdict,
+    )
     records = [read_record(path) for path in options.record]
-    save_figure(draw_losses(records, GraphSize(options.width, options.height)), options.out)
+    size = GraphSize(options.width, options.height)
+    save_figure(draw_losses(records, size, shown), options.out)
     return {"text": str(options.out), "graph": str(options.out), "runs": len(records)}

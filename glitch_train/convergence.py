@@ -40,6 +40,9 @@ TOO_NOISY = 0.25
 """Where the drop's standard error exceeds this share of the level, flat cannot be told from
 falling."""
 
+SMALLEST_SAID = 0.0005
+"""Errors below this share are not worth a word."""
+
 METHOD = (
     "slope of the trend over the last fifth of the run against its own error; the trend is the "
     "average over {shapes} shapes fitted to {blocks} block means with the spikes left out, whose "
@@ -182,12 +185,13 @@ def _converged(curve: Curve, trend: Trend, confidence: float, evidence: dict[str
     step = tidy_step(curve.step_at(at))
     change = -trend.tail_fall.mean / max(abs(final), 1e-300)
     error = trend.tail_fall.error / max(abs(final), 1e-300)
+    words = f"{percent(change)} ± {percent(error)}" if error >= SMALLEST_SAID else percent(change)
     return Finding(
         "converged",
         confidence,
         f"Flat from step {words_for_step(step)} on: {percent(1 - FLAT_WITHIN)} of the drop was "
-        f"done there, and over the last fifth the loss changes by {percent(change)} "
-        f"± {percent(error)} of its level.",
+        f"done there, and over the last fifth the loss changes by {words} "
+        "of its level.",
         evidence,
         step,
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .advice import Advice, advise
-from .convergence import judge_convergence
+from .convergence import MIN_POINTS, judge_convergence
 from .curve import Curve, clean_curve
 from .finding import Finding, plain
 from .fit import judge_fit
@@ -114,7 +114,7 @@ def read_curve(curve: Curve) -> Reading:
     if swing.found:
         trend = fit_trend(curve, spikes.marked, swing.columns)
     # The last crest of a growing swing is no jump.
-    jump = None if swing.found else find_jump(curve, spikes.marked)
+    jump = None if swing.found or len(curve) < MIN_POINTS else find_jump(curve, spikes.marked)
     return Reading(curve, trend, spikes, swing, jump)
 
 

@@ -50,8 +50,8 @@ def plain(value: Any) -> Any:
 
 
 def tidy_step(step: float) -> float:
-    """Return a step as a whole number where it is larger than 20, else with three digits."""
-    return float(round(step)) if abs(step) >= 20 else float(f"{step:.3g}")
+    """Return a step with three digits: no curve tells it closer."""
+    return float(f"{step:.3g}")
 
 
 def words_for_step(step: float) -> str:
@@ -60,6 +60,8 @@ def words_for_step(step: float) -> str:
 
 
 def percent(share: float) -> str:
-    """Return ``12 %``, with one decimal below ten."""
+    """Return ``12 %``, with one decimal below ten, and never a signed or bare zero."""
     number = 100 * share
+    if abs(number) < 0.05:
+        return "less than 0.1 %" if number else "0 %"
     return f"{number:.0f} %" if abs(number) >= 9.95 else f"{number:.1f} %"

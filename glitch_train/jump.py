@@ -1,4 +1,4 @@
-"""Find a late jump: the end of a curve lies wholly above everything that came before it."""
+"""Find a jump: the end of a curve, or all but its start, lies above everything before it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,19 @@ LEAST_BLOCKS = 2
 """Of 16 exchangeable blocks the last two are the highest once in 120 times, margin aside."""
 
 
+EARLY = 0.05
+"""A jump is early when it begins within this share of the run."""
+
+EARLY_MARGINS = (1.5, 1.25)
+"""All later values lie this many times above the first one, the first two; from three on, above."""
+
+EARLY_GAP = 0.2
+"""... and by this share of the whole curve's level: near zero a ratio says nothing."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Jump:
-    """A late jump.
+    """A jump.
 
     Attributes:
         position: where it begins, as a share of the run.
@@ -36,15 +46,35 @@ class Jump:
 
 
 def find_jump(curve: Curve, ignored: np.ndarray) -> Jump | None:
-    """Return the jump at the end of a curve, or None.
+    """Return where a curve jumps up for good, or None.
 
-    No shape is assumed and no noise model: the order of the block means alone decides. It finds
-    a collapse so late, or so noisy, that a fitted trend takes it for a slow drift.
+    No shape is assumed and no noise model: the order of the values alone decides. It finds a
+    collapse so late, so early or so noisy that a fitted trend takes it for a drift.
 
     Args:
         curve: the losses.
         ignored: (N,) bool, spikes to leave out.
     """
+    return _early(curve) or _late(curve, ignored)
+
+
+def _early(curve: Curve) -> Jump | None:
+    """A learning rate far too high throws the loss up within a few steps, and it stays there."""
+    most = max(1, int(EARLY * len(curve)))
+    highest = np.maximum.accumulate(curve.values[:most])
+    lowest_after = np.minimum.accumulate(curve.values[::-1])[::-1][1 : most + 1]
+    margins = np.ones(most)
+    margins[: len(EARLY_MARGINS)] = EARLY_MARGINS[:most]
+    gap = EARLY_GAP * float(np.abs(np.median(curve.values)))
+    found = np.flatnonzero(lowest_after > np.maximum(margins * np.abs(highest), highest + gap))
+    if not len(found):
+        return None
+    begin = int(found[0]) + 1
+    level, before = float(curve.values[begin:].mean()), float(curve.values[:begin].mean())
+    return Jump(float(curve.position[begin]), level, level / max(abs(before), 1e-300))
+
+
+def _late(curve: Curve, ignored: np.ndarray) -> Jump | None:
     values = curve.values[~ignored]
     count = min(MAX_BLOCKS, max(MIN_BLOCKS, len(values) // 12), len(values) // 3)
     if count < MIN_BLOCKS:

@@ -12,6 +12,9 @@ from .finding import Finding, percent
 from .record import LossRecord
 from .trend import Trend
 
+NOTHING_PREDICTED = 0.9
+"""The target, noise or velocity, has variance 1: so much is lost when the prediction is zero."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
@@ -74,6 +77,9 @@ def _ends(curve: Curve, trend: Trend | None) -> tuple[float | None, float | None
 
 def _compare(record: LossRecord, start: float, final: float) -> tuple[str, dict[str, Any]]:
     family, loss = record.about.get("family"), str(record.about.get("loss", "mse")).lower()
+    if family is not None and loss in REFERENCE_LOSSES and final > NOTHING_PREDICTED:
+        why = "a loss of about 1 is what predicting nothing gives: the model is destroyed"
+        return f"{why[0].upper()}{why[1:]}.", {"comparable": False, "why": why}
     known = [{"run": one.name, "start": list(one.start), "final": one.final} for one in REFERENCES]
     if family is None:
         return "", {"comparable": None, "why": "the record names no model family", "log": known}

@@ -1,68 +1,88 @@
-"""Draw loss records with matplotlib: the live preview and the final graph use the same code."""
+"""Draw loss records with matplotlib: the live preview and the final graph use the same code.
+
+matplotlib is imported when the first graph is drawn. Every figure stands alone, without pyplot,
+so graphs may be drawn from several threads at once.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image
 
+from .diagnose import Verdict, diagnose
+from .errors import RecordError
 from .files import atomic_path
-from .record import LossRecord, smooth, smoothing_window
+from .plot_run import RunView, draw_marks, draw_run, epoch_length
+from .plot_style import PALETTES, PREVIEW_SIZE, GraphOptions, GraphSize, Palette
+from .plot_table import draw_table, table_height
+from .record import LossRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-RUN_COLOURS = ("#ff2e88", "#00c2d1", "#f5a300", "#7d5cff", "#3fb950", "#d64545")
-MAX_DRAWN_POINTS = 4000
-"""More raw points than this cannot be told apart; the drawn ones are taken evenly."""
+__all__ = ["PREVIEW_SIZE", "GraphOptions", "GraphSize", "draw_losses", "save_figure", "to_image"]
+
+# Space around the axes, in inches: laying it out anew would double the time of a preview.
+_LEFT, _RIGHT, _TOP, _BOTTOM = 0.78, 0.22, 0.2, 0.56
+_LEGEND_ROW, _LEGEND_COLUMN = 0.2, 3.0
+_WITHIN = (0.2, 99.8)
+"""The y axis holds these percentiles of the raw losses; spikes beyond are marked at its edge."""
 
 
-@dataclasses.dataclass(frozen=True)
-class GraphSize:
-    """Size of a graph.
-
-    Attributes:
-        width_px: width in pixels.
-        height_px: height in pixels.
-        dpi: dots per inch; larger numbers make text and lines larger in pixels.
-    """
-
-    width_px: int = 1200
-    height_px: int = 700
-    dpi: int = 120
-
-
-PREVIEW_SIZE = GraphSize(640, 400, 80)
-
-
-def draw_losses(records: Sequence[LossRecord], size: GraphSize | None = None) -> Figure:
+def draw_losses(
+    records: Sequence[LossRecord],
+    size: GraphSize | None = None,
+    options: GraphOptions | None = None,
+    verdicts: Sequence[Verdict] | None = None,
+) -> Figure:
     """Draw loss over steps: raw points faint, smoothed line bold, one colour per run.
 
     Args:
         records: one or several runs, drawn over each other.
-        size: size of the picture.
+        size: size of the graph.
+        options: what is shown.
+        verdicts: one per record, for marks and table; judged here when needed and not given.
 
     Returns:
         A matplotlib figure of its own, touching no global state.
     """
     from matplotlib.figure import Figure
 
-    size = size or GraphSize()
-    figure = Figure(figsize=(size.width_px / size.dpi, size.height_px / size.dpi), dpi=size.dpi)
-    axes = figure.add_subplot()
-    for index, record in enumerate(records):
-        _draw_run(axes, record, RUN_COLOURS[index % len(RUN_COLOURS)])
-    axes.set_xlabel("optimizer step")
-    axes.set_ylabel("loss (mean squared error)")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper right", frameon=False)
-    figure.set_layout_engine("constrained")
+    size, options = size or GraphSize(), options or GraphOptions()
+    if verdicts is None and (options.marks or options.table):
+        verdicts = [diagnose(record) for record in records]
+    palette = PALETTES[options.style]
+    views = _views(records, verdicts, options, palette)
+    width, height = size.width_px / size.dpi, size.height_px / size.dpi
+    names = [view.name for view in views]
+    below = table_height(names, verdicts or [], width) if options.table else 0.0
+    figure = Figure(figsize=(width, height + below), dpi=size.dpi, facecolor=palette.paper)
+    axes = figure.add_axes((0, 0, 1, 1))
+    _prepare(axes, options, palette, views)
+    for view in views:
+        draw_run(axes, view, options, palette)
+    _limit(axes, views, options)
+    if options.marks:
+        for view in views:
+            draw_marks(axes, view, palette)
+    rows = _legend(axes, palette, width)
+    above = _TOP + rows * _LEGEND_ROW
+    axes.set_position(
+        (
+            _LEFT / width,
+            (_BOTTOM + below) / (height + below),
+            max(0.1, 1 - (_LEFT + _RIGHT) / width),
+            max(0.1, (height - above - _BOTTOM) / (height + below)),
+        )
+    )
+    if options.table and verdicts:
+        draw_table(figure, names, verdicts, palette, below)
     return figure
 
 
@@ -77,31 +97,127 @@ def to_image(figure: Figure) -> Image.Image:
     ).convert("RGB")
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Save a figure in the format of the path's suffix, in one piece."""
-    content = io.BytesIO()
-    figure.savefig(content, format=path.suffix.lstrip("."))
+def save_figure(figure: Figure, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Save a figure in the format of the path's suffix, in one piece.
+
+    Args:
+        figure: as drawn.
+        path: ``.png``, ``.svg`` or ``.pdf``.
+        metadata: texts to put into a PNG.
+
+    Raises:
+        RecordError: for a suffix matplotlib cannot write.
+    """
+    content, kind = io.BytesIO(), path.suffix.lstrip(".").lower()
+    known = figure.canvas.get_supported_filetypes()
+    if kind not in known:
+        raise RecordError(f"Cannot save a graph as {path.name!r}; use .png, .svg or .pdf.")
+    texts = dict(metadata) if metadata and kind == "png" else None
+    figure.savefig(content, format=kind, facecolor=figure.get_facecolor(), metadata=texts)
     with atomic_path(path) as part:
         part.write_bytes(content.getvalue())
 
 
-def _draw_run(axes: Axes, record: LossRecord, colour: str) -> None:
-    every = max(1, len(record) // MAX_DRAWN_POINTS)
-    steps = record.steps[::every]
-    axes.plot(
-        steps,
-        record.loss[::every],
-        linestyle="",
-        marker=".",
-        markersize=3,
-        alpha=0.3,
-        color=colour,
-        markeredgewidth=0,
+def _views(
+    records: Sequence[LossRecord],
+    verdicts: Sequence[Verdict] | None,
+    options: GraphOptions,
+    palette: Palette,
+) -> list[RunView]:
+    """Return the runs with names that differ, and a common unit of the x axis."""
+    names = _different([record.name for record in records])
+    lengths = [epoch_length(record) for record in records]
+    in_epochs = options.x_axis == "epochs" and all(lengths)
+    return [
+        RunView(
+            record=record,
+            name=name,
+            colour=palette.runs[index % len(palette.runs)],
+            x_scale=1 / length if in_epochs and length else 1.0,
+            epoch_length=length,
+            number=index,
+            verdict=verdicts[index] if verdicts else None,
+        )
+        for index, (record, name, length) in enumerate(zip(records, names, lengths, strict=True))
+    ]
+
+
+def _different(names: Sequence[str]) -> list[str]:
+    """Number names that come more than once; matplotlib hides those that begin with _."""
+    plain = [" ".join(name.split()).lstrip("_") or "run" for name in names]
+    return [
+        f"{name} ({plain[: index + 1].count(name)})" if plain.count(name) > 1 else name
+        for index, name in enumerate(plain)
+    ]
+
+
+def _prepare(axes: Axes, options: GraphOptions, palette: Palette, views: list[RunView]) -> None:
+    axes.set_facecolor(palette.panel)
+    axes.set_axisbelow(True)
+    axes.grid(color=palette.grid, linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(palette.faint)
+    axes.tick_params(colors=palette.faint, labelcolor=palette.ink, labelsize=10)
+    in_epochs = any(view.x_scale != 1.0 for view in views)
+    axes.set_xlabel("epoch" if in_epochs else "optimizer step", color=palette.ink, fontsize=11)
+    axes.set_ylabel("loss", color=palette.ink, fontsize=11)
+    if options.y_axis == "log":
+        axes.set_yscale("log")
+    if not in_epochs:
+        from matplotlib.ticker import FuncFormatter
+
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.10g}"))
+
+
+def _limit(axes: Axes, views: list[RunView], options: GraphOptions) -> None:
+    """Let the bulk of the losses fill the axes, whatever a few spikes do."""
+    ends: list[float] = []
+    for view in views:
+        raw = view.raw
+        raw = raw[np.isfinite(raw) & ((raw > 0) | (options.y_axis == "linear"))]
+        if len(raw):
+            ends += [*np.percentile(raw, _WITHIN), *view.line_range]
+    if not ends:
+        axes.text(0.5, 0.5, "no finite loss", transform=axes.transAxes, ha="center")
+        return
+    low, high = min(ends), max(ends)
+    if options.y_axis == "log":
+        low = max(low, high * 1e-6)
+        spread = max((high / low) ** 0.05, 1.02)
+        axes.set_ylim(low / spread, high * spread)
+        _plain_log_ticks(axes, high / low)
+    else:
+        spread = max(0.05 * (high - low), 0.02 * abs(high), 1e-12)
+        floor = low - spread
+        axes.set_ylim(max(0.0, floor) if low >= 0 and low < 0.3 * high else floor, high + spread)
+
+
+def _plain_log_ticks(axes: Axes, ratio: float) -> None:
+    """Label a logarithmic axis with plain numbers, closer together on a short one."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    subs = (1, 2, 5) if ratio > 30 else (1, 1.5, 2, 3, 4, 5, 6, 8)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=20))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:.3g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _legend(axes: Axes, palette: Palette, width: float) -> int:
+    """Put the runs' names above the axes, where they cover no point; return how many rows."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = max(1, min(len(labels), int((width - _LEFT) / _LEGEND_COLUMN)))
+    axes.legend(
+        handles,
+        labels,
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=columns,
+        frameon=False,
+        fontsize=10 if len(labels) <= 2 * columns else 8.5,
+        labelcolor=palette.ink,
+        borderaxespad=0.2,
+        handlelength=1.4,
+        columnspacing=1.4,
+        labelspacing=0.3,
     )
-    line = smooth(record.loss, smoothing_window(len(record)))[::every]
-    axes.plot(steps, line, linewidth=2.2, color=colour, label=_legend(record, line))
-
-
-def _legend(record: LossRecord, line: Sequence[float]) -> str:
-    # matplotlib hides labels that begin with an underscore.
-    return f"{record.name.lstrip('_') or 'run'}: {line[0]:.4f} → {line[-1]:.4f}"
+    return -(-len(labels) // columns)

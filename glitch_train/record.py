@@ -19,12 +19,10 @@ import numpy as np
 
 from .errors import RecordError
 from .files import write_text
-from .smoothing import Floats, RunningAverage, smooth, smoothing_window
+from .smoothing import Floats, RunningAverage, smoothing_window
 
 if TYPE_CHECKING:
     from .train import StepReport
-
-__all__ = ["LossRecord", "RecordWriter", "smooth", "smoothing_window"]
 
 STEP_COLUMNS = (
     "step",
