@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from .cache import TensorCache
-from .encode import TrainingItem
+from .encode import TokenChunks, TrainingItem
 from .seeds import generator
 
 
@@ -23,6 +23,8 @@ class Batch:
         prompt_mask: (B, T), 1 for tokens and 0 for padding; None when nothing is padded.
         pooled_prompt_embeds: (B, P) for SDXL, else None.
         add_time_ids: (B, 6) for SDXL, else None.
+        tokens: per picture the token ids (chunks, 77) of each text encoder; None unless the text
+            encoders are trained.
     """
 
     latents: torch.Tensor
@@ -30,6 +32,7 @@ class Batch:
     prompt_mask: torch.Tensor | None
     pooled_prompt_embeds: torch.Tensor | None
     add_time_ids: torch.Tensor | None
+    tokens: list[TokenChunks] | None = None
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
         """Return the batch on a device, floats in ``dtype``; the latents stay fp32."""
@@ -45,6 +48,7 @@ class Batch:
             move(self.prompt_mask),
             move(self.pooled_prompt_embeds),
             move(self.add_time_ids),
+            self.tokens,
         )
 
 
@@ -84,6 +88,7 @@ class BatchSource:
         repeats: int,
         seed: int,
         dropout: CaptionDropout | None = None,
+        with_tokens: bool = False,
     ) -> None:
         """Prepare the stream; nothing is read yet."""
         self.items = items
@@ -93,6 +98,7 @@ class BatchSource:
         self.repeats = repeats
         self.epoch = 0
         self.dropout = dropout
+        self.with_tokens = with_tokens
         self._generator = generator(seed, "order")
         self._plan: Iterator[list[TrainingItem]] = iter(())
 
@@ -144,7 +150,12 @@ class BatchSource:
             pooled = torch.stack([prompt["pooled_prompt_embeds"] for prompt in prompts])
             time_ids = torch.tensor([item.add_time_ids for item in chosen], dtype=torch.float32)
         latents = torch.stack([self.latents.load(item.latents_key)["latents"] for item in chosen])
-        return Batch(latents, embeds, mask, pooled, time_ids)
+        tokens = [_token_chunks(prompt) for prompt in prompts] if self.with_tokens else None
+        return Batch(latents, embeds, mask, pooled, time_ids, tokens)
+
+
+def _token_chunks(prompt: dict[str, torch.Tensor]) -> TokenChunks:
+    return tuple(prompt[name] for name in sorted(prompt) if name.startswith("tokens_"))
 
 
 def pad_prompts(prompts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -125,14 +125,15 @@ def encode_captions(
         for caption in captions_to_encode(dataset):
             chunks = tokenize(caption)
             ids = b"".join(part.numpy().tobytes() + b"|" for part in chunks)
-            key = content_key("prompt", towers, ids)
+            key = content_key("prompt with tokens", towers, ids)
             if key not in cache:
                 if not in_use:
                     towers_in_use.enter_context(_in_fp32(encoders, device))
                     in_use = True
                 # Not around the whole loop: a mode opened here would leak out at the yield.
                 with torch.inference_mode(False), torch.no_grad():
-                    cache.store(key, _as_tensors(encode_prompt(encoders, chunks)))
+                    tensors = _as_tensors(encode_prompt(encoders, chunks))
+                    cache.store(key, tensors | _named_tokens(chunks))
             yield caption, key
 
 
@@ -247,6 +248,10 @@ def _select_layer(encoder: TextEncoder, output: Any) -> torch.Tensor:
     if encoder.final_layer_norm:
         return encoder.model.text_model.final_layer_norm(hidden)
     return hidden
+
+
+def _named_tokens(chunks: TokenChunks) -> dict[str, torch.Tensor]:
+    return {f"tokens_{number}": ids for number, ids in enumerate(chunks)}
 
 
 def _as_tensors(prompt: PromptEmbeds) -> dict[str, torch.Tensor]:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .seeds import generator
-
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextModelWithProjection
 
 ADAPTER = "glitch"
 
@@ -30,6 +29,23 @@ class LoraLayer:
     up: torch.nn.Parameter
 
 
+LoraLayers = dict[str, LoraLayer]
+"""Module name, as diffusers and transformers have it, to its layer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedLora:
+    """All factors of one training.
+
+    Attributes:
+        unet: the UNet's layers; empty when only text encoders are trained.
+        text_encoders: one dict per text encoder; empty when they are left alone.
+    """
+
+    unet: LoraLayers
+    text_encoders: tuple[LoraLayers, ...] = ()
+
+
 def unet_targets(unet: UNet2DConditionModel) -> list[str]:
     """Return every Linear and 1×1 convolution inside the transformer blocks.
 
@@ -42,32 +58,50 @@ def unet_targets(unet: UNet2DConditionModel) -> list[str]:
     ]
 
 
+def text_encoder_targets(tower: CLIPTextModelWithProjection) -> list[str]:
+    """Return the Linears of attention and MLP in every layer.
+
+    72 modules for CLIP-L, 192 for OpenCLIP-bigG. Source: kohya's ``CLIPAttention`` and ``CLIPMLP``
+    targets.
+    """
+    return [
+        name
+        for name, module in tower.named_modules()
+        if ".layers." in name and isinstance(module, torch.nn.Linear)
+    ]
+
+
 def inject_lora(
-    unet: UNet2DConditionModel, *, rank: int, alpha: float, seed: int
-) -> dict[str, LoraLayer]:
-    """Add trainable LoRA layers to a frozen UNet, in place.
+    model: torch.nn.Module,
+    targets: list[str],
+    *,
+    rank: int,
+    alpha: float,
+    stream: torch.Generator,
+) -> LoraLayers:
+    """Add trainable LoRA layers to a frozen model, in place.
 
     Args:
-        unet: the frozen UNet.
+        model: the frozen UNet or text encoder.
+        targets: names of the modules to train.
         rank: inner dimension of the factors.
         alpha: the product is scaled by ``alpha / rank``.
-        seed: seeds the down factors (kaiming uniform, a=√5); the up factors start at zero, so
-            the model is unchanged at step 0.
+        stream: CPU generator for the down factors (kaiming uniform, a=√5); the up factors start
+            at zero, so the model is unchanged at step 0.
 
     Returns:
-        Module name to its layer, in module order. The factors are fp32 on the UNet's device.
+        Module name to its layer, in order. The factors are fp32 on the model's device.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    targets = unet_targets(unet)
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, lora_dropout=0.0)
-    inject_adapter_in_model(config, unet, adapter_name=ADAPTER)
-    layers = {name: _layer(unet.get_submodule(name)) for name in targets}
-    _initialise(layers, seed)
+    inject_adapter_in_model(config, model, adapter_name=ADAPTER)
+    layers = {name: _layer(model.get_submodule(name)) for name in targets}
+    _initialise(layers, stream)
     return layers
 
 
-def trainable(layers: dict[str, LoraLayer]) -> Iterator[torch.nn.Parameter]:
+def trainable(layers: LoraLayers) -> Iterator[torch.nn.Parameter]:
     """Yield the factors in a fixed order: down then up, module by module."""
     for layer in layers.values():
         yield layer.down
@@ -88,8 +122,7 @@ def _layer(module: Any) -> LoraLayer:
     return LoraLayer(down.weight, up.weight)
 
 
-def _initialise(layers: dict[str, LoraLayer], seed: int) -> None:
-    stream = generator(seed, "lora")
+def _initialise(layers: LoraLayers, stream: torch.Generator) -> None:
     for layer in layers.values():
         values = torch.empty(layer.down.shape, dtype=torch.float32)
         torch.nn.init.kaiming_uniform_(values, a=math.sqrt(5), generator=stream)

@@ -15,9 +15,9 @@ from .checkpoint import BaseModel
 from .dataset import GlitchDataset
 from .errors import LoraFileError
 from .files import atomic_path
-from .lora import LoraLayer
+from .lora import LoraLayers, TrainedLora
 from .recipe import Recipe
-from .unet_names import to_ldm_modules
+from .unet_names import rename, to_ldm_modules
 
 RECIPE_KEY = "glitch_recipe"
 """Metadata key under which the whole recipe is kept as JSON."""
@@ -29,7 +29,7 @@ _SAVE_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.flo
 
 
 def to_kohya(
-    layers: Mapping[str, LoraLayer], base: BaseModel, *, alpha: float, save_precision: str = "fp16"
+    lora: TrainedLora, base: BaseModel, *, alpha: float, save_precision: str = "fp16"
 ) -> LoraStateDict:
     """Name LoRA factors as kohya's scripts do.
 
@@ -37,24 +37,25 @@ def to_kohya(
     become underscores.
 
     Args:
-        layers: diffusers module name to factors.
+        lora: the factors.
         base: the model they were trained on.
         alpha: saved beside every module; the product is scaled by ``alpha / rank``.
         save_precision: ``fp16``, ``bf16`` or ``fp32``.
 
     Returns:
-        ``lora_unet_….lora_down.weight``, ``.lora_up.weight`` and ``.alpha``, on the CPU.
+        ``lora_unet_….lora_down.weight``, ``.lora_up.weight`` and ``.alpha``, on the CPU; the text
+        encoders' modules begin with ``lora_te_``, in the SDXL family ``lora_te1_``, ``lora_te2_``.
     """
-    names = {module: module for module in layers}
+    unet = lora.unet
     if base.family.is_xl:
-        names = to_ldm_modules(base.layout, layers)
+        unet = rename(unet, to_ldm_modules(base.layout, unet))
+    parts = [(_UNET_PREFIX, unet)]
+    for number, layers in enumerate(lora.text_encoders, start=1):
+        parts.append((f"lora_te{number if base.family.is_xl else ''}_", layers))
     dtype = _SAVE_DTYPES[save_precision]
     state: LoraStateDict = {}
-    for module, layer in layers.items():
-        prefix = _UNET_PREFIX + names[module].replace(".", "_")
-        state[f"{prefix}.lora_down.weight"] = _saved(layer.down, dtype)
-        state[f"{prefix}.lora_up.weight"] = _saved(layer.up, dtype)
-        state[f"{prefix}.alpha"] = torch.tensor(alpha, dtype=dtype)
+    for prefix, layers in parts:
+        state |= _named(layers, prefix, alpha, dtype)
     return state
 
 
@@ -134,8 +135,8 @@ def metadata(
         "ss_network_dim": train.network_dim,
         "ss_network_alpha": train.network_alpha,
         "ss_learning_rate": train.learning_rate,
-        "ss_unet_lr": train.learning_rate,
-        "ss_text_encoder_lr": None,
+        "ss_unet_lr": train.learning_rate if train.trains_unet else None,
+        "ss_text_encoder_lr": train.text_encoder_lr if train.trains_text_encoder else None,
         "ss_optimizer": train.optimizer,
         "ss_lr_scheduler": train.lr_scheduler,
         "ss_lr_warmup_steps": train.warmup_steps,
@@ -187,6 +188,16 @@ def metadata(
         RECIPE_KEY: recipe.to_json(),
     }
     return {key: _as_text(value) for key, value in values.items()}
+
+
+def _named(layers: LoraLayers, prefix: str, alpha: float, dtype: torch.dtype) -> LoraStateDict:
+    state: LoraStateDict = {}
+    for module, layer in layers.items():
+        name = prefix + module.replace(".", "_")
+        state[f"{name}.lora_down.weight"] = _saved(layer.down, dtype)
+        state[f"{name}.lora_up.weight"] = _saved(layer.up, dtype)
+        state[f"{name}.alpha"] = torch.tensor(alpha, dtype=dtype)
+    return state
 
 
 def _saved(factor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

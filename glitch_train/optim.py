@@ -12,21 +12,31 @@ from .errors import TrainingError
 from .recipe import TrainRecipe
 
 Optimizer = torch.optim.Optimizer
+Groups = list[dict[str, Any]]
 Schedule = torch.optim.lr_scheduler.LRScheduler
 
 
-def build_optimizer(recipe: TrainRecipe, parameters: Iterable[torch.nn.Parameter]) -> Optimizer:
+def build_optimizer(
+    recipe: TrainRecipe,
+    unet: Iterable[torch.nn.Parameter],
+    text_encoders: Iterable[torch.nn.Parameter] = (),
+) -> Optimizer:
     """Return the optimizer a recipe asks for.
 
     Args:
-        recipe: optimizer, learning_rate and weight_decay.
-        parameters: what to train.
+        recipe: optimizer, learning_rate, text_encoder_lr and weight_decay.
+        unet: the UNet's factors; a group called ``unet`` where there are any.
+        text_encoders: the text encoders' factors, a group called ``text_encoder``.
 
     Raises:
         TrainingError: when the optimizer's package is not installed; names the package.
     """
     common: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
-    return _OPTIMIZERS[recipe.optimizer](list(parameters), common)
+    groups = [
+        {"name": "unet", "params": list(unet), "lr": recipe.learning_rate},
+        {"name": "text_encoder", "params": list(text_encoders), "lr": recipe.text_encoder_lr},
+    ]
+    return _OPTIMIZERS[recipe.optimizer]([group for group in groups if group["params"]], common)
 
 
 def build_schedule(recipe: TrainRecipe, optimizer: Optimizer) -> Schedule:
@@ -84,32 +94,32 @@ def _optional(module: str, package: str, optimizer: str) -> Any:
         ) from error
 
 
-def _adamw_8bit(parameters: list[torch.nn.Parameter], common: dict[str, Any]) -> Optimizer:
+def _adamw_8bit(parameters: Groups, common: dict[str, Any]) -> Optimizer:
     bitsandbytes = _optional("bitsandbytes", "bitsandbytes", "AdamW8bit")
     return bitsandbytes.optim.AdamW8bit(parameters, **common)
 
 
-def _prodigy(parameters: list[torch.nn.Parameter], common: dict[str, Any]) -> Optimizer:
+def _prodigy(parameters: Groups, common: dict[str, Any]) -> Optimizer:
     prodigy = _optional("prodigyopt", "prodigyopt", "Prodigy")
     return prodigy.Prodigy(parameters, **common, decouple=True, safeguard_warmup=True)
 
 
-def _lion(parameters: list[torch.nn.Parameter], common: dict[str, Any]) -> Optimizer:
+def _lion(parameters: Groups, common: dict[str, Any]) -> Optimizer:
     return _optional("lion_pytorch", "lion-pytorch", "Lion").Lion(parameters, **common)
 
 
-def _adafactor(parameters: list[torch.nn.Parameter], common: dict[str, Any]) -> Optimizer:
+def _adafactor(parameters: Groups, common: dict[str, Any]) -> Optimizer:
     from transformers.optimization import Adafactor
 
     # A learning rate of its own choosing would ignore the recipe's.
     return Adafactor(parameters, **common, scale_parameter=False, relative_step=False)
 
 
-def _sgd(parameters: list[torch.nn.Parameter], common: dict[str, Any]) -> Optimizer:
+def _sgd(parameters: Groups, common: dict[str, Any]) -> Optimizer:
     return torch.optim.SGD(parameters, **common, momentum=0.9)
 
 
-_OPTIMIZERS: dict[str, Callable[[list[torch.nn.Parameter], dict[str, Any]], Optimizer]] = {
+_OPTIMIZERS: dict[str, Callable[[Groups, dict[str, Any]], Optimizer]] = {
     "AdamW": lambda parameters, common: torch.optim.AdamW(parameters, **common),
     "AdamW8bit": _adamw_8bit,
     "Prodigy": _prodigy,

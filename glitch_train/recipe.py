@@ -11,7 +11,7 @@ from typing import Any
 
 from .dataset_recipe import MAX_SEED, DatasetRecipe
 from .errors import RecipeError
-from .settings import choice, from_mapping, integer, number, validate, words
+from .settings import choice, from_mapping, integer, number, switch, validate, words
 
 RECIPE_VERSION = 1
 """Raised when a recipe written today could not be read correctly by yesterday's code."""
@@ -51,6 +51,17 @@ class TrainRecipe:
         10.0,
         "Step size of the optimizer. 5e-5 is fine, 1e-4 standard, 2e-4 and up glitches.",
         step=1e-6,
+    )
+    train_text_encoder: bool = switch(
+        False,
+        "Trains the text encoders too: words drift from their meaning. Slower, since captions are "
+        "encoded anew at every step.",
+    )
+    text_encoder_only: bool = switch(
+        False, "Leaves the UNet alone and trains the text encoders only."
+    )
+    text_encoder_lr: float = number(
+        5e-5, 0.0, 10.0, "Learning rate of the text encoders, when they are trained.", step=1e-6
     )
     lr_scheduler: str = choice(
         "constant",
@@ -141,11 +152,27 @@ class TrainRecipe:
                 f"timestep_min must not be above timestep_max, got {self.timestep_min} and "
                 f"{self.timestep_max}."
             )
+        both = self.train_text_encoder and not self.text_encoder_only
+        if self.optimizer == "Prodigy" and both and self.text_encoder_lr != self.learning_rate:
+            raise RecipeError(
+                "Prodigy finds one step size for all, so text_encoder_lr must equal learning_rate; "
+                f"got {self.text_encoder_lr} and {self.learning_rate}."
+            )
         if self.lr_scheduler == "polynomial" and self.learning_rate <= POLYNOMIAL_END:
             raise RecipeError(
                 f"lr_scheduler polynomial falls to {POLYNOMIAL_END}, so learning_rate must be "
                 f"above that; got {self.learning_rate}."
             )
+
+    @property
+    def trains_unet(self) -> bool:
+        """Whether the UNet gets a LoRA."""
+        return not self.text_encoder_only
+
+    @property
+    def trains_text_encoder(self) -> bool:
+        """Whether the text encoders get a LoRA."""
+        return self.train_text_encoder or self.text_encoder_only
 
     @property
     def scale(self) -> float:

@@ -110,7 +110,12 @@ class TrainingRun:
         self.paths = paths
         self.device = device
         self.record = LossRecord.empty(
-            paths.name, {"family": base.family.name, "loss": "mse", "recipe": recipe.to_dict()}
+            paths.name,
+            {
+                "family": base.family.name,
+                "loss": recipe.train.loss_type,
+                "recipe": recipe.to_dict(),
+            },
         )
         self.lora: LoraStateDict = {}
         self._cache = TensorCache(cache_folder)
@@ -155,6 +160,7 @@ class TrainingRun:
             repeats=self.recipe.dataset.repeats,
             seed=self.recipe.train.seed,
             dropout=dropout if self.recipe.dataset.caption_dropout else None,
+            with_tokens=self.recipe.train.trains_text_encoder,
         )
 
     def _train(self, source: BatchSource) -> Iterator[StepReport]:
@@ -173,7 +179,7 @@ class TrainingRun:
     def _save(self, training: LoraTraining) -> None:
         train = self.recipe.train
         self.lora = to_kohya(
-            training.layers,
+            training.lora,
             self.base,
             alpha=train.network_alpha,
             save_precision=train.save_precision,

@@ -9,11 +9,19 @@ from collections.abc import Iterator
 
 import torch
 
-from .batches import Batch, BatchSource
+from .batches import Batch, BatchSource, pad_prompts
 from .checkpoint import BaseModel
 from .devices import peak_memory_mb, resolve_precision, wants_checkpointing
+from .encode import encode_prompt
 from .errors import TrainingError
-from .lora import inject_lora, trainable
+from .lora import (
+    LoraLayers,
+    TrainedLora,
+    inject_lora,
+    text_encoder_targets,
+    trainable,
+    unet_targets,
+)
 from .loss import per_sample_loss, snr_weights
 from .noise import draw_noise, draw_timesteps, noise_schedule, perturbed, training_target
 from .optim import build_optimizer, build_schedule
@@ -33,12 +41,13 @@ class StepReport:
         steps: optimizer steps in all.
         epoch: epoch the step's last batch belongs to, from 1.
         loss: mean loss over the step's samples.
-        learning_rate: of the step.
+        learning_rate: of the UNet at this step; NaN when it is left alone.
         grad_norm: norm of the LoRA's gradient before clipping.
         seconds: wall time of the step.
         lora_norm: L2 norm of the up factors before the step; they start at zero, so it says how
             far training has moved the model.
         peak_memory_mb: most memory in use so far, in MiB; NaN where it is not known.
+        text_encoder_lr: of the text encoders at this step; NaN when they are left alone.
     """
 
     step: int
@@ -50,6 +59,7 @@ class StepReport:
     seconds: float
     lora_norm: float = math.nan
     peak_memory_mb: float = math.nan
+    text_encoder_lr: float = math.nan
 
 
 class LoraTraining:
@@ -82,13 +92,13 @@ class LoraTraining:
         with torch.inference_mode(False):
             # diffusers' own .to() warns about modules to keep in fp32; this UNet has none.
             torch.nn.Module.to(base.unet, device=device, dtype=self.dtype)
-            self.layers = inject_lora(
-                base.unet, rank=recipe.network_dim, alpha=recipe.network_alpha, seed=recipe.seed
-            )
+            self.lora = self._inject()
             if self._wants_checkpointing():
                 base.unet.enable_gradient_checkpointing()
-            self.parameters = list(trainable(self.layers))
-            self.optimizer = build_optimizer(recipe, self.parameters)
+            unet = list(trainable(self.lora.unet))
+            text = [p for layers in self.lora.text_encoders for p in trainable(layers)]
+            self.parameters = unet + text
+            self.optimizer = build_optimizer(recipe, unet, text)
             self.schedule = build_schedule(recipe, self.optimizer)
             self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self._noise = generator(recipe.seed, "noise")
@@ -117,7 +127,7 @@ class LoraTraining:
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.optimizer.zero_grad(set_to_none=True)
-            learning_rate = self.optimizer.param_groups[0]["lr"]
+            rates = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
             self.schedule.step()
         self.step += 1
         return StepReport(
@@ -125,7 +135,8 @@ class LoraTraining:
             steps=self.recipe.steps,
             epoch=self.source.epoch,
             loss=loss,
-            learning_rate=learning_rate,
+            learning_rate=rates.get("unet", math.nan),
+            text_encoder_lr=rates.get("text_encoder", math.nan),
             grad_norm=norm,
             seconds=time.perf_counter() - started,
             lora_norm=lora_norm,
@@ -194,12 +205,46 @@ class LoraTraining:
         seen = perturbed(noise, self.recipe, self._noise)
         timesteps = draw_timesteps(len(batch.latents), self.recipe, self._timesteps)
         noise, seen = noise.to(self.device), seen.to(self.device)
+        if batch.tokens is not None:
+            batch = self._with_trained_prompts(batch)
         loss = self.loss(batch, noise, timesteps.to(self.device), seen).mean()
         self.scaler.scale(loss / self.recipe.gradient_accumulation).backward()
         return loss.detach()
 
+    def _inject(self) -> TrainedLora:
+        recipe, base = self.recipe, self.base
+        stream = generator(recipe.seed, "lora")
+
+        def inject(model: torch.nn.Module, targets: list[str]) -> LoraLayers:
+            return inject_lora(
+                model, targets, rank=recipe.network_dim, alpha=recipe.network_alpha, stream=stream
+            )
+
+        unet = inject(base.unet, unet_targets(base.unet)) if recipe.trains_unet else {}
+        towers = [encoder.model for encoder in base.text_encoders if recipe.trains_text_encoder]
+        for tower in towers:
+            torch.nn.Module.to(tower, device=self.device, dtype=torch.float32)
+        return TrainedLora(
+            unet, tuple(inject(tower, text_encoder_targets(tower)) for tower in towers)
+        )
+
+    def _with_trained_prompts(self, batch: Batch) -> Batch:
+        """Return the batch with its captions encoded by the text encoders as they stand."""
+        mixed = self.dtype != torch.float32
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=mixed):
+            prompts = [encode_prompt(self.base.text_encoders, ids) for ids in batch.tokens or ()]
+        embeds, mask = pad_prompts([prompt.prompt_embeds for prompt in prompts])
+        pooled = [p.pooled_prompt_embeds for p in prompts if p.pooled_prompt_embeds is not None]
+        return dataclasses.replace(
+            batch,
+            prompt_embeds=embeds.to(self.dtype),
+            prompt_mask=None if mask is None else mask.to(self.device, self.dtype),
+            pooled_prompt_embeds=torch.stack(pooled).to(self.dtype) if pooled else None,
+        )
+
     def _lora_norm(self) -> torch.Tensor:
-        norms = torch._foreach_norm([layer.up.detach() for layer in self.layers.values()])
+        parts = (self.lora.unet, *self.lora.text_encoders)
+        norms = torch._foreach_norm([layer.up.detach() for p in parts for layer in p.values()])
         return torch.linalg.vector_norm(torch.stack(norms))
 
     def _wants_checkpointing(self) -> bool:

@@ -301,6 +301,34 @@ def with_lora_merged(weights: dict, lora: dict) -> dict[str, torch.Tensor]:
     return unet
 
 
+def test_a_trained_text_encoder_loads_whole(host: Host, client: ComfyClient) -> None:
+    """Catches text encoder keys that the host does not know, or CLIP left without its LoRA."""
+    write_picture_folder(host.base_dir / "input" / FOLDER, demo_photos()[:1])
+    checkpoint = "pocket_sd15.safetensors"
+    builder, base, trainer = training_graph(
+        client, checkpoint, steps=2, batch_size=1, output_name="drift",
+        text_encoder_only=True, text_encoder_lr=0.01,
+    )  # fmt: skip
+    before = len(host.log())
+    path = Path(client.run(builder.nodes)[trainer]["text"][0])
+    state = load_file(path)
+    assert len(state) == 72 * 3
+    assert all(key.startswith("lora_te_text_model_encoder_layers_") for key in state)
+    loader = builder.add("LoraLoader", model=(base, 0), clip=(base, 1), lora_name=path.name)
+    nodes = [
+        add_picture(builder, (base, 0), (base, 1), (base, 2), 128),
+        add_picture(builder, (base, 0), (loader, 1), (base, 2), 128),
+        add_picture(builder, (trainer, "model"), (trainer, "clip"), (base, 2), 128),
+    ]
+    outputs = client.run(builder.nodes)
+    plain, by_file, by_output = (pictures_of(client, outputs, node) for node in nodes)
+    log = host.log()[before:]
+    assert "lora key not loaded" not in log
+    assert "NOT LOADED" not in log
+    assert not np.array_equal(plain, by_file)
+    assert np.array_equal(by_file, by_output)
+
+
 def test_interrupt_keeps_the_lora_and_the_host(host: Host, client: ComfyClient) -> None:
     """Catches Cancel losing the work, or leaving a host that cannot run the next prompt."""
     write_picture_folder(host.base_dir / "input" / FOLDER, demo_photos()[:1])

@@ -14,7 +14,7 @@ from tiny import tiny_base, tiny_unet
 from glitch_train.checkpoint import BaseModel, build_unet
 from glitch_train.dataset import GlitchDataset, Sample
 from glitch_train.errors import LoraFileError
-from glitch_train.lora import LoraLayer, inject_lora, unet_targets
+from glitch_train.lora import LoraLayer, TrainedLora, inject_lora, unet_targets
 from glitch_train.lora_file import metadata, read_metadata, read_recipe_of, save_lora, to_kohya
 from glitch_train.recipe import DatasetRecipe, Recipe, TrainRecipe
 
@@ -27,13 +27,15 @@ def dataset() -> GlitchDataset:
     return GlitchDataset(DatasetRecipe(folder="/pictures/faces", repeats=7), samples)
 
 
-def filled(base: BaseModel, **lora) -> dict:
+def filled(base: BaseModel) -> TrainedLora:
     """Return LoRA layers whose factors are all non-zero."""
-    layers = inject_lora(base.unet, **{"rank": 4, "alpha": 2.0, "seed": 0} | lora)
+    stream = torch.Generator().manual_seed(0)
+    targets = unet_targets(base.unet)
+    layers = inject_lora(base.unet, targets, rank=4, alpha=2.0, stream=stream)
     stream = torch.Generator().manual_seed(1)
     for layer in layers.values():
         layer.up.data = torch.randn(layer.up.shape, generator=stream) * 0.1
-    return layers
+    return TrainedLora(layers)
 
 
 def test_diffusers_loads_the_file_and_computes_the_same(tmp_path: Path) -> None:
@@ -62,7 +64,7 @@ def test_keys_of_full_size_files(name: str, modules: int) -> None:
     unet, _, _ = build_unet(ldm_weights(family, layout))
     factor = torch.nn.Parameter(torch.zeros(1, 1))
     layers = {target: LoraLayer(factor, factor) for target in unet_targets(unet)}
-    state = to_kohya(layers, BaseModel(family, layout, unet, ()), alpha=1.0)
+    state = to_kohya(TrainedLora(layers), BaseModel(family, layout, unet, ()), alpha=1.0)
     assert len(state) == 3 * modules
     block = "input_blocks_4_1" if family.is_xl else "down_blocks_0_attentions_0"
     assert next(iter(state)) == f"lora_unet_{block}_proj_in.lora_down.weight"

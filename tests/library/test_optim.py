@@ -88,8 +88,9 @@ def test_schedules_equal_diffusers(name: str) -> None:
     reference = get_scheduler(name, theirs, num_warmup_steps=3, num_training_steps=20, num_cycles=2)
     for _ in range(20):
         assert mine.param_groups[0]["lr"] == theirs.param_groups[0]["lr"]
-        schedule.step()
-        reference.step()
+        for optimizer, its_schedule in ((mine, schedule), (theirs, reference)):
+            optimizer.step()
+            its_schedule.step()
 
 
 def test_rex_follows_its_paper() -> None:

@@ -55,8 +55,9 @@ def test_loss_equals_plain_diffusers(tmp_path: Path, is_xl: bool, prediction: st
 def test_lora_scale_is_alpha_over_rank() -> None:
     """Catches alpha ignored, or divided by its square root."""
     unet = tiny_unet()
-    layers = inject_lora(unet, rank=4, alpha=3.0, seed=0)
-    name = unet_targets(tiny_unet())[2]
+    targets = unet_targets(unet)
+    layers = inject_lora(unet, targets, rank=4, alpha=3.0, stream=torch.Generator())
+    name = targets[2]
     module, layer = unet.get_submodule(name), layers[name]
     layer.up.data.normal_()
     x = torch.randn(2, layer.down.shape[1])
@@ -66,7 +67,9 @@ def test_lora_scale_is_alpha_over_rank() -> None:
 
 def test_lora_starts_as_kohyas() -> None:
     """Catches another initialisation: down uniform within 1/sqrt(in), up zero."""
-    layers = inject_lora(tiny_unet(), rank=8, alpha=8.0, seed=0)
+    unet = tiny_unet()
+    targets = unet_targets(unet)
+    layers = inject_lora(unet, targets, rank=8, alpha=8.0, stream=torch.Generator())
     for name, layer in layers.items():
         bound = 1 / math.sqrt(layer.down[0].numel())
         assert layer.down.abs().max() <= bound, name
@@ -100,9 +103,9 @@ def test_every_setting_arrives(tmp_path: Path) -> None:
     assert group["lr"] == 3e-3
     assert group["weight_decay"] == 0.01
     assert group["betas"] == (0.9, 0.999)
-    layer = next(iter(training.layers.values()))
+    name, layer = next(iter(training.lora.unet.items()))
     assert layer.down.shape[0] == 5
-    assert training.base.unet.get_submodule(next(iter(training.layers))).scaling["glitch"] == 7 / 5
+    assert training.base.unet.get_submodule(name).scaling["glitch"] == 7 / 5
     assert training.source.batch_size == 3
     assert training.base.unet.is_gradient_checkpointing
     assert [report.step for report in training] == [1, 2, 3, 4]
@@ -184,7 +187,7 @@ def test_the_loss_falls_on_one_picture(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_a_number_stops(tmp_path: Path) -> None:
     """Catches a run that goes on saving NaN."""
     training = start(tmp_path)
-    next(iter(training.layers.values())).up.data.fill_(float("nan"))
+    next(iter(training.lora.unet.values())).up.data.fill_(float("nan"))
     with pytest.raises(TrainingError, match="became nan at step 1.*[Ll]ower learning_rate"):
         training.train_step()
 
