@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -69,6 +70,22 @@ def to_image_tensor(images: Sequence[Image.Image]) -> torch.Tensor:
 
     stacked = np.stack([np.asarray(image.convert("RGB")) for image in images])
     return torch.from_numpy(stacked.astype(np.float32) / 255.0)
+
+
+def png_texts(node: Any) -> dict[str, str]:
+    """Return the workflow as PNG texts, as the host's Save Image embeds it.
+
+    Args:
+        node: the executing node class, with the hidden inputs prompt and extra_pnginfo.
+    """
+    from comfy.cli_args import args
+
+    hidden = getattr(node, "hidden", None)
+    if args.disable_metadata or not hidden:
+        return {}
+    texts = {"prompt": hidden.prompt} if hidden.prompt else {}
+    texts |= hidden.extra_pnginfo or {}
+    return {name: json.dumps(value) for name, value in texts.items()}
 
 
 def output_place(filename_prefix: str) -> tuple[str, str, str]:

@@ -11,15 +11,13 @@ import folder_paths
 from comfy_api.latest import ui
 
 from ..glitch_train.dataset import GlitchDataset
-from ..glitch_train.plots import PREVIEW_SIZE, draw_losses, to_image
+from ..glitch_train.plots import draw_losses, to_image
+from ..glitch_train.preview import LivePreview
 from ..glitch_train.recipe import Recipe
 from ..glitch_train.run import Event, Preparing, TrainingRun
 from ..glitch_train.run_folder import claim_run
 from ..glitch_train.train import StepReport
 from . import folders, host, weights
-
-PREVIEW_SHARE = 0.02
-"""Largest share of the training time that drawing previews may take."""
 
 
 def prepare_run(
@@ -49,32 +47,25 @@ class LiveView:
         self.progress = progress
         self.run = run
         self._started = time.perf_counter()
-        self._drawing_s = 0.0
+        self._preview = LivePreview(run.record)
 
     def show(self, event: Event) -> None:
         """Show one event; the curve is drawn as often as its share of the time allows."""
         if isinstance(event, Preparing):
             self.progress.show(event.done, event.total)
             self.progress.say(f"encoding {event.what} {event.done}/{event.total}")
+            self._preview.warm_up()
+            self._preview.restart()
             self._started = time.perf_counter()
             return
         self.progress.say(describe(event, time.perf_counter() - self._started))
-        self.progress.show(event.step, event.steps, self._curve_if_due())
+        self.progress.show(event.step, event.steps, self._preview.picture_if_due())
 
     def final_view(self, node: Any) -> dict[str, Any]:
         """Return the finished curve for the node's ``ui``: a cached node shows it again."""
         picture = to_image(draw_losses([self.run.record]))
         shown = ui.PreviewImage(host.to_image_tensor([picture]), cls=node).as_dict()
         return {**shown, "text": (str(self.run.paths.lora),)}
-
-    def _curve_if_due(self) -> Any:
-        elapsed = time.perf_counter() - self._started
-        if len(self.run.record) < 2 or self._drawing_s > PREVIEW_SHARE * elapsed:
-            return None
-        began = time.perf_counter()
-        picture = to_image(draw_losses([self.run.record], PREVIEW_SIZE))
-        self._drawing_s += time.perf_counter() - began
-        return picture
 
 
 def describe(report: StepReport, elapsed_s: float) -> str:
