@@ -94,18 +94,16 @@ def bucket(index: int, count: int, sources: int) -> range:
 
 
 def _host_unet_names(module: Module) -> list[str]:
-    ldm, name = module.ldm, module.diffusers
-    processor = name.replace(".to_", ".processor.to_")
-    if processor.endswith(".to_out.0"):
-        processor = processor[:-2]
-    return [
-        f"lora_unet_{ldm.replace('.', '_')}",
-        f"diffusion_model.{ldm}",
-        f"lora_unet_{name.replace('.', '_')}",
-        f"lycoris_{name.replace('.', '_')}",
-        processor,
-        f"unet.{processor}",
-    ]
+    ldm = module.ldm
+    names = [f"lora_unet_{ldm.replace('.', '_')}", f"diffusion_model.{ldm}"]
+    # The host knows SDXL's vector embedding by two of diffusers' names.
+    for name in {module.diffusers, module.diffusers.replace("add_emb", "class_emb")}:
+        processor = name.replace(".to_", ".processor.to_")
+        if processor.endswith(".to_out.0"):
+            processor = processor[:-2]
+        flat = name.replace(".", "_")
+        names += [f"lora_unet_{flat}", f"lycoris_{flat}", processor, f"unet.{processor}"]
+    return names
 
 
 def _host_text_names(module: Module) -> list[str]:

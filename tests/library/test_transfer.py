@@ -81,8 +81,9 @@ def test_every_target_module_is_reached(source: Family, target: Family, mapping:
     assert counts["target_reached"] == counts["target_total"] == TARGETS[target]
     assert counts["total"] == TARGETS[source]
     assert counts["exact"] + counts["fitted"] + counts["skipped"] == counts["total"]
-    shapes = {lora_name(reference_network(target), m): m.shape
-              for m in reference_network(target).modules.values() if m.role.is_attention}  # fmt: skip
+    goal = reference_network(target)
+    wanted = filter(is_attention, goal.modules.values())
+    shapes = {lora_name(goal, module): module.shape for module in wanted}
     for name, shape in shapes.items():
         down = carried.state[f"{name}.lora_down.weight"]
         assert carried.state[f"{name}.lora_up.weight"].shape[0] == shape[0]
