@@ -115,7 +115,7 @@ class BatchSource:
             self.epoch += 1
             self._plan = iter(self._plan_epoch())
             chosen = next(self._plan)
-        return self._read(chosen)
+        return read_batch(chosen, self.latents, self.prompts, self.with_tokens)
 
     def _plan_epoch(self) -> list[list[TrainingItem]]:
         batches: list[list[TrainingItem]] = []
@@ -142,16 +142,27 @@ class BatchSource:
     def _shuffled(self, count: int) -> list[int]:
         return torch.randperm(count, generator=self._generator).tolist()
 
-    def _read(self, chosen: list[TrainingItem]) -> Batch:
-        prompts = [self.prompts.load(item.prompt_key) for item in chosen]
-        embeds, mask = pad_prompts([prompt["prompt_embeds"] for prompt in prompts])
-        pooled = time_ids = None
-        if "pooled_prompt_embeds" in prompts[0]:
-            pooled = torch.stack([prompt["pooled_prompt_embeds"] for prompt in prompts])
-            time_ids = torch.tensor([item.add_time_ids for item in chosen], dtype=torch.float32)
-        latents = torch.stack([self.latents.load(item.latents_key)["latents"] for item in chosen])
-        tokens = [_token_chunks(prompt) for prompt in prompts] if self.with_tokens else None
-        return Batch(latents, embeds, mask, pooled, time_ids, tokens)
+
+def read_batch(
+    chosen: Sequence[TrainingItem], latents: TensorCache, prompts: TensorCache, with_tokens: bool
+) -> Batch:
+    """Read the latents and prompt embeddings of items of one size from the caches.
+
+    Args:
+        chosen: the items, in the batch's order.
+        latents: where latents are kept.
+        prompts: where prompt embeddings are kept.
+        with_tokens: whether the token ids are wanted too.
+    """
+    read = [prompts.load(item.prompt_key) for item in chosen]
+    embeds, mask = pad_prompts([prompt["prompt_embeds"] for prompt in read])
+    pooled = time_ids = None
+    if "pooled_prompt_embeds" in read[0]:
+        pooled = torch.stack([prompt["pooled_prompt_embeds"] for prompt in read])
+        time_ids = torch.tensor([item.add_time_ids for item in chosen], dtype=torch.float32)
+    tokens = [_token_chunks(prompt) for prompt in read] if with_tokens else None
+    stacked = torch.stack([latents.load(item.latents_key)["latents"] for item in chosen])
+    return Batch(stacked, embeds, mask, pooled, time_ids, tokens)
 
 
 def _token_chunks(prompt: dict[str, torch.Tensor]) -> TokenChunks:

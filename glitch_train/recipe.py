@@ -124,6 +124,19 @@ class TrainRecipe:
     input_perturbation: float = number(
         0.0, 0.0, 10.0, "Further noise that is not predicted: softer, stranger; 0.1 is usual."
     )
+    validation_split: float = number(
+        0.0,
+        0.0,
+        0.9,
+        "Share of the pictures that is held out of training, so that overfitting can be told.",
+    )
+    probe_every: int = integer(
+        100,
+        0,
+        1_000_000,
+        "Measure a steady loss (fixed pictures, noise and timesteps) every so many steps; 0 is "
+        "never. Each time costs about three training steps.",
+    )
     precision: str = choice(
         "auto",
         PRECISIONS,

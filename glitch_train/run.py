@@ -26,6 +26,7 @@ from .encode import (
     training_items,
 )
 from .lora_file import LoraStateDict, metadata, save_lora, to_kohya
+from .probe import Probe, is_due, split_items
 from .recipe import Recipe
 from .record import LossRecord, RecordWriter
 from .run_folder import RunPaths, write_recipe
@@ -127,9 +128,11 @@ class TrainingRun:
         items: list[TrainingItem] = []
         prompt_keys: dict[str, str] = {}
         yield from self._prepare(items, prompt_keys)
-        source = self._source(items, prompt_keys.get("", ""))
+        train = self.recipe.train
+        split = split_items(items, train.validation_split, train.seed)
+        source = self._source(split.training, prompt_keys.get("", ""))
         del prompt_keys
-        yield from self._train(source)
+        yield from self._train(source, Probe(split, self._cache, self.recipe.train.seed))
 
     def _prepare(
         self, items: list[TrainingItem], prompt_keys: dict[str, str]
@@ -163,12 +166,17 @@ class TrainingRun:
             with_tokens=self.recipe.train.trains_text_encoder,
         )
 
-    def _train(self, source: BatchSource) -> Iterator[StepReport]:
+    def _train(self, source: BatchSource, probe: Probe) -> Iterator[StepReport]:
         training = LoraTraining(self.base, source, self.recipe.train, self.device)
         writer = RecordWriter(self.record, self.paths.losses)
+        every = self.recipe.train.probe_every
+        before = probe.measure(training) if every else {}
         try:
             for report in training:
-                self.record.append(report)
+                measured, before = before, {}  # step 0 stands in the first row
+                if is_due(report.step, report.steps, every):
+                    measured = measured or probe.measure(training)
+                self.record.append(report, **measured)
                 writer.write_last()
                 yield report
         finally:

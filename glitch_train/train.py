@@ -199,14 +199,26 @@ class LoraTraining:
             losses *= snr_weights(timesteps, self.recipe.min_snr_gamma, prediction_type)
         return losses
 
+    def measure(self, batch: Batch, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """Return the loss of each sample with the LoRA as it stands; call it without gradients.
+
+        Args:
+            batch: on the CPU.
+            noise: (B, 4, H/8, W/8), on the CPU.
+            timesteps: (B,), on the CPU.
+
+        Returns:
+            (B,) fp32.
+        """
+        batch = self._with_trained_prompts(batch.to(self.device, self.dtype))
+        return self.loss(batch, noise.to(self.device), timesteps.to(self.device))
+
     def _forward_backward(self) -> torch.Tensor:
-        batch = self.source.next().to(self.device, self.dtype)
+        batch = self._with_trained_prompts(self.source.next().to(self.device, self.dtype))
         noise = draw_noise(batch.latents.shape, self.recipe, self._noise)
         seen = perturbed(noise, self.recipe, self._noise)
         timesteps = draw_timesteps(len(batch.latents), self.recipe, self._timesteps)
         noise, seen = noise.to(self.device), seen.to(self.device)
-        if batch.tokens is not None:
-            batch = self._with_trained_prompts(batch)
         loss = self.loss(batch, noise, timesteps.to(self.device), seen).mean()
         self.scaler.scale(loss / self.recipe.gradient_accumulation).backward()
         return loss.detach()
@@ -229,10 +241,12 @@ class LoraTraining:
         )
 
     def _with_trained_prompts(self, batch: Batch) -> Batch:
-        """Return the batch with its captions encoded by the text encoders as they stand."""
+        """Return the batch with its captions encoded by the text encoders, where they train."""
+        if batch.tokens is None:
+            return batch
         mixed = self.dtype != torch.float32
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=mixed):
-            prompts = [encode_prompt(self.base.text_encoders, ids) for ids in batch.tokens or ()]
+            prompts = [encode_prompt(self.base.text_encoders, ids) for ids in batch.tokens]
         embeds, mask = pad_prompts([prompt.prompt_embeds for prompt in prompts])
         pooled = [p.pooled_prompt_embeds for p in prompts if p.pooled_prompt_embeds is not None]
         return dataclasses.replace(

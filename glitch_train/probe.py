@@ -1,0 +1,114 @@
+"""A low-noise loss: fixed pictures, noise and timesteps, measured now and then while training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+
+from .batches import read_batch
+from .cache import TensorCache
+from .encode import TrainingItem
+from .errors import TrainingError
+from .noise import TRAIN_TIMESTEPS
+from .seeds import generator
+from .train import LoraTraining
+
+BANDS = 4
+"""Bands of timesteps that are also told apart: 0 to 249, 250 to 499, 500 to 749, 750 to 999."""
+
+DRAWS_PER_BAND = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Training pictures and held-out ones.
+
+    Attributes:
+        training: items that are trained on.
+        held_out: items that are not; empty without a validation_split.
+    """
+
+    training: list[TrainingItem]
+    held_out: list[TrainingItem]
+
+
+def split_items(items: Sequence[TrainingItem], validation_split: float, seed: int) -> Split:
+    """Hold a share of the pictures out, all variants of a picture together.
+
+    Args:
+        items: what could be trained on.
+        validation_split: share of the pictures, 0 to below 1; at least one when above 0.
+        seed: the recipe's seed, which decides which.
+
+    Raises:
+        TrainingError: when nothing would be left to train on.
+    """
+    pictures = sorted({item.picture for item in items})
+    count = max(1, round(validation_split * len(pictures))) if validation_split else 0
+    if count >= len(pictures):
+        raise TrainingError(
+            f"validation_split {validation_split} holds out all {len(pictures)} pictures; "
+            "add pictures or lower it."
+        )
+    order = torch.randperm(len(pictures), generator=generator(seed, "validation")).tolist()
+    chosen = {pictures[index] for index in order[:count]}
+    return Split(
+        [item for item in items if item.picture not in chosen],
+        [item for item in items if item.picture in chosen],
+    )
+
+
+class Probe:
+    """The probe of one run; measuring changes nothing of the training."""
+
+    def __init__(self, split: Split, cache: TensorCache, seed: int) -> None:
+        """Choose the pictures; the noise is drawn anew, and the same, at every measurement."""
+        self._parts = {"train_probe_loss": split.training}
+        if split.held_out:
+            self._parts["probe_loss"] = split.held_out
+        self._cache = cache
+        self._seed = seed
+
+    def measure(self, training: LoraTraining) -> dict[str, float]:
+        """Return the mean loss of each part, and of each band of timesteps.
+
+        Args:
+            training: whose model is measured as it stands.
+
+        Returns:
+            Record columns: ``train_probe_loss`` and, with held-out pictures, ``probe_loss``; with
+            ``_t0_249`` and so on behind the name: of one band.
+        """
+        values: dict[str, float] = {}
+        with torch.inference_mode(False), torch.no_grad():
+            for column, items in self._parts.items():
+                losses = self._losses(training, items)
+                bands = torch.tensor(losses).reshape(BANDS, DRAWS_PER_BAND).mean(dim=1).tolist()
+                values[column] = sum(losses) / len(losses)
+                for number, loss in enumerate(bands):
+                    values[f"{column}_{_band_name(number)}"] = loss
+        return values
+
+    def _losses(self, training: LoraTraining, items: Sequence[TrainingItem]) -> list[float]:
+        stream = generator(self._seed, "probe")
+        draws = BANDS * DRAWS_PER_BAND
+        losses = []
+        for draw in range(draws):
+            item = items[draw * len(items) // draws if len(items) >= draws else draw % len(items)]
+            batch = read_batch([item], self._cache, self._cache, training.source.with_tokens)
+            noise = torch.randn(batch.latents.shape, generator=stream)
+            timestep = torch.tensor([round((draw + 0.5) * TRAIN_TIMESTEPS / draws)])
+            losses.append(training.measure(batch, noise, timestep))
+        return torch.cat(losses).tolist()
+
+
+def is_due(step: int, steps: int, probe_every: int) -> bool:
+    """Say whether the probe is measured after a step: every so many, and after the last."""
+    return bool(probe_every) and (step % probe_every == 0 or step == steps)
+
+
+def _band_name(number: int) -> str:
+    width = TRAIN_TIMESTEPS // BANDS
+    return f"t{number * width}_{(number + 1) * width - 1}"
