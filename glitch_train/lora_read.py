@@ -14,7 +14,7 @@ import torch
 
 from .errors import LoraFileError
 from .lora_keys import ALPHA, DORA, DOWN, MID, UP, format_of, split_key, split_name
-from .tensor_file import TensorFile, dtype_of, shape_of
+from .tensor_file import TensorFile, dtype_of, one_thread, shape_of
 from .unet_roles import kernel_of
 
 _FACTOR_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -195,7 +195,8 @@ def read_lora(
             extras += keys.values()  # belongs to a whole difference, or to nothing
             continue
         _check_factors(title, name, keys, tensors)
-        modules[name] = _module(title, name, keys, tensors, stated)
+        with one_thread():
+            modules[name] = _module(title, name, keys, tensors, stated)
     if not modules:
         raise LoraFileError(f"{title} holds no LoRA factors; choose a LoRA, LoCon or DoRA file.")
     return LoraFile(title, modules, tuple(extras), tensors, dict(metadata or {}))

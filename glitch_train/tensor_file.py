@@ -6,6 +6,7 @@ gigabyte is read here with the memory of one module, and the same content gives 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -122,6 +123,21 @@ def shape_of(tensors: Mapping[str, torch.Tensor], name: str) -> tuple[int, ...]:
 def dtype_of(tensors: Mapping[str, torch.Tensor], name: str) -> torch.dtype:
     """Return a tensor's dtype, without reading it where it lies in a file."""
     return tensors.dtypes[name] if isinstance(tensors, TensorFile) else tensors[name].dtype
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread for a while, for work that consists of many small products.
+
+    Threads would wait for each other longer than they compute, worst on a busy machine, and sums
+    would depend on the number of cores; so the same input gives the same bytes everywhere.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def write_tensors(

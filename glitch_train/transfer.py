@@ -13,6 +13,7 @@ from .errors import LoraFileError
 from .lora_family import named_modules, source_network
 from .lora_keys import ALPHA, DORA, DOWN, MID, UP, underscored
 from .lora_read import LoraFile, LoraModule
+from .tensor_file import one_thread
 from .transfer_fit import Factors, add_up, fit_factors, truncate
 from .transfer_mapping import Group, make_plan
 from .transfer_norm import NormOf, estimated_norm, gain
@@ -89,7 +90,7 @@ def transfer(
             f"mapping {recipe.mapping}; choose by_role."
         )
     carrier = _Carrier(lora, origin, target, recipe, source)
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad(), one_thread():
         for done, (key, groups) in enumerate(plan.items(), start=1):
             carrier.carry(target.network.modules[key], groups)
             if on_progress:

@@ -185,8 +185,8 @@ def test_the_carried_lora_can_be_saved_and_loaded_by_the_host(
     save_file(load_file(saved), host.base_dir / "models" / "loras" / "carried.safetensors")
     wearer = Wearer(client, SD15)
     loader = wearer.builder.add(
-        "LoraLoader", model=(wearer.base, 0), clip=(wearer.base, 1), lora_name="carried.safetensors",
-        strength_model=1.0, strength_clip=1.0,
+        "LoraLoader", model=(wearer.base, 0), clip=(wearer.base, 1),
+        lora_name="carried.safetensors", strength_model=1.0, strength_clip=1.0,
     )  # fmt: skip
     drawn = wearer.draw((loader, 0), (loader, 1))
     theirs = pictures_of(client, wearer.run(), drawn)[0]
