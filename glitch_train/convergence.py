@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .curve import Curve
+from .curve import SMALLEST, Curve
 from .finding import Finding, percent, tidy_step, words_for_step
 from .jump import Jump
 from .shapes import all_shapes
@@ -91,7 +91,7 @@ def _evidence(curve: Curve, trend: Trend, fell: float, falls: float, rose: float
     per_thousand = 1000 / ((1 - TAIL_FROM) * float(np.ptp(curve.steps)))
     return {
         "points": len(curve),
-        "drop_share": trend.drop.mean / max(abs(trend.start.mean), 1e-300),
+        "drop_share": trend.drop.mean / max(abs(trend.start.mean), SMALLEST),
         "drop_error": trend.drop.error,
         "tail_slope_per_1000_steps": -trend.tail_fall.mean * per_thousand,
         "tail_slope_error_per_1000_steps": trend.tail_fall.error * per_thousand,
@@ -138,13 +138,13 @@ def _diverging(curve: Curve, trend: Trend, rose: float, evidence: dict[str, Any]
         "diverging",
         rose,
         f"Diverging: the trend was lowest, {lowest:.4g}, near step {words_for_step(step)} and ends "
-        f"{percent(trend.rise.mean / max(abs(lowest), 1e-300))} above that.",
+        f"{percent(trend.rise.mean / max(abs(lowest), SMALLEST))} above that.",
         evidence | {"lowest": lowest, "lowest_step": step, "rise": trend.rise.mean},
     )
 
 
 def _flat(trend: Trend, fell: float, evidence: dict[str, Any]) -> Finding:
-    level = max(abs(trend.start.mean), 1e-300)
+    level = max(abs(trend.start.mean), SMALLEST)
     hidden = 2 * trend.resolution / level
     evidence = evidence | {"smallest_visible_drop_share": hidden}
     if trend.resolution > TOO_NOISY * level:
@@ -157,7 +157,7 @@ def _flat(trend: Trend, fell: float, evidence: dict[str, Any]) -> Finding:
         )
     return Finding(
         "flat_from_start",
-        (1 - fell) * min(1.0, max(0.5, 1.2 - hidden)),
+        (1 - fell) * min(1.0, max(0.3, 1.1 - 2 * hidden)),
         f"Flat from the start: the drop of {percent(trend.drop.mean / level)} is within the noise "
         f"(a fall of {percent(hidden)} would have been seen).",
         evidence,
@@ -172,7 +172,7 @@ def _falling(trend: Trend, fell: float, falls: float, evidence: dict[str, Any]) 
         "still_falling",
         fell * falls,
         f"{sure} by {slope:.2g} ± {error:.1g} per 1000 steps at the end "
-        f"({percent(trend.tail_fall.mean / max(abs(trend.drop.mean), 1e-300))} of the whole drop "
+        f"({percent(trend.tail_fall.mean / max(abs(trend.drop.mean), SMALLEST))} of the whole drop "
         "in the last fifth of the run).",
         evidence,
     )
@@ -183,8 +183,8 @@ def _converged(curve: Curve, trend: Trend, confidence: float, evidence: dict[str
     above = np.flatnonzero(trend.curve - final > FLAT_WITHIN * drop)
     at = float(GRID[min(len(GRID) - 1, above[-1] + 1)]) if len(above) else 0.0
     step = tidy_step(curve.step_at(at))
-    change = -trend.tail_fall.mean / max(abs(final), 1e-300)
-    error = trend.tail_fall.error / max(abs(final), 1e-300)
+    change = -trend.tail_fall.mean / max(abs(final), SMALLEST)
+    error = trend.tail_fall.error / max(abs(final), SMALLEST)
     words = f"{percent(change)} ± {percent(error)}" if error >= SMALLEST_SAID else percent(change)
     return Finding(
         "converged",

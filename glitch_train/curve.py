@@ -10,6 +10,12 @@ import numpy as np
 from .smoothing import Floats
 
 Blocks = list[slice]
+LARGEST = 3.4e38
+"""A loss beyond what fp32 holds is infinite."""
+
+SMALLEST = 1e-100
+"""Stands in for zero where something is divided; its square is still a number."""
+
 MAD_TO_SIGMA = 1.4826
 """Median absolute deviation to standard deviation, for a normal distribution."""
 
@@ -59,6 +65,7 @@ def clean_curve(steps: Any, values: Any) -> Curve:
         values: (N,) numbers, NaN and infinity allowed.
     """
     raw, at = np.asarray(values, dtype=float), np.asarray(steps, dtype=float)
+    raw = np.where(np.abs(raw) > LARGEST, np.copysign(np.inf, raw), raw)
     if not np.isfinite(at).all() or (len(at) > 1 and np.ptp(at) == 0):
         at = np.arange(1, len(raw) + 1, dtype=float)
     shuffled = bool(np.any(np.diff(at) <= 0))

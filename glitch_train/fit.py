@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .curve import Curve, clean_curve, equal_blocks, fine_start
+from .curve import SMALLEST, Curve, clean_curve, equal_blocks, fine_start
 from .finding import Finding, percent, tidy_step, words_for_step
 from .record import LossRecord
 from .trend import Trend
@@ -63,7 +63,7 @@ class Probe:
     @property
     def drop_share(self) -> float:
         """Largest fall, relative to step 0."""
-        return (self.first - self.lowest) / max(abs(self.first), 1e-300)
+        return (self.first - self.lowest) / max(abs(self.first), SMALLEST)
 
     @property
     def rise(self) -> float:
@@ -201,7 +201,7 @@ def _judge_drop(probe: Probe, kind: str, evidence: dict[str, Any]) -> Finding | 
 
 def _gap(held: Probe, seen: Probe | None, trend: Trend | None, evidence: dict[str, Any]) -> str:
     """Say how far training ran ahead of the held-out pictures; empty where it did not."""
-    level = max(abs(held.first), 1e-300)
+    level = max(abs(held.first), SMALLEST)
     if seen is not None:
         growth = ((held.last - seen.last) - (held.first - seen.first)) / level
         evidence["gap_growth_share"] = growth
@@ -213,7 +213,7 @@ def _gap(held: Probe, seen: Probe | None, trend: Trend | None, evidence: dict[st
         return ""
     if trend is None:
         return ""
-    learned = trend.drop.mean / max(abs(trend.start.mean), 1e-300)
+    learned = trend.drop.mean / max(abs(trend.start.mean), SMALLEST)
     evidence["loss_drop_share"] = learned
     if learned > 2 * WIDE_GAP and held.drop_share < learned / 4:
         return (

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from .curve import Curve, block_means, equal_blocks
+from .curve import SMALLEST, Curve, block_means, equal_blocks
 
 MARGIN = 1.25
 """The last blocks all lie this many times above the highest block before them."""
@@ -71,7 +71,7 @@ def _early(curve: Curve) -> Jump | None:
         return None
     begin = int(found[0]) + 1
     level, before = float(curve.values[begin:].mean()), float(curve.values[:begin].mean())
-    return Jump(float(curve.position[begin]), level, level / max(abs(before), 1e-300))
+    return Jump(float(curve.position[begin]), level, level / max(abs(before), SMALLEST))
 
 
 def _late(curve: Curve, ignored: np.ndarray) -> Jump | None:
@@ -91,4 +91,4 @@ def _late(curve: Curve, ignored: np.ndarray) -> Jump | None:
     begin = int(apart[0])
     level = float(values[blocks[begin].start :].mean())
     before = float(np.median(values[blocks[first].start : blocks[begin].start]))
-    return Jump(begin / count, level, level / max(abs(before), 1e-300))
+    return Jump(begin / count, level, level / max(abs(before), SMALLEST))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .curve import Curve
+from .curve import SMALLEST, Curve
 from .finding import Finding, percent
 from .record import LossRecord
 from .trend import Trend
@@ -53,11 +53,11 @@ def judge_levels(record: LossRecord, curve: Curve, trend: Trend | None) -> Findi
     }
     if start is None or final is None:
         return Finding("none", 0.0, "There is no finite loss.", evidence)
-    change = (start - final) / max(abs(start), 1e-300)
+    change = (start - final) / max(abs(start), SMALLEST)
     words = f"Loss {start:.4g} → {final:.4g} ({percent(-change)})."
     compared, comparison = _compare(record, start, final)
     # A drop of no size has no relative error: then what counts is the error against the level.
-    size = max(abs(start - final), 0.1 * abs(start), 1e-300)
+    size = max(abs(start - final), 0.1 * abs(start), SMALLEST)
     confidence = 1 / (1 + (error / size) ** 2) if trend is not None else 0.3
     return Finding(
         "measured", confidence, f"{words} {compared}".strip(), evidence | {"compared": comparison}

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from .curve import Curve, block_means, equal_blocks
+from .curve import SMALLEST, Curve, block_means, equal_blocks
 from .shapes import Column
 from .smoothing import Floats
 from .trend import GRID, Trend
@@ -70,8 +70,8 @@ def find_oscillation(curve: Curve, trend: Trend, ignored: np.ndarray) -> Oscilla
     blocks = equal_blocks(len(curve), MAX_BINS)
     rest, level = block_means(rest, blocks), block_means(level, blocks)
     # The swing is relative to the level, and no single value may make a peak.
-    relative = rest / np.maximum(np.abs(level), 1e-300)
-    bound = 4 * 1.4826 * float(np.median(np.abs(relative))) + 1e-300
+    relative = rest / np.maximum(np.abs(level), SMALLEST)
+    bound = 4 * 1.4826 * float(np.median(np.abs(relative))) + SMALLEST
     relative = np.clip(relative, -bound, bound)
     relative -= relative.mean()
     power = np.abs(np.fft.rfft(relative))[1:] ** 2  # frequency k at index k - 1
@@ -118,7 +118,7 @@ def _background(power: Floats, cycles: int, width: int) -> float:
     around = around[np.abs(around - cycles) > width]
     if len(around) < 4:
         return float(power.mean())
-    logs = np.log(np.maximum(power[around - 1], 1e-300))
+    logs = np.log(np.maximum(power[around - 1], SMALLEST))
     slope, offset = np.polyfit(np.log(around), logs, 1)
     slope = min(0.5, max(-2.5, slope))
     offset = float(np.median(logs - slope * np.log(around)))

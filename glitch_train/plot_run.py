@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .curve import LARGEST
 from .diagnose import Verdict
 from .finding import words_for_step
 from .plot_style import GraphOptions, Palette
@@ -52,8 +53,10 @@ class RunView:
 
     @functools.cached_property
     def raw(self) -> Floats:
-        """The raw losses."""
-        return self.record.array("loss")
+        """The raw losses, NaN for what no axis can hold."""
+        raw = self.record.array("loss")
+        size = np.abs(raw)
+        return np.where(size > LARGEST, np.nan, np.where(size < 1 / LARGEST, 0.0, raw))
 
     @functools.cached_property
     def x(self) -> Floats:
@@ -212,7 +215,7 @@ def _draw_probe(axes: Axes, view: RunView, column: str, palette: Palette) -> Non
 
 def _lines(view: RunView, options: GraphOptions) -> list[tuple[Floats, str, str]]:
     """Return the bold lines with their style and their words in the legend."""
-    raw = view.raw
+    raw = _without_spikes(view)
     ema = smooth(raw, smoothing_window(len(raw)))
     rows = round(view.epoch_length / _rows_apart(view))
     averaged = options.line != "ema" and rows >= 2
@@ -222,6 +225,15 @@ def _lines(view: RunView, options: GraphOptions) -> list[tuple[Floats, str, str]
     if averaged and options.line == "both":
         lines.append((average, "--", "" if view.number else "average over one epoch"))
     return lines
+
+
+def _without_spikes(view: RunView) -> Floats:
+    """Return the losses with NaN for spikes: they are marked, and would tear the bold line up."""
+    spikes = view.verdict.reading.spikes if view.verdict is not None else None
+    if view.verdict is None or spikes is None or not spikes.marked.any():
+        return view.raw
+    steps = view.verdict.reading.curve.steps[spikes.marked]
+    return np.where(np.isin(view.record.array("step"), steps), np.nan, view.raw)
 
 
 def _rows_apart(view: RunView) -> float:

@@ -67,7 +67,7 @@ def draw_losses(
     _prepare(axes, options, palette, views)
     for view in views:
         draw_run(axes, view, options, palette)
-    _limit(axes, views, options)
+    _limit(axes, views)
     if options.marks:
         for view in views:
             draw_marks(axes, view, palette)
@@ -161,7 +161,7 @@ def _prepare(axes: Axes, options: GraphOptions, palette: Palette, views: list[Ru
     in_epochs = any(view.x_scale != 1.0 for view in views)
     axes.set_xlabel("epoch" if in_epochs else "optimizer step", color=palette.ink, fontsize=11)
     axes.set_ylabel("loss", color=palette.ink, fontsize=11)
-    if options.y_axis == "log":
+    if options.y_axis == "log" and any(np.any(view.raw > 0) for view in views):
         axes.set_yscale("log")
     if not in_epochs:
         from matplotlib.ticker import FuncFormatter
@@ -169,19 +169,19 @@ def _prepare(axes: Axes, options: GraphOptions, palette: Palette, views: list[Ru
         axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.10g}"))
 
 
-def _limit(axes: Axes, views: list[RunView], options: GraphOptions) -> None:
+def _limit(axes: Axes, views: list[RunView]) -> None:
     """Let the bulk of the losses fill the axes, whatever a few spikes do."""
     ends: list[float] = []
     for view in views:
         raw = view.raw
-        raw = raw[np.isfinite(raw) & ((raw > 0) | (options.y_axis == "linear"))]
+        raw = raw[np.isfinite(raw) & ((raw > 0) | (axes.get_yscale() == "linear"))]
         if len(raw):
             ends += [*np.percentile(raw, _WITHIN), *view.line_range]
     if not ends:
         axes.text(0.5, 0.5, "no finite loss", transform=axes.transAxes, ha="center")
         return
     low, high = min(ends), max(ends)
-    if options.y_axis == "log":
+    if axes.get_yscale() == "log":
         low = max(low, high * 1e-6)
         spread = max((high / low) ** 0.05, 1.02)
         axes.set_ylim(low / spread, high * spread)

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from .curve import Curve, block_medians, equal_blocks
+from .curve import SMALLEST, Curve, block_medians, equal_blocks
 from .smoothing import Floats
 
 MIN_HEIGHT = 0.2
@@ -65,7 +65,7 @@ def find_spikes(curve: Curve) -> Spikes:
     scale = _scale(centred, blocks)[own]
     above, noise = _over(curve.values - reference, scale), _over(centred, scale)
     fence = _fence(_symmetric(noise, noise))
-    level = np.maximum(np.abs(reference), 1e-300)
+    level = np.maximum(np.abs(reference), SMALLEST)
     high = (above > LEAST_MADS) & (curve.values - reference > MIN_HEIGHT * level)
     high &= (_symmetric(above, noise) > fence) & (above > _MIRROR * -noise.min())
     return _collect(curve, high, curve.values / level, fence)
@@ -83,7 +83,7 @@ def _scale(centred: Floats, blocks: list[slice]) -> Floats:
 
 
 def _over(values: Floats, scale: Floats) -> Floats:
-    floor = 1e-9 * float(np.max(np.abs(values), initial=0.0)) + 1e-300
+    floor = 1e-9 * float(np.max(np.abs(values), initial=0.0)) + SMALLEST
     return values / np.maximum(scale, floor)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .convergence import rise_limit
-from .curve import Curve
+from .curve import SMALLEST, Curve
 from .finding import Finding, percent, words_for_step
 from .jump import Jump
 from .oscillation import Oscillation
@@ -110,7 +110,7 @@ def _short(curve: Curve, evidence: dict[str, Any]) -> Finding:
 
 
 def _diverged(trend: Trend, rise: float, evidence: dict[str, Any]) -> Finding:
-    lowest = max(abs(trend.final.mean - trend.rise.mean), 1e-300)
+    lowest = max(abs(trend.final.mean - trend.rise.mean), SMALLEST)
     return Finding(
         "diverged",
         rise,

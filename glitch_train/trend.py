@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from .curve import Curve, equal_blocks, fine_start, local_noise
+from .curve import SMALLEST, Curve, equal_blocks, fine_start, local_noise
 from .shapes import Column, Shape, all_shapes
 from .smoothing import Floats
 
@@ -50,7 +50,8 @@ class Estimate:
 
     def chance_above(self, limit: float) -> float:
         """Return the probability that the number is above ``limit``."""
-        z = (self.means - limit) / np.maximum(self.errors, 1e-300)
+        over = self.means - limit
+        z = over / np.maximum(self.errors, 1e-6 * np.abs(over) + SMALLEST)
         return float(np.sum(self.weights * _normal_cdf(z)))
 
 
@@ -132,7 +133,7 @@ def _block_data(curve: Curve, ignored: np.ndarray) -> tuple[Floats, Floats, Floa
     equal = equal_blocks(len(curve), min(MAX_BLOCKS, max(few, len(curve) // POINTS_PER_BLOCK)))
     noise = local_noise(_bridged(curve.values, ignored), equal)
     level = float(np.median(np.abs(curve.values)))
-    noise = np.maximum(noise, max(0.05 * float(np.median(noise)), 1e-6 * level, 1e-300))
+    noise = np.maximum(noise, max(0.05 * float(np.median(noise)), 1e-6 * level, SMALLEST))
     blocks = fine_start(equal)
     # The first block's parts are too small to tell their own noise: skewed noise is low where
     # the values are low, and would make a few lucky draws look certain.
@@ -225,7 +226,7 @@ def _least_squares(design: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
     beta = (inverse @ (np.swapaxes(design, -1, -2) @ y[:, None]))[..., 0]
     residuals = y - (design @ beta[..., None])[..., 0]
     squares = np.sum(residuals**2, axis=-1)
-    return beta, inverse, np.maximum(squares, 1e-12 * float(np.sum(y**2)) + 1e-300)
+    return beta, inverse, np.maximum(squares, 1e-12 * float(np.sum(y**2)) + SMALLEST**2)
 
 
 def _average(
