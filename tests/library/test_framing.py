@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures_on_disk import gradient
+from pictures_on_disk import gradient, photograph
 
 from glitch_train.buckets import BucketRule
 from glitch_train.encode import time_ids
@@ -143,7 +143,7 @@ def test_the_window_is_what_a_crop_of_the_whole_would_be() -> None:
     """Catches a window that is off by part of a pixel, beside resizing everything and cropping."""
     from PIL import Image
 
-    source = gradient(*SOURCE)
+    source = photograph(size=SOURCE)
     plan = plan_frame(SOURCE, "random_crop", TARGET, BUCKETS, random.Random(5))
     left, top = plan.corner
     whole = source.resize(plan.resized, Image.Resampling.LANCZOS)
