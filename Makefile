@@ -47,7 +47,7 @@ check: env
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
-	$(RUN) -m pytest tests/library
+	$(RUN) -m pytest tests/library -m "not slow"
 
 # Each stamp is newer than what it was made from; a second call has nothing to do.
 env: $(VENV)/.stamp-pack

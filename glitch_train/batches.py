@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -101,6 +102,8 @@ class BatchSource:
         self.with_tokens = with_tokens
         self._generator = generator(seed, "order")
         self._plan: Iterator[list[TrainingItem]] = iter(())
+        self._epoch_start = self._generator.get_state()
+        self._taken = 0
 
     @property
     def batches_per_epoch(self) -> int:
@@ -113,9 +116,23 @@ class BatchSource:
         chosen = next(self._plan, None)
         if chosen is None:
             self.epoch += 1
+            self._epoch_start, self._taken = self._generator.get_state(), 0
             self._plan = iter(self._plan_epoch())
             chosen = next(self._plan)
+        self._taken += 1
         return read_batch(chosen, self.latents, self.prompts, self.with_tokens)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position in the stream."""
+        return {"epoch": self.epoch, "taken": self._taken, "epoch_start": self._epoch_start}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go to the position that :meth:`state_dict` gave, for the same items and settings."""
+        self.epoch, self._taken = state["epoch"], state["taken"]
+        self._epoch_start = state["epoch_start"]
+        self._generator.set_state(self._epoch_start)
+        if self.epoch:
+            self._plan = itertools.islice(self._plan_epoch(), self._taken, None)
 
     def _plan_epoch(self) -> list[list[TrainingItem]]:
         batches: list[list[TrainingItem]] = []

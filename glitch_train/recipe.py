@@ -32,6 +32,7 @@ POLYNOMIAL_END = 1e-7
 """Where diffusers' polynomial schedule ends."""
 LOSS_TYPES = ("mse", "huber", "l1")
 TIMESTEP_SAMPLINGS = ("uniform", "logit_normal")
+RESUMES = ("auto", "never", "must")
 AUTO_ON_OFF = ("auto", "on", "off")
 
 
@@ -148,6 +149,13 @@ class TrainRecipe:
         AUTO_ON_OFF,
         "Recompute activations instead of keeping them: less memory, about a third slower. "
         "auto decides by the free memory.",
+    )
+    save_every: int = integer(
+        0,
+        0,
+        10_000_000,
+        "Keep the LoRA as it is every so many steps, and a state to go on from; 0 is only at the "
+        "end and on Cancel.",
     )
     seed: int = integer(
         0, 0, MAX_SEED, "Seeds the LoRA, the noise, the timesteps and the order of the pictures."

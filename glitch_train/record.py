@@ -63,6 +63,7 @@ class LossRecord:
     name: str
     columns: dict[str, list[float]]
     about: dict[str, Any] = dataclasses.field(default_factory=dict)
+    _average: RunningAverage | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
     def steps(self) -> list[float]:
@@ -103,8 +104,10 @@ class LossRecord:
             report: the step.
             probes: values of probe columns measured after it.
         """
-        if len(self) == 0:
+        if self._average is None:
             self._average = RunningAverage(smoothing_window(report.steps))
+            for loss in self.loss:  # of a run that goes on
+                self._average.add(loss)
         values = {name: float(getattr(report, name, math.nan)) for name in STEP_COLUMNS}
         values["step"], values["epoch"] = report.step, report.epoch
         values["smoothed"] = self._average.add(report.loss)
@@ -113,6 +116,11 @@ class LossRecord:
                 self.columns[column] = [math.nan] * len(self)
         for column, entries in self.columns.items():
             entries.append(probes.get(column, values.get(column, math.nan)))
+
+    def restore(self, columns: Mapping[str, Sequence[float]]) -> None:
+        """Take over the columns of a run that was stopped, to append to them."""
+        self.columns = {name: list(values) for name, values in columns.items()}
+        self._average = None
 
     def last_row(self) -> dict[str, float]:
         """Return the newest value of every column."""
@@ -197,9 +205,8 @@ class RecordWriter:
         self.path = path
         self._columns = list(record.columns)
         self._json_rows = 0
-        self._file: TextIO = path.open("w", encoding="utf-8", newline="")
-        self._file.write(",".join(self._columns) + "\n")
-        self._file.flush()
+        write_text(path, record.to_csv())  # the header, and the rows of a run that goes on
+        self._file: TextIO = path.open("a", encoding="utf-8", newline="")
 
     def write_last(self) -> None:
         """Write the record's newest step; the line is handed to the system at once."""

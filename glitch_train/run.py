@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from .batches import BatchSource, CaptionDropout
-from .cache import TensorCache
+from .cache import TensorCache, sampled_key
 from .checkpoint import BaseModel
 from .dataset import GlitchDataset
 from .devices import resolve_precision
@@ -25,11 +25,13 @@ from .encode import (
     picture_variants,
     training_items,
 )
+from .errors import TrainingError
 from .lora_file import LoraStateDict, metadata, save_lora, to_kohya
 from .probe import Probe, is_due, split_items
 from .recipe import Recipe
 from .record import LossRecord, RecordWriter
 from .run_folder import RunPaths, write_recipe
+from .state import load_state, material_key, save_state
 from .train import LoraTraining, StepReport
 
 log = logging.getLogger(__name__)
@@ -120,6 +122,7 @@ class TrainingRun:
         )
         self.lora: LoraStateDict = {}
         self._cache = TensorCache(cache_folder)
+        self._base_key = sampled_key(base.unet)
         self._started = time.time()
 
     def events(self) -> Generator[Event, None, None]:
@@ -168,9 +171,11 @@ class TrainingRun:
 
     def _train(self, source: BatchSource, probe: Probe) -> Iterator[StepReport]:
         training = LoraTraining(self.base, source, self.recipe.train, self.device)
+        material = material_key(source.items)
+        self._go_on(training, material)
         writer = RecordWriter(self.record, self.paths.losses)
-        every = self.recipe.train.probe_every
-        before = probe.measure(training) if every else {}
+        every, save_every = self.recipe.train.probe_every, self.recipe.train.save_every
+        before = probe.measure(training) if every and not training.step else {}
         try:
             for report in training:
                 measured, before = before, {}  # step 0 stands in the first row
@@ -178,13 +183,35 @@ class TrainingRun:
                     measured = measured or probe.measure(training)
                 self.record.append(report, **measured)
                 writer.write_last()
+                if save_every and report.step % save_every == 0:
+                    self.record.about.setdefault("snapshots", []).append(report.step)
+                    self._save(training, self.paths.snapshot(report.step))
+                    self._save_state(training, material)
                 yield report
         finally:
             writer.close()
             if training.step:
-                self._save(training)
+                self._save(training, self.paths.lora)
+                self._save_state(training, material)
 
-    def _save(self, training: LoraTraining) -> None:
+    def _save_state(self, training: LoraTraining, material: str) -> None:
+        save_state(self.paths.state, training, self.record, material=material, base=self._base_key)
+
+    def _go_on(self, training: LoraTraining, material: str) -> None:
+        """Go back to the run's saved state, where it has one."""
+        if not self.paths.state.is_file():
+            return
+        state = load_state(self.paths.state)
+        if state["material"] != material:
+            raise TrainingError(
+                f"The pictures or captions changed since {self.paths.name} was stopped, so it "
+                "cannot go on; set resume to never."
+            )
+        training.load_state_dict(state["training"])
+        self.record.restore(state["record"])
+        log.info("%s goes on after step %d", self.paths.name, training.step)
+
+    def _save(self, training: LoraTraining, path: Path) -> None:
         train = self.recipe.train
         self.lora = to_kohya(
             training.lora,
@@ -201,5 +228,5 @@ class TrainingRun:
             epochs_done=training.source.epoch,
             started=self._started,
         )
-        save_lora(self.paths.lora, self.lora, about)
-        log.info("LoRA of %d steps saved to %s", training.step, self.paths.lora)
+        save_lora(path, self.lora, about)
+        log.info("LoRA of %d steps saved to %s", training.step, path)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 from pathlib import Path
 
+from .errors import GlitchTrainError, TrainingError
 from .files import write_text
 from .recipe import Recipe
 
@@ -27,6 +29,15 @@ class RunPaths:
     def recipe(self) -> Path:
         """The recipe as JSON."""
         return self.folder / "recipe.json"
+
+    @property
+    def state(self) -> Path:
+        """What an unfinished run goes on from."""
+        return self.folder / "state.pt"
+
+    def snapshot(self, step: int) -> Path:
+        """The LoRA as it was after a step, beside the finished one."""
+        return self.lora.parent / self.name / f"{self.name}_step{step:06}.safetensors"
 
     @property
     def losses(self) -> Path:
@@ -57,6 +68,60 @@ def claim_run(output_name: str, runs_folder: Path, loras_folder: Path) -> RunPat
             except FileExistsError:
                 pass
         number += 1
+
+
+def unfinished_run(
+    recipe: Recipe, base: str, runs_folder: Path, loras_folder: Path
+) -> RunPaths | None:
+    """Return the newest run of a recipe that has a state and steps left to do.
+
+    Args:
+        recipe: the recipe; it may ask for more steps than the run did.
+        base: what identifies the base model; runs on another one are passed over.
+        runs_folder: where run folders live.
+        loras_folder: where LoRA files live.
+    """
+    from .state import load_state, same_run
+
+    name = recipe.train.output_name
+    for folder in sorted(runs_folder.glob(f"{glob.escape(name)}_[0-9]*"), reverse=True):
+        paths = RunPaths(folder.name, folder, loras_folder / f"{folder.name}.safetensors")
+        if not paths.state.is_file():
+            continue
+        try:
+            if not same_run(recipe, Recipe.from_json(paths.recipe.read_text("utf-8"))):
+                continue
+        except (OSError, GlitchTrainError):
+            continue
+        state = load_state(paths.state)
+        if state["base"] == base and state["training"]["step"] < recipe.train.steps:
+            return paths
+    return None
+
+
+def choose_run(
+    recipe: Recipe, resume: str, base: str, runs_folder: Path, loras_folder: Path
+) -> RunPaths:
+    """Return the run to go on with, or a new one.
+
+    Args:
+        recipe: the recipe.
+        resume: ``auto`` goes on where there is an unfinished run of the same recipe, ``never``
+            begins a new one, ``must`` refuses to.
+        base: what identifies the base model.
+        runs_folder: where run folders live.
+        loras_folder: where LoRA files live.
+
+    Raises:
+        TrainingError: with ``must``, when there is nothing to go on with.
+    """
+    found = None if resume == "never" else unfinished_run(recipe, base, runs_folder, loras_folder)
+    if found is None and resume == "must":
+        raise TrainingError(
+            f"There is no unfinished run of {recipe.train.output_name!r} with this recipe in "
+            f"{runs_folder}; set resume to auto, or raise steps to go on with a finished one."
+        )
+    return found or claim_run(recipe.train.output_name, runs_folder, loras_folder)
 
 
 def write_recipe(paths: RunPaths, recipe: Recipe) -> None:

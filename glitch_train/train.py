@@ -6,6 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -142,6 +143,32 @@ class LoraTraining:
             lora_norm=lora_norm,
             peak_memory_mb=peak_memory_mb(self.device),
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that decides the next step, as tensors, numbers and text."""
+        return {
+            "step": self.step,
+            "lora": [parameter.detach().cpu() for parameter in self.parameters],
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "noise": self._noise.get_state(),
+            "timesteps": self._timesteps.get_state(),
+            "source": self.source.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to where :meth:`state_dict` was taken, in a training of the same recipe."""
+        with torch.inference_mode(False), torch.no_grad():
+            for parameter, value in zip(self.parameters, state["lora"], strict=True):
+                parameter.copy_(value)
+        self.step = state["step"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state["scaler"])
+        self._noise.set_state(state["noise"])
+        self._timesteps.set_state(state["timesteps"])
+        self.source.load_state_dict(state["source"])
 
     def predict(
         self, batch: Batch, noisy_latents: torch.Tensor, timesteps: torch.Tensor

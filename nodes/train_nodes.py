@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..glitch_train.recipe import Recipe, TrainRecipe
+from ..glitch_train.recipe import RESUMES, Recipe, TrainRecipe
 from . import host
 from .sockets import CATEGORY, GlitchDatasetSocket, LoraModelSocket, LossMapSocket, widgets
 
@@ -31,6 +31,14 @@ class GlitchLoraTrainer(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="Encodes the pictures."),
                 GlitchDatasetSocket.Input("dataset", tooltip="From the Glitch Dataset Loader."),
                 *widgets(TrainRecipe, optional=True),
+                io.Combo.Input(
+                    "resume",
+                    options=list(RESUMES),
+                    default=RESUMES[0],
+                    optional=True,
+                    tooltip="auto: go on with a run of the same settings that was stopped, or that "
+                    "now has more steps. never: begin anew. must: refuse to begin anew.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model with the LoRA applied."),
@@ -55,13 +63,19 @@ class GlitchLoraTrainer(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: Any, clip: Any, vae: Any, dataset: Any, **settings: Any
+        cls,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        dataset: Any,
+        resume: str = RESUMES[0],
+        **settings: Any,
     ) -> io.NodeOutput:
         """Train, showing progress, and hand on the result."""
         from . import training
 
         recipe = Recipe(dataset=dataset.recipe, train=TrainRecipe(**settings))
-        run = training.prepare_run(model, clip, vae, dataset, recipe)
+        run = training.prepare_run(model, clip, vae, dataset, recipe, resume)
         live = training.LiveView(host.NodeProgress(cls.hidden.unique_id), run)
         with contextlib.closing(run.events()) as events:
             for event in events:

@@ -10,18 +10,19 @@ import comfy.model_management
 import folder_paths
 from comfy_api.latest import ui
 
+from ..glitch_train.cache import sampled_key
 from ..glitch_train.dataset import GlitchDataset
 from ..glitch_train.plots import draw_losses, to_image
 from ..glitch_train.preview import LivePreview
 from ..glitch_train.recipe import Recipe
 from ..glitch_train.run import Event, Preparing, TrainingRun
-from ..glitch_train.run_folder import claim_run
+from ..glitch_train.run_folder import choose_run
 from ..glitch_train.train import StepReport
 from . import folders, host, weights
 
 
 def prepare_run(
-    model: Any, clip: Any, vae: Any, dataset: GlitchDataset, recipe: Recipe
+    model: Any, clip: Any, vae: Any, dataset: GlitchDataset, recipe: Recipe, resume: str
 ) -> TrainingRun:
     """Turn the host's objects into a run of the library; raises before any work starts."""
     base = weights.base_model(model, clip)
@@ -33,7 +34,7 @@ def prepare_run(
         dataset,
         recipe,
         encoders,
-        claim_run(recipe.train.output_name, output, loras),
+        choose_run(recipe, resume, sampled_key(base.unet), output, loras),
         cache_folder=dataset.cache_folder or folders.temporary_cache(),
         device=comfy.model_management.get_torch_device(),
     )
@@ -47,6 +48,7 @@ class LiveView:
         self.progress = progress
         self.run = run
         self._started = time.perf_counter()
+        self._steps_before = -1
         self._preview = LivePreview(run.record)
 
     def show(self, event: Event) -> None:
@@ -58,7 +60,10 @@ class LiveView:
             self._preview.restart()
             self._started = time.perf_counter()
             return
-        self.progress.say(describe(event, time.perf_counter() - self._started))
+        if self._steps_before < 0:  # a run that goes on did some steps in another session
+            self._steps_before = event.step - 1
+        elapsed_s = time.perf_counter() - self._started
+        self.progress.say(describe(event, elapsed_s / (event.step - self._steps_before)))
         self.progress.show(event.step, event.steps, self._preview.picture_if_due())
 
     def final_view(self, node: Any) -> dict[str, Any]:
@@ -68,9 +73,9 @@ class LiveView:
         return {**shown, "text": (str(self.run.paths.lora),)}
 
 
-def describe(report: StepReport, elapsed_s: float) -> str:
+def describe(report: StepReport, seconds_per_step: float) -> str:
     """Return step, loss and time left as one line."""
-    left_s = elapsed_s / report.step * (report.steps - report.step)
+    left_s = seconds_per_step * (report.steps - report.step)
     minutes, seconds = divmod(round(left_s), 60)
     return (
         f"step {report.step}/{report.steps} · loss {report.loss:.4f} · {minutes}:{seconds:02} left"

@@ -1,0 +1,83 @@
+"""The state of an unfinished run, whole on disk, to go on from exactly where it stopped."""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .cache import content_key
+from .encode import TrainingItem
+from .errors import TrainingError
+from .files import atomic_path
+from .recipe import Recipe
+from .record import LossRecord
+from .train import LoraTraining
+
+STATE_VERSION = 1
+
+# What may differ between a run and its continuation.
+_MAY_DIFFER = ("steps", "save_every", "save_precision")
+
+
+def save_state(
+    path: Path, training: LoraTraining, record: LossRecord, *, material: str, base: str
+) -> None:
+    """Write everything a run needs to go on, in one piece.
+
+    Args:
+        path: the file; the one before stays whole until this one is.
+        training: the run.
+        record: its losses so far.
+        material: what :func:`material_key` gave for its pictures and captions.
+        base: what identifies the base model.
+    """
+    content = io.BytesIO()
+    state = {
+        "version": STATE_VERSION,
+        "material": material,
+        "base": base,
+        "training": training.state_dict(),
+        "record": copy.deepcopy(record.columns),
+    }
+    torch.save(state, content)
+    with atomic_path(path) as part:
+        part.write_bytes(content.getbuffer())
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read what :func:`save_state` wrote; tensors, numbers and text only, no code.
+
+    Raises:
+        TrainingError: when the file is damaged or of a newer version.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch raises many kinds
+        raise TrainingError(
+            f"The state {path} cannot be read ({type(error).__name__}); set resume to never."
+        ) from error
+    if state.get("version") != STATE_VERSION:
+        raise TrainingError(
+            f"The state {path} has version {state.get('version')}, this pack reads "
+            f"{STATE_VERSION}; set resume to never."
+        )
+    return state
+
+
+def material_key(items: Sequence[TrainingItem]) -> str:
+    """Return a name for the pictures and captions as they are trained."""
+    return content_key(*(f"{item.latents_key} {item.prompt_key}" for item in items))
+
+
+def same_run(one: Recipe, other: Recipe) -> bool:
+    """Say whether a run of ``other`` may go on as ``one``: all but the length is the same."""
+    parts = [recipe.to_dict() for recipe in (one, other)]
+    for part in parts:
+        for name in _MAY_DIFFER:
+            part["train"].pop(name, None)
+    return parts[0] == parts[1]

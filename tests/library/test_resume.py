@@ -1,0 +1,199 @@
+"""Going on: byte for byte what an uninterrupted run gives, however the first part ended."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_run import Counted, folder, make_run  # noqa: F401  folder is a fixture
+
+from glitch_train.cache import sampled_key
+from glitch_train.errors import TrainingError
+from glitch_train.lora_file import read_metadata
+from glitch_train.recipe import DatasetRecipe, Recipe, TrainRecipe
+from glitch_train.record import LossRecord
+from glitch_train.run import TrainingRun
+from glitch_train.run_folder import choose_run
+from glitch_train.state import load_state
+from glitch_train.train import StepReport
+
+STEPS = 12
+SETTINGS = {
+    "steps": STEPS, "learning_rate": 3e-3, "lr_scheduler": "cosine", "warmup_steps": 3,
+    "probe_every": 4, "validation_split": 0.3, "noise_offset": 0.1, "save_precision": "fp32",
+}  # fmt: skip
+
+
+def going_on(tmp_path: Path, folder: Path, resume: str = "auto", **train) -> TrainingRun:  # noqa: F811
+    """Return a run in the place that ``resume`` chooses."""
+    run = make_run(tmp_path, folder, Counted(), **SETTINGS | train)
+    run.paths.folder.rmdir()  # make_run claimed a new one
+    base = sampled_key(run.base.unet)
+    run.paths = choose_run(run.recipe, resume, base, tmp_path / "runs", tmp_path / "loras")
+    return run
+
+
+def stop_after(run: TrainingRun, steps: int) -> None:
+    """Follow a run and close it after some steps, as Cancel does."""
+    with contextlib.closing(run.events()) as events:
+        for event in events:
+            if isinstance(event, StepReport) and event.step == steps:
+                return
+
+
+def weights(path: Path) -> bytes:
+    """Return a LoRA file without its metadata, which holds times."""
+    from safetensors.torch import load_file, save
+
+    return save(load_file(path))
+
+
+@pytest.fixture
+def uninterrupted(tmp_path: Path, folder: Path) -> TrainingRun:  # noqa: F811
+    """A run that was left alone."""
+    run = going_on(tmp_path / "whole", folder)
+    list(run.events())
+    return run
+
+
+@pytest.mark.parametrize(
+    ("stops", "train_text_encoder"),
+    [((1,), False), ((3, 4, 11), False), ((5,), True)],
+    ids=["once", "three times", "with text encoder"],
+)
+def test_cancelled_and_continued_equals_uninterrupted(
+    tmp_path: Path,
+    folder: Path,  # noqa: F811
+    stops: tuple[int, ...],
+    train_text_encoder: bool,
+) -> None:
+    """Catches a generator, optimizer, schedule or position that is not restored."""
+    settings = {"train_text_encoder": train_text_encoder, "text_encoder_lr": 1e-3}
+    whole = going_on(tmp_path / "whole", folder, **settings)
+    list(whole.events())
+    for stop in stops:
+        stop_after(going_on(tmp_path / "parts", folder, **settings), stop)
+    last = going_on(tmp_path / "parts", folder, **settings)
+    list(last.events())
+    assert last.paths.name == "glitch_lora_00001"
+    assert weights(last.paths.lora) == weights(whole.paths.lora)
+    assert read_metadata(last.paths.lora)["ss_steps"] == str(STEPS)
+    one, two = (LossRecord.from_csv(run.paths.losses).columns for run in (whole, last))
+    for column in ("step", "loss", "smoothed", "learning_rate", "grad_norm", "epoch"):
+        assert one[column] == two[column], column
+    assert str(one["probe_loss"]) == str(two["probe_loss"])  # with its gaps
+
+
+CHILD = """
+import runpy; runpy.run_path({conftest!r})
+import sys; sys.path.insert(0, {tests!r})
+from pathlib import Path
+import torch; torch.set_num_threads(1)
+from test_resume import going_on
+run = going_on(Path({place!r}), Path({folder!r}), save_every=1)
+for _ in run.events():
+    print("event", flush=True)
+print("done", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_equals_uninterrupted(
+    tmp_path: Path,
+    folder: Path,  # noqa: F811
+) -> None:
+    """Catches a half-written state or LoRA: ten kills -9, most of them while saving."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    whole = going_on(tmp_path / "whole", folder)
+    list(whole.events())
+    torch.set_num_threads(threads)
+    here = Path(__file__).parent
+    code = CHILD.format(
+        conftest=str(here.parent / "conftest.py"),
+        tests=str(here),
+        place=str(tmp_path / "parts"),
+        folder=str(folder),
+    )
+    chance = random.Random(0)
+    for _ in range(10):
+        child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        for _ in range(chance.randint(1, 9)):
+            child.stdout.readline()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=chance.uniform(0, 0.03))
+        child.kill()
+        child.wait()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.endswith("done\n"), done.stderr
+    loras = sorted((tmp_path / "parts" / "loras").glob("*.safetensors"))
+    assert weights(loras[-1]) == weights(whole.paths.lora)
+
+
+def test_snapshots_are_kept(tmp_path: Path, folder: Path) -> None:  # noqa: F811
+    """Catches snapshots that overwrite each other, or are of the wrong step."""
+    run = going_on(tmp_path, folder, save_every=5)
+    list(run.events())
+    kept = sorted(path.name for path in run.paths.snapshot(0).parent.iterdir())
+    assert kept == ["glitch_lora_00001_step000005.safetensors",
+                    "glitch_lora_00001_step000010.safetensors"]  # fmt: skip
+    assert read_metadata(run.paths.snapshot(5))["ss_steps"] == "5"
+    assert run.record.about["snapshots"] == [5, 10]
+
+
+def test_a_finished_run_goes_on_when_steps_are_raised(
+    tmp_path: Path,
+    folder: Path,  # noqa: F811
+) -> None:
+    """Catches overtraining that has to start from nothing."""
+    list(going_on(tmp_path, folder, lr_scheduler="constant").events())
+    longer = going_on(tmp_path, folder, lr_scheduler="constant", steps=STEPS + 3)
+    steps = [e.step for e in longer.events() if isinstance(e, StepReport)]
+    assert steps == [13, 14, 15]
+    again = going_on(tmp_path, folder, lr_scheduler="constant", steps=STEPS + 3)
+    assert again.paths.name == "glitch_lora_00002"
+
+
+def test_other_settings_begin_a_new_run(tmp_path: Path, folder: Path) -> None:  # noqa: F811
+    """Catches a run that goes on with another learning rate than it began with."""
+    stop_after(going_on(tmp_path, folder), 3)
+    assert going_on(tmp_path, folder, learning_rate=1e-5).paths.name == "glitch_lora_00002"
+    assert going_on(tmp_path, folder, resume="never").paths.name != "glitch_lora_00001"
+
+
+def test_another_base_begins_a_new_run(tmp_path: Path, folder: Path) -> None:  # noqa: F811
+    """Catches a LoRA that goes on upon another checkpoint than it began with."""
+    stop_after(going_on(tmp_path, folder), 3)
+    run = make_run(tmp_path, folder, Counted(), **SETTINGS)
+    run.base.unet.conv_out.weight.data *= 1.01
+    base = sampled_key(run.base.unet)
+    paths = choose_run(run.recipe, "auto", base, tmp_path / "runs", tmp_path / "loras")
+    assert paths.name != "glitch_lora_00001"
+
+
+def test_must_refuses_to_begin(tmp_path: Path) -> None:
+    """Catches a long training lost because a new one began in its place."""
+    recipe = Recipe(DatasetRecipe(), TrainRecipe())
+    with pytest.raises(TrainingError, match="no unfinished run of 'glitch_lora'"):
+        choose_run(recipe, "must", "base", tmp_path / "runs", tmp_path / "loras")
+
+
+def test_changed_pictures_are_noticed(tmp_path: Path, folder: Path) -> None:  # noqa: F811
+    """Catches a position in a list of pictures that is not the same list any more."""
+    stop_after(going_on(tmp_path, folder), 3)
+    (folder / "a.txt").write_text("another caption")
+    with pytest.raises(TrainingError, match="changed since glitch_lora_00001 was stopped"):
+        list(going_on(tmp_path, folder).events())
+
+
+def test_a_damaged_state_is_one_sentence(tmp_path: Path) -> None:
+    """Catches a pickle being run, or a traceback."""
+    path = tmp_path / "state.pt"
+    path.write_bytes(b"not a state")
+    with pytest.raises(TrainingError, match="cannot be read.*set resume to never"):
+        load_state(path)
