@@ -64,9 +64,13 @@ def measure_here(arguments: list[str]) -> None:
 
 def measure(*arguments: str) -> dict[str, float]:
     """Carry over in a fresh process; return what it measured."""
-    command = [sys.executable, "-m", "benchmarks.transfer", "--here", "--", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(run_self("--here", "--", *arguments).splitlines()[-1])
+
+
+def run_self(*arguments: str) -> str:
+    """Run this script in a fresh process; return what it printed."""
+    command = [sys.executable, "-m", "benchmarks.transfer", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def main() -> None:
@@ -76,14 +80,19 @@ def main() -> None:
     parser.add_argument("--depths", nargs="+", choices=DEPTHS, default=["first"])
     parser.add_argument("--targets", nargs="+", default=list(TARGETS))
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.here:
         measure_here(options.rest)
         return
+    if options.make:
+        make_lora(options.make, options.dim)
+        return
     with tempfile.TemporaryDirectory() as folder:
         lora = Path(folder) / "sdxl.safetensors"
-        make_lora(lora, options.dim)
+        # In a process of its own: a child's peak memory counts its parent's at the fork.
+        run_self("--make", str(lora), "--dim", str(options.dim))
         print(f"{lora.stat().st_size / 2**20:.0f} MiB, rank {options.dim}")
         for target in options.targets:
             for mapping in MAPPINGS:

@@ -128,6 +128,34 @@ def test_the_identity_at_full_size_and_for_a_part(family: Family) -> None:
     assert all(torch.equal(carried.state[key], state[key]) for key in state)
 
 
+Q = "transformer_blocks_0_attn1_to_q"
+FEEDS = {
+    "by_role": {
+        "down_blocks.0.attentions.1": f"input_blocks_5_1_{Q}",
+        "down_blocks.2.attentions.0": f"input_blocks_7_1_{Q}",
+        "mid_block.attentions.0": f"middle_block_1_{Q}",
+        "up_blocks.1.attentions.2": f"output_blocks_2_1_{Q}",
+        "up_blocks.3.attentions.0": f"output_blocks_3_1_{Q}",
+    },
+    # 70 blocks in a row onto 16: block i gets those from 70 i // 16 on.
+    "by_depth": {
+        "down_blocks.0.attentions.0": f"input_blocks_4_1_{Q}",
+        "mid_block.attentions.0": f"middle_block_1_{Q.replace('0', '2', 1)}",
+        "up_blocks.3.attentions.2": f"output_blocks_3_1_{Q.replace('0', '1', 1)}",
+    },
+}
+
+
+@pytest.mark.parametrize("mapping", FEEDS)
+def test_which_module_feeds_which(mapping: str) -> None:
+    """Catches stages, levels or the order of working confused (from SDXL onto SD1.5)."""
+    report = carry(SDXL, SD15, mapping=mapping, keep=some(["attn1.to_q"])).report
+    fed_by = {patch.target.key: patch.sources for patch in report.patches}
+    for site, source in FEEDS[mapping].items():
+        target = f"unet.{site}.transformer_blocks.0.attn1.to_q"
+        assert fed_by[target] == (f"lora_unet_{source}",)
+
+
 def test_strict_names_both_families() -> None:
     """Catches a refusal that does not say what does not fit what."""
     with pytest.raises(LoraFileError, match=r"LoRA for SDXL and the model is SD1\.5; load a SDXL"):
