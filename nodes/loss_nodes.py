@@ -82,6 +82,7 @@ class GlitchLossGraph(io.ComfyNode):
         filename_prefix: str,
         width: int,
         height: int,
+        table: bool = True,
         save_svg: bool = False,
         **more: Any,
     ) -> io.NodeOutput:
@@ -100,7 +101,8 @@ class GlitchLossGraph(io.ComfyNode):
         records = _records(loss_map, more)
         verdicts = [diagnose(record) for record in records]
         looks = {key: value for key, value in more.items() if not key.startswith("loss_map")}
-        figure = draw_losses(records, GraphSize(width, height), GraphOptions(**looks), verdicts)
+        options = GraphOptions(table=table, **looks)
+        figure = draw_losses(records, GraphSize(width, height), options, verdicts)
         folder, name, subfolder = host.output_place(filename_prefix)
         save_figure(figure, Path(folder) / f"{name}.png", host.png_texts(cls))
         if save_svg:
