@@ -1,0 +1,40 @@
+"""Help pages and README say what there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from glitch_train.cli import VERB_MODULES
+from glitch_train.recipe import DatasetRecipe, TrainRecipe
+from glitch_train.settings import declared
+
+REPO = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("page", "recipe"),
+    [("GlitchLoraTrainer", TrainRecipe), ("GlitchDatasetLoader", DatasetRecipe)],
+)
+def test_a_help_page_names_every_setting(page: str, recipe: type) -> None:
+    """Catches a setting that was added without a word in its help page."""
+    text = (REPO / "web" / "docs" / f"{page}.md").read_text("utf-8")
+    missing = [name for name in declared(recipe) if not re.search(rf"\b{name}\b", text)]
+    assert missing == []
+
+
+def test_readme_names_every_verb() -> None:
+    """Catches a command-line verb that nobody is told about."""
+    text = (REPO / "README.md").read_text("utf-8")
+    verbs = [module.removeprefix("cli_") for module in VERB_MODULES]
+    assert [verb for verb in verbs if f"`{verb}" not in text] == []
+
+
+def test_readme_links_lead_somewhere() -> None:
+    """Catches a picture or page that README promises and the repository lacks."""
+    text = (REPO / "README.md").read_text("utf-8")
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert links
+    assert [link for link in links if not (REPO / link).exists()] == []
