@@ -25,8 +25,8 @@ def make_lora(path: Path, rank: int) -> None:
     import torch
 
     from glitch_train.families import SDXL
+    from glitch_train.lora_keys import lora_name
     from glitch_train.tensor_file import write_tensors
-    from glitch_train.transfer import lora_name
     from glitch_train.unet_roles import reference_network
 
     network = reference_network(SDXL)

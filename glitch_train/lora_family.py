@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
 from collections.abc import Iterable, Sequence
 
@@ -87,8 +89,20 @@ def named_modules(lora: LoraFile, network: Network) -> dict[str, LoraModule]:
     for module in lora.modules.values():
         key = table.get((module.part, module.path))
         if key is not None:
-            found[key] = module
+            found[key] = unflattened(module, network.modules[key])
     return found
+
+
+def unflattened(module: LoraModule, target: Module) -> LoraModule:
+    """Return a module with its kernel, where the file stores a convolution as a matrix."""
+    flat = not module.shape[2:] and module.shape[1] == target.n_in * math.prod(target.kernel)
+    return dataclasses.replace(module, kernel=target.kernel) if flat else module
+
+
+def with_kernels(lora: LoraFile, network: Network) -> LoraFile:
+    """Return a LoRA of a network with every convolution's kernel."""
+    known = {module.name: module for module in named_modules(lora, network).values()}
+    return dataclasses.replace(lora, modules=dict(lora.modules) | known)
 
 
 def same_weight(module: LoraModule, target: Module) -> bool:
@@ -105,7 +119,8 @@ def _fits(lora: LoraFile, network: Network) -> bool:
         key = table.get((module.part, module.path))
         if key is not None:
             judged += 1
-            if not same_weight(module, network.modules[key]):
+            target = network.modules[key]
+            if not same_weight(unflattened(module, target), target):
                 return False
         elif module.part == UNET or (module.part and module.part not in parts):
             return False

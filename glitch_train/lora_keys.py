@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .unet_roles import TE1, TE2, UNET
+from .unet_roles import TE1, TE2, UNET, Module, Network
 
 DOWN, UP, MID, ALPHA, DORA = "down", "up", "mid", "alpha", "dora_scale"
 
@@ -81,6 +81,16 @@ def underscored(path: str) -> str:
     """Return one spelling for dotted, underscored and attention-processor names."""
     path = path.replace(".processor.", ".").replace("_processor_", "_").replace(".", "_")
     return f"{path}_0" if path.endswith("_to_out") else path
+
+
+def lora_name(network: Network, module: Module) -> str:
+    """Return a module's name in kohya's format: original names for the SDXL family."""
+    part = module.role.part
+    if part == UNET:
+        path = module.ldm if network.family.is_xl else module.diffusers
+        return f"lora_unet_{underscored(path)}"
+    prefix = f"lora_{part}_" if network.family.is_xl else "lora_te_"
+    return prefix + underscored(module.diffusers)
 
 
 def format_of(names: list[str]) -> str:

@@ -58,6 +58,8 @@ class LoraModule:
         tensors: the file, or the state dict.
         alpha: None where the file has none, which means a scale of 1.
         energy: ‖ΔW‖², the squared Frobenius norm.
+        kernel: of a convolution whose down factor is stored flat, (rank, in · kh · kw), as the
+            host's own trainer does; empty otherwise.
     """
 
     name: str
@@ -67,6 +69,7 @@ class LoraModule:
     tensors: Mapping[str, torch.Tensor] = dataclasses.field(repr=False)
     alpha: float | None
     energy: float = math.nan
+    kernel: tuple[int, ...] = ()
 
     @property
     def rank(self) -> int:
@@ -81,8 +84,8 @@ class LoraModule:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the weight it patches; 1×1 kernels are left out."""
-        kernel = kernel_of(self._shape(MID if MID in self.keys else DOWN))
-        return (self._shape(UP)[0], self._shape(DOWN)[1], *kernel)
+        kernel = self.kernel or kernel_of(self._shape(MID if MID in self.keys else DOWN))
+        return (self._shape(UP)[0], self._shape(DOWN)[1] // math.prod(self.kernel), *kernel)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -101,6 +104,8 @@ class LoraModule:
         """
         up = self.tensors[self.keys[UP]].float().flatten(1)
         down = self.tensors[self.keys[DOWN]].float()
+        if self.kernel:
+            down = down.unflatten(1, (-1, *self.kernel))
         mid = self.tensor(MID)
         if mid is not None:
             down = torch.einsum("abxy,bi->aixy", mid.float(), down.flatten(1))
@@ -195,7 +200,7 @@ def read_lora(
             extras += keys.values()  # belongs to a whole difference, or to nothing
             continue
         _check_factors(title, name, keys, tensors)
-        with one_thread():
+        with torch.no_grad(), one_thread():
             modules[name] = _module(title, name, keys, tensors, stated)
     if not modules:
         raise LoraFileError(f"{title} holds no LoRA factors; choose a LoRA, LoCon or DoRA file.")

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from .errors import LoraFileError
-from .lora_family import named_modules, source_network
-from .lora_keys import ALPHA, DORA, DOWN, MID, UP, underscored
+from .lora_family import named_modules, source_network, with_kernels
+from .lora_keys import ALPHA, DORA, DOWN, MID, UP, lora_name
 from .lora_read import LoraFile, LoraModule
 from .tensor_file import one_thread
 from .transfer_fit import Factors, add_up, fit_factors, truncate
@@ -83,6 +83,7 @@ def transfer(
             which nothing reaches the target.
     """
     origin = source.network if source else source_network(lora, (target.network,))
+    lora = with_kernels(lora, origin)
     plan = make_plan(recipe.mapping, lora, origin, target.network, seed=recipe.seed, te2=recipe.te2)
     if not plan:
         raise LoraFileError(
@@ -208,7 +209,8 @@ class _Carrier:
         for factor, suffix in _FACTOR_KEYS.items():
             value = module.tensor(factor)
             if value is not None:
-                shaped = _like_weight(value, target)
+                flat_kernel = module.kernel if factor == DOWN else ()
+                shaped = _like_weight(value, target, flat_kernel)
                 self.state[f"{name}.{suffix}"] = shaped.detach().cpu().clone().contiguous()
         alpha = module.tensor(ALPHA)
         if by == 1.0 and alpha is not None:
@@ -226,16 +228,6 @@ class _Carrier:
     def _stays(self, module: LoraModule, target: Module) -> bool:
         same_family = self._origin.family is self._target.network.family
         return same_family and self._key_of.get(module.name) == target.key
-
-
-def lora_name(network: Network, module: Module) -> str:
-    """Return a module's name in kohya's format: original names for the SDXL family."""
-    part = module.role.part
-    if part == UNET:
-        path = module.ldm if network.family.is_xl else module.diffusers
-        return f"lora_unet_{underscored(path)}"
-    prefix = f"lora_{part}_" if network.family.is_xl else "lora_te_"
-    return prefix + underscored(module.diffusers)
 
 
 def _norms_of_lora(
@@ -260,8 +252,16 @@ def _chosen(group: Group, depth: str) -> Group:
     return group[-1:] if depth == "last" else group
 
 
-def _like_weight(factor: torch.Tensor, target: Module) -> torch.Tensor:
-    """Give a 1×1 factor the number of dimensions of the weight it patches."""
+def _like_weight(factor: torch.Tensor, target: Module, kernel: Sequence[int]) -> torch.Tensor:
+    """Give a factor the number of dimensions of the weight it patches.
+
+    Args:
+        factor: as in the file.
+        target: the module.
+        kernel: of a down factor that is stored flat, else empty.
+    """
+    if kernel:
+        return factor.unflatten(1, (-1, *kernel))
     if len(target.shape) == 4 and factor.ndim == 2:
         return factor[:, :, None, None]
     return factor.flatten(1) if len(target.shape) == 2 and factor.ndim == 4 else factor

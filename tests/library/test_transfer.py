@@ -15,9 +15,10 @@ from glitch_train.checkpoint import unet_config
 from glitch_train.errors import LoraFileError, RecipeError
 from glitch_train.families import SD2, SD15, SDXL, SSD1B, TRANSFERABLE, VEGA, Family
 from glitch_train.lora_family import named_modules
+from glitch_train.lora_keys import lora_name
 from glitch_train.lora_read import read_lora
 from glitch_train.tensor_file import TensorFile, write_tensors
-from glitch_train.transfer import Base, Transfer, lora_name, transfer
+from glitch_train.transfer import Base, Transfer, transfer
 from glitch_train.transfer_map import draw_map, sites
 from glitch_train.transfer_mapping import bucket
 from glitch_train.transfer_recipe import DEPTHS, FITS, MAPPINGS, NORMS, TransferRecipe
@@ -368,6 +369,22 @@ def test_convolutions_are_carried_too() -> None:
                and m.key not in reached}  # fmt: skip
     assert missing == unmatched
     assert counts["target_total"] - counts["target_reached"] == 2
+
+
+@pytest.mark.parametrize("target", [SMALL_SD, SMALL_XL], ids=["home", "away"])
+def test_convolutions_stored_flat(target: Network) -> None:
+    """Catches the host's own trainer's LoRAs, whose convolutions are matrices with a gradient."""
+    state = lora_state(SMALL_SD, keep=everything)
+    flat = {
+        key: torch.nn.Parameter(value.flatten(1)) if value.ndim == 4 else value
+        for key, value in state.items()
+    }
+    plain, from_flat = (
+        transfer(read_lora(one, "x"), Base(target), TransferRecipe()) for one in (state, flat)
+    )
+    assert from_flat.report.counts == plain.report.counts
+    assert from_flat.state.keys() == plain.state.keys()
+    assert all(torch.equal(from_flat.state[key], plain.state[key]) for key in plain.state)
 
 
 def test_nothing_in_common_is_said() -> None:

@@ -96,13 +96,14 @@ def test_by_name_applies_and_drops_what_the_host_does(
     import comfy.lora
 
     reading, moving = pack("glitch_train.lora_read"), pack("glitch_train.transfer")
+    keys = pack("glitch_train.lora_keys")
     roles, families = pack("glitch_train.unet_roles"), pack("glitch_train.families")
     recipe = pack("glitch_train.transfer_recipe").TransferRecipe(mapping="by_name")
     source, target = (roles.reference_network(f) for f in (families.SDXL, families.SD15))
     state = {}
     for module in source.modules.values():
         if module.role.is_attention:
-            name = moving.lora_name(source, module)
+            name = keys.lora_name(source, module)
             state[f"{name}.lora_down.weight"] = torch.ones(1, module.n_in)
             state[f"{name}.lora_up.weight"] = torch.ones(module.n_out, 1)
     weights = host_unet("sd15").state_dict()
@@ -129,12 +130,13 @@ def test_every_key_of_a_carried_lora_is_loaded(loaded: tuple, pack: Pack) -> Non
 
     model, clip, _ = loaded
     bases, moving = pack("nodes.lora_bases"), pack("glitch_train.transfer")
+    keys = pack("glitch_train.lora_keys")
     roles, families = pack("glitch_train.unet_roles"), pack("glitch_train.families")
     base = bases.base(model, clip)
     source = roles.reference_network(families.SD15 if base.network.family.is_xl else families.SDXL)
     state = {}
     for module in source.modules.values():
-        name = moving.lora_name(source, module)
+        name = keys.lora_name(source, module)
         kernel = module.shape[2:]
         state[f"{name}.lora_down.weight"] = torch.full((1, module.n_in, *kernel), 0.01)
         state[f"{name}.lora_up.weight"] = torch.full((module.n_out, 1, *(1 for _ in kernel)), 0.01)
@@ -148,7 +150,7 @@ def test_every_key_of_a_carried_lora_is_loaded(loaded: tuple, pack: Pack) -> Non
     assert len(patches) == len(carried.report.patches)
     weights = {**model.model.state_dict(), **clip.cond_stage_model.state_dict()}
     for patch in carried.report.patches[::17]:
-        name = moving.lora_name(base.network, patch.target)
+        name = keys.lora_name(base.network, patch.target)
         weight = weights[names[name]]
         assert tuple(weight.shape) == patch.target.shape
         norm = torch.linalg.vector_norm(weight.float())
