@@ -124,8 +124,8 @@ def _jumped(curve: Curve, jump: Jump, evidence: dict[str, Any]) -> Finding:
     return Finding(
         "diverging",
         0.95,
-        f"Diverging: from about step {words_for_step(step)} on all of it lies above everything "
-        f"since the start, at {jump.ratio:.1f} times the level before.",
+        f"Diverging: from about step {words_for_step(step)} on the loss lies above all it was "
+        f"before, at {jump.ratio:.1f} times that level.",
         evidence | {"jump_step": step, "jump_level": jump.level, "jump_ratio": jump.ratio},
     )
 
@@ -158,8 +158,8 @@ def _flat(trend: Trend, fell: float, evidence: dict[str, Any]) -> Finding:
     return Finding(
         "flat_from_start",
         (1 - fell) * min(1.0, max(0.3, 1.1 - 2 * hidden)),
-        f"Flat from the start: the drop of {percent(trend.drop.mean / level)} is within the noise "
-        f"(a fall of {percent(hidden)} would have been seen).",
+        f"Flat from the start: the change of {percent(-trend.drop.mean / level)} is within the "
+        f"noise (a fall of {percent(hidden)} would have been seen).",
         evidence,
     )
 

@@ -99,7 +99,7 @@ def diagnose(record: LossRecord) -> Verdict:
     stability = judge_stability(
         reading.curve, reading.trend, reading.spikes, reading.swing, reading.jump
     )
-    levels = judge_levels(record, reading.curve, reading.trend)
+    levels = judge_levels(record, reading.curve, reading.trend, reading.jump)
     advice = advise(record, convergence, fit, stability)
     return Verdict(record.name, convergence, fit, stability, levels, advice, reading)
 

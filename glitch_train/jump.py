@@ -37,12 +37,22 @@ class Jump:
     Attributes:
         position: where it begins, as a share of the run.
         level: mean loss from there on.
-        ratio: of the level to the median of what came before.
+        before: level of what came before.
     """
 
     position: float
     level: float
-    ratio: float
+    before: float
+
+    @property
+    def ratio(self) -> float:
+        """Level over level before."""
+        return self.level / max(abs(self.before), SMALLEST)
+
+    @property
+    def is_early(self) -> bool:
+        """Whether it came before a trend could be seen."""
+        return self.position <= EARLY
 
 
 def find_jump(curve: Curve, ignored: np.ndarray) -> Jump | None:
@@ -71,7 +81,7 @@ def _early(curve: Curve) -> Jump | None:
         return None
     begin = int(found[0]) + 1
     level, before = float(curve.values[begin:].mean()), float(curve.values[:begin].mean())
-    return Jump(float(curve.position[begin]), level, level / max(abs(before), SMALLEST))
+    return Jump(float(curve.position[begin]), level, before)
 
 
 def _late(curve: Curve, ignored: np.ndarray) -> Jump | None:
@@ -91,4 +101,4 @@ def _late(curve: Curve, ignored: np.ndarray) -> Jump | None:
     begin = int(apart[0])
     level = float(values[blocks[begin].start :].mean())
     before = float(np.median(values[blocks[first].start : blocks[begin].start]))
-    return Jump(begin / count, level, level / max(abs(before), SMALLEST))
+    return Jump(begin / count, level, before)

@@ -9,6 +9,7 @@ import numpy as np
 
 from .curve import SMALLEST, Curve
 from .finding import Finding, percent
+from .jump import Jump
 from .record import LossRecord
 from .trend import Trend
 
@@ -36,15 +37,20 @@ NEAR = 0.15
 """A level within this share of the reference's range counts as like it."""
 
 
-def judge_levels(record: LossRecord, curve: Curve, trend: Trend | None) -> Finding:
+def judge_levels(
+    record: LossRecord, curve: Curve, trend: Trend | None, jump: Jump | None
+) -> Finding:
     """Return start, final and drop, in words and as evidence.
 
     Args:
         record: for the family and the loss it was trained with.
         curve: its losses.
         trend: their trend; None where there are too few, then ends are plain means.
+        jump: a jump, whose level before is the start when it comes early.
     """
     start, final, error = _ends(curve, trend)
+    if jump is not None and jump.is_early:
+        start = jump.before
     evidence: dict[str, Any] = {
         "start": start,
         "final": final,
@@ -54,7 +60,7 @@ def judge_levels(record: LossRecord, curve: Curve, trend: Trend | None) -> Findi
     if start is None or final is None:
         return Finding("none", 0.0, "There is no finite loss.", evidence)
     change = (start - final) / max(abs(start), SMALLEST)
-    words = f"Loss {start:.4g} → {final:.4g} ({percent(-change)})."
+    words = f"Loss {start:.4g} → {final:.4g} ({'+' if change < 0 else ''}{percent(-change)})."
     compared, comparison = _compare(record, start, final)
     # A drop of no size has no relative error: then what counts is the error against the level.
     size = max(abs(start - final), 0.1 * abs(start), SMALLEST)

@@ -108,8 +108,8 @@ class GlitchLossGraph(io.ComfyNode):
         if save_svg:
             save_figure(figure, Path(folder) / f"{name}.svg")
         tables = [Path(folder) / f"{name}{f'_{n}' if n else ''}.csv" for n in range(len(records))]
-        for table, record in zip(tables, records, strict=True):
-            write_text(table, record.to_csv())
+        for path, record in zip(tables, records, strict=True):
+            write_text(path, record.to_csv())
         text = "\n".join(to_markdown(verdict) for verdict in verdicts)
         shown = {"filename": f"{name}.png", "subfolder": subfolder, "type": "output"}
         return io.NodeOutput(
