@@ -438,6 +438,9 @@ def test_files_written_are_ordinary_safetensors(tmp_path: Path) -> None:
         "c": torch.ones(2, 2).bfloat16(),
     }
     write_tensors(path, state, {"z": "ü", "a": "1"})
+    again = tmp_path / "again.safetensors"
+    write_tensors(again, dict(reversed(state.items())), {"a": "1", "z": "ü"})
+    assert again.read_bytes() == path.read_bytes()
     loaded = load_file(path)
     assert all(torch.equal(loaded[key], value) for key, value in state.items())
     with safe_open(path, framework="pt") as opened:
