@@ -147,7 +147,8 @@ def write_tensors(
 
     Args:
         path: the file; its folder is created.
-        tensors: written in the order of their names.
+        tensors: written in the order of their names, wide number formats first, so that each
+            starts at a multiple of its own size, as readers that map the file expect.
         metadata: written in the order of its keys.
 
     Raises:
@@ -155,7 +156,8 @@ def write_tensors(
     """
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     offset = 0
-    for name in sorted(tensors):
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    for name in order:
         tensor = tensors[name]
         end = offset + tensor.numel() * tensor.element_size()
         header[name] = {
@@ -169,7 +171,7 @@ def write_tensors(
     try:
         with atomic_path(path) as part, part.open("wb") as opened:
             opened.write(len(text).to_bytes(8, "little") + text)
-            for name in sorted(tensors):
+            for name in order:
                 flat = tensors[name].detach().cpu().contiguous().reshape(-1)
                 opened.write(flat.view(torch.uint8).numpy().data)
     except OSError as error:

@@ -434,6 +434,7 @@ def test_files_written_are_ordinary_safetensors(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     state = {
         "b": torch.randn(3, 4).half(),
+        "0": torch.tensor(2.0).half(),
         "a": torch.tensor(2.0),
         "c": torch.ones(2, 2).bfloat16(),
     }
