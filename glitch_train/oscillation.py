@@ -15,11 +15,15 @@ from .trend import GRID, Trend
 MIN_CYCLES = 3
 """Fewer swings than this cannot be told from a trend."""
 
-MIN_SHARE = 0.25
+MIN_SHARE = 0.18
 """Share of the variation around the trend that the oscillation must have."""
 
 MIN_SWING = 0.04
 """Least swing from top to bottom, as a share of the level."""
+
+MIN_PERSISTENCE = 0.35
+"""Each third of the run has at least this share of the mean swing: what a trend's shape leaves
+behind where it bends sharply has one frequency too, but not all along."""
 
 MAX_BINS = 2048
 _RARITY = 7.0
@@ -78,7 +82,18 @@ def find_oscillation(curve: Curve, trend: Trend, ignored: np.ndarray) -> Oscilla
     total = float(power.sum())
     if total <= 0 or len(power) < 3 * MIN_CYCLES:
         return Oscillation(0.0, 0.0, 0.0, 0.0, False)
-    return _strongest(power, total, float(relative.std()))
+    best = _strongest(power, total, float(relative.std()))
+    if best.found and _persistence(relative, best.cycles) < MIN_PERSISTENCE:
+        best = dataclasses.replace(best, found=False)
+    return best
+
+
+def _persistence(values: Floats, cycles: float) -> float:
+    """Return the smallest swing among the thirds of the run, over their mean."""
+    places = np.arange(len(values))
+    turned = values * np.exp(-2j * np.pi * cycles * places / len(values))
+    swings = np.array([abs(part.mean()) for part in np.array_split(turned, 3)])
+    return float(swings.min() / max(swings.mean(), SMALLEST))
 
 
 def _strongest(power: Floats, total: float, deviation: float) -> Oscillation:

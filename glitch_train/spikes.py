@@ -21,7 +21,7 @@ _TAIL_POINTS = 60
 """The tail is read off about this many of the highest values, the top tenth to hundredth."""
 _TAIL_MARGIN = 4.5
 """One curve in e^4.5 = 90 has a false spike where the noise's tail is exponential."""
-_MIRROR = 1.5
+_MIRROR = 2.0
 """Noise with outliers below has them above too: a spike stands this much further out."""
 
 

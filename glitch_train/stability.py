@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .convergence import rise_limit
+from .convergence import MIN_POINTS, rise_limit
 from .curve import SMALLEST, Curve
 from .finding import Finding, percent, words_for_step
 from .jump import Jump
@@ -44,7 +44,7 @@ def judge_stability(
     evidence = _evidence(curve, spikes, swing)
     if curve.not_finite:
         return _not_finite(curve, evidence)
-    if trend is None or spikes is None or swing is None:
+    if trend is None or spikes is None or swing is None or len(curve) < MIN_POINTS:
         return _short(curve, evidence)
     if jump is not None:
         words = f"Diverged: the loss jumped to {jump.ratio:.1f} times its level and stayed there."

@@ -10,12 +10,12 @@ approximation, Raftery 1995; generalised least squares, Cochrane & Orcutt 1949.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 
 import numpy as np
 
 from .curve import SMALLEST, Curve, equal_blocks, fine_start, local_noise
+from .estimate import Estimate, mixture
 from .shapes import Column, Shape, all_shapes
 from .smoothing import Floats
 
@@ -36,23 +36,6 @@ MIN_BLOCKS = 16
 """As long as three values are left for each; shapes with two columns need as many."""
 
 GRID = np.unique(np.concatenate([[0.0], np.geomspace(1e-3, 0.1, 20), np.linspace(0.1, 1, 91)]))
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """A number with its standard error and what mixture it came from."""
-
-    mean: float
-    error: float
-    means: Floats
-    errors: Floats
-    weights: Floats
-
-    def chance_above(self, limit: float) -> float:
-        """Return the probability that the number is above ``limit``."""
-        over = self.means - limit
-        z = over / np.maximum(self.errors, 1e-6 * np.abs(over) + SMALLEST)
-        return float(np.sum(self.weights * _normal_cdf(z)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,7 +226,7 @@ def _average(
     def estimate(one: int, minus: int | None = None) -> Estimate:
         errors = np.concatenate([_error(fit, one, minus, extra) for fit in fits]) * scale
         values = (grids[..., one] - (grids[..., minus] if minus is not None else 0.0)) * scale
-        return _mixture(values.ravel(), errors.ravel(), weights.ravel())
+        return mixture(values.ravel(), errors.ravel(), weights.ravel())
 
     line = next(i for i, shape in enumerate(shapes) if shape.family == "line")
     line_errors = np.concatenate([_error(fit, 0, -1, extra) for fit in fits])[line] * scale
@@ -289,18 +272,3 @@ def _error(fit: _Fits, one: int, minus: int | None, extra: int) -> Floats:
         row = row - fit.on_grid[:, minus, :used]
     variance = np.einsum("sk,srkl,sl->sr", row, fit.covariances[..., :used, :used], row)
     return np.sqrt(np.maximum(variance, 0.0))
-
-
-def _mixture(means: Floats, errors: Floats, weights: Floats) -> Estimate:
-    mean = float(weights @ means)
-    variance = float(weights @ (errors**2 + (means - mean) ** 2))
-    return Estimate(mean, math.sqrt(variance), means, errors, weights)
-
-
-@functools.cache
-def _erf() -> np.ufunc:
-    return np.frompyfunc(math.erf, 1, 1)
-
-
-def _normal_cdf(z: Floats) -> Floats:
-    return 0.5 * (1 + _erf()(z / math.sqrt(2)).astype(float))

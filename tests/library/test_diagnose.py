@@ -145,6 +145,9 @@ def test_real_runs(name: str, convergence: set[str], stability: set[str]) -> Non
     assert verdict.convergence.state in convergence, verdict.convergence.sentence
     assert verdict.stability.state in stability, verdict.stability.sentence
     assert verdict.fit.state == "cannot_tell"
+    if name == "lr_x100":  # two good steps, then a model that predicts nothing
+        assert verdict.levels.evidence["start"] < 0.6
+        assert verdict.levels.evidence["final"] == pytest.approx(1.0, rel=0.05)
 
 
 @pytest.mark.parametrize("at", [0.1, 0.3])
