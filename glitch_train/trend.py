@@ -26,7 +26,7 @@ START_ENDS = 0.05
 LARGE_RISE = 0.3
 
 CORRELATIONS = (0.0, 0.2, 0.4, 0.6, 0.75, 0.87, 0.94)
-PRIOR_POWER = 1.5
+PRIOR_POWER = 0.5
 """The prior of a correlation r between blocks is (1 - r) to this power: one that bridges whole
 blocks is rare, and would explain every trend away."""
 
@@ -179,11 +179,10 @@ def _fit_group(
     weights = []
     for r, (_, _, squares) in zip(CORRELATIONS, parts, strict=True):
         free = max(1, number - k)
-        effective = max(4.0, number * (1 - r) / (1 + r))
         # Student's likelihood of the residuals, the AR(1) determinant, BIC's price per parameter.
         fit = -0.5 * free * np.log(squares) + 0.5 * math.log1p(-(r**2))
         likely = PRIOR_POWER * math.log1p(-r)
-        weights.append(fit + likely - 0.5 * k * math.log(effective) + prior)
+        weights.append(fit + likely - 0.5 * k * math.log(number) + prior)
     covariances = [
         inverse * (squares / max(1, number - k))[:, None, None] for _, inverse, squares in parts
     ]
