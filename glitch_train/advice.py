@@ -58,7 +58,8 @@ def advise(record: LossRecord, convergence: Finding, fit: Finding, stability: Fi
     settings = _settings(record)
     learn = [
         *_on_stability(stability, settings),
-        *_on_convergence(convergence, record, settings),
+        # What still falls while held-out pictures get worse is memory: no reason to train longer.
+        *(_on_convergence(convergence, record, settings) if fit.state != "overfit" else ()),
         *_on_fit(fit, convergence),
     ]
     glitch, use = _to_glitch(settings)

@@ -56,7 +56,7 @@ def tidy_step(step: float) -> float:
 
 def words_for_step(step: float) -> str:
     """Return ``1,230`` or ``4.25``."""
-    return f"{step:,.0f}" if step == round(step) else f"{step:.3g}"
+    return f"{step:,.0f}" if step == round(step) or abs(step) >= 20 else f"{step:.3g}"
 
 
 def percent(share: float) -> str:

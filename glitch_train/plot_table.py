@@ -20,6 +20,8 @@ MARGIN_INCH = 0.22
 FONT_POINTS = 9.5
 LETTER_INCH = 0.07
 """Mean width of a letter at that size, for wrapping."""
+BOLD = 1.2
+"""How much wider bold letters are, as the first two columns have them."""
 
 METRIC_SHARE, STATUS_SHARE = 0.17, 0.19
 
@@ -104,11 +106,20 @@ def _cells(
     room = (width - 2 * MARGIN_INCH) / LETTER_INCH
     return [
         tuple(
-            "\n".join(textwrap.wrap(cell, max(8, int(room * share) - 1))) or ""
-            for cell, share in zip(row, shares, strict=True)
+            "\n".join(
+                textwrap.wrap(
+                    _kept_together(cell), max(8, int(room * share / (BOLD if n < 2 else 1)) - 1)
+                )
+            )
+            for n, (cell, share) in enumerate(zip(row, shares, strict=True))
         )
         for row in rows
     ], shares
+
+
+def _kept_together(cell: str) -> str:
+    """Keep numbers and their per cent on one line."""
+    return cell.replace(" %", "\u00a0%")
 
 
 def _line(name: str, verdict: Verdict) -> tuple[str, ...]:

@@ -132,20 +132,21 @@ def test_the_same_record_gets_the_same_verdict(curve: Labelled) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "convergence", "stability"),
+    ("name", "convergence", "stability", "fit"),
     [
-        ("normal", {"still_falling", "converged"}, {"stable"}),
-        ("lr_x100", {"diverging"}, {"diverged"}),
-        ("lr_over_1000", {"flat_from_start"}, {"stable"}),
-        ("ten_pictures_3000_steps", {"still_falling", "converged"}, {"stable"}),
+        # Training pictures improve by a third to the end, held-out ones stay from step 200 on.
+        ("normal", {"still_falling"}, {"stable"}, {"overfit"}),
+        ("lr_x100", {"diverging"}, {"diverged"}, {"cannot_tell"}),
+        ("lr_over_1000", {"flat_from_start"}, {"stable"}, {"cannot_tell"}),
+        ("ten_pictures_3000_steps", {"still_falling"}, {"stable"}, {"cannot_tell"}),
     ],
 )
-def test_real_runs(name: str, convergence: set[str], stability: set[str]) -> None:
+def test_real_runs(name: str, convergence: set[str], stability: set[str], fit: set[str]) -> None:
     """Catches rules that fit only synthetic curves: these are real runs, judged by a person."""
     verdict = diagnose(read_record(REAL / f"{name}.csv"))
     assert verdict.convergence.state in convergence, verdict.convergence.sentence
     assert verdict.stability.state in stability, verdict.stability.sentence
-    assert verdict.fit.state == "cannot_tell"
+    assert verdict.fit.state in fit, verdict.fit.sentence
     if name == "lr_x100":  # two good steps, then a model that predicts nothing
         assert verdict.levels.evidence["start"] < 0.6
         assert verdict.levels.evidence["final"] == pytest.approx(1.0, rel=0.05)

@@ -71,6 +71,15 @@ def test_overfitting_advice_names_the_step() -> None:
     assert any(f"Stop at step {verdict.fit.step:.0f}" in one for one in verdict.advice.learn)
 
 
+def test_an_overfit_run_is_not_sent_further() -> None:
+    """Catches "train longer" beside "stop": the loss still falls because it memorises."""
+    probe = np.where(np.arange(800) % 40 == 0, 0.1 + 0.02 * np.linspace(0, 1, 800), np.nan)
+    probe[0] = 0.12
+    verdict = judge("falling", probe_loss=probe)
+    assert (verdict.convergence.state, verdict.fit.state) == ("still_falling", "overfit")
+    assert not any("Train longer" in one for one in verdict.advice.learn)
+
+
 def test_techniques_in_use_are_not_advised() -> None:
     """Catches advice to do what the run already does, for every technique the recipe knows."""
     plain = judge("settled", Recipe()).advice

@@ -1,0 +1,117 @@
+"""Train the runs whose recorded losses lie in this folder: ``python make_real_curves.py [NAME…]``.
+
+Needs what ``make demo`` needs (a ComfyUI and the pocket SD1.5 checkpoint, both made or found as
+the demo does) and about an hour on two cores. Every run goes through a real ComfyUI's HTTP API.
+"""
+
+import csv
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[2]))
+
+from glitch_demo.host import Host, link_or_copy  # noqa: E402
+from glitch_demo.photos import demo_photos, write_picture_folder  # noqa: E402
+from glitch_demo.pocket import pocket_sd15  # noqa: E402
+from glitch_train.comfy_client import ComfyClient  # noqa: E402
+
+CHECKPOINT = "pocket_sd15.safetensors"
+COLUMNS = ("step", "loss", "learning_rate", "lora_norm", "epoch", "probe_loss", "train_probe_loss")
+NORMAL: dict[str, Any] = {
+    "folder": "20_pictures",
+    "steps": 700,
+    "learning_rate": 1e-3,
+    "batch_size": 8,
+    "repeats": 10,
+    "probe_every": 25,
+    "validation_split": 0.2,
+}
+UNPROBED = {**NORMAL, "batch_size": 4, "probe_every": 0, "validation_split": 0.0}
+TEN = {**NORMAL, "folder": "10_pictures", "batch_size": 1, "repeats": 300}
+RUNS = {
+    "normal": NORMAL,
+    "lr_x100": {**UNPROBED, "learning_rate": 1e-1, "steps": 400},
+    "lr_over_1000": {**UNPROBED, "learning_rate": 1e-6, "steps": 500},
+    "ten_pictures_3000_steps": {**TEN, "steps": 3000, "probe_every": 0, "validation_split": 0.0},
+    "ten_pictures_probed": {**TEN, "steps": 1500, "learning_rate": 2e-3, "probe_every": 50},
+}
+
+
+def graph(name: str, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the workflow of one run."""
+    settings = dict(settings)
+    dataset = {"folder": settings.pop("folder"), "width": 64, "height": 64, "framing": "stretch"}
+    train = {
+        "network_dim": 8,
+        "network_alpha": 8.0,
+        "gradient_accumulation": 1,
+        "precision": "auto",
+        "gradient_checkpointing": "off",
+        "seed": 3,
+        "output_name": name,
+        "save_precision": "fp16",
+    }
+    loader = {"ckpt_name": CHECKPOINT}
+    return {
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": loader},
+        "2": {
+            "class_type": "GlitchDatasetLoader",
+            "inputs": {**dataset, "repeats": settings.pop("repeats"), "preview_count": 1},
+        },
+        "3": {
+            "class_type": "GlitchLoraTrainer",
+            "inputs": {
+                "model": ["1", 0],
+                "clip": ["1", 1],
+                "vae": ["1", 2],
+                "dataset": ["2", 0],
+                **settings,
+                **train,
+            },
+        },
+        "4": {
+            "class_type": "GlitchLossGraph",
+            "inputs": {
+                "loss_map": ["3", 3],
+                "filename_prefix": f"graph/{name}",
+                "width": 900,
+                "height": 500,
+            },
+        },
+    }
+
+
+def keep(record: Path, target: Path) -> None:
+    """Copy the columns that matter, with five digits."""
+    with record.open(newline="") as source, target.open("w", newline="") as written:
+        writer = csv.writer(written, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in csv.DictReader(source):
+            writer.writerow(f"{float(row[c]):.5g}" if row.get(c) else "" for c in COLUMNS)
+
+
+def main(names: list[str]) -> None:
+    """Train the named runs, or all."""
+    with tempfile.TemporaryDirectory() as folder:
+        host = Host(Path(folder))
+        link_or_copy(pocket_sd15(), host.base_dir / "models/checkpoints" / CHECKPOINT)
+        for number in (10, 20):
+            write_picture_folder(
+                host.base_dir / f"input/{number}_pictures",
+                demo_photos(),
+                pictures_per_photo=number // len(demo_photos()),
+            )
+        with host, ComfyClient(host.address) as client:
+            for name in names or RUNS:
+                try:
+                    client.run(graph(name, RUNS[name]))
+                finally:
+                    for record in (host.base_dir / "output/glitch").glob(f"{name}_*/losses.csv"):
+                        keep(record, HERE / f"{name}.csv")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
