@@ -29,7 +29,7 @@ RISE_OF_LEVEL = 0.08
 RISE_OF_DROP = 0.2
 """A curve diverges when it ends above its lowest point by both of these shares."""
 
-FALLING_FROM = 0.15
+FALLING_FROM = 0.1
 """Still falling is said from this probability on: calling a falling curve flat is the worse
 error, because it ends the training."""
 

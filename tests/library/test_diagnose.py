@@ -219,10 +219,10 @@ def test_a_lasting_step_is_no_spike() -> None:
 
 
 def test_a_swing_is_taken_out_of_the_trend() -> None:
-    """Catches the last half wave of a swing read as falling or rising."""
+    """Catches a swing that hides the fall, or whose last half wave is read as one."""
     x = np.linspace(0, 1, 1200)
-    for cycles in (5.3, 5.5, 5.8, 6.2):
-        loss = settling(1200, 0.05) * (1 + 0.3 * np.sin(2 * np.pi * cycles * x))
+    for cycles, size in ((4.5, 0.3), (5.3, 0.15), (5.5, 0.3), (7.5, 0.5)):
+        loss = settling(1200, 0.05) * (1 + size * np.sin(2 * np.pi * cycles * x))
         verdict = judge_loss(loss)
         assert verdict.stability.state == "oscillating"
         assert verdict.convergence.state == "converged", cycles

@@ -30,13 +30,17 @@ NORMAL: dict[str, Any] = {
     "validation_split": 0.2,
 }
 UNPROBED = {**NORMAL, "batch_size": 4, "probe_every": 0, "validation_split": 0.0}
-TEN = {**NORMAL, "folder": "10_pictures", "batch_size": 1, "repeats": 300}
 RUNS = {
     "normal": NORMAL,
     "lr_x100": {**UNPROBED, "learning_rate": 1e-1, "steps": 400},
     "lr_over_1000": {**UNPROBED, "learning_rate": 1e-6, "steps": 500},
-    "ten_pictures_3000_steps": {**TEN, "steps": 3000, "probe_every": 0, "validation_split": 0.0},
-    "ten_pictures_probed": {**TEN, "steps": 1500, "learning_rate": 2e-3, "probe_every": 50},
+    "ten_pictures_3000_steps": {
+        **UNPROBED,
+        "folder": "10_pictures",
+        "steps": 3000,
+        "batch_size": 1,
+        "repeats": 300,
+    },
 }
 
 
