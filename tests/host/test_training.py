@@ -29,8 +29,16 @@ pytestmark = pytest.mark.host
 
 FOLDER = "training_pictures"
 SETTINGS = {
-    "pocket_sd15.safetensors": {"steps": 24, "batch_size": 4, "learning_rate": 2e-3},
-    "pocket_sdxl.safetensors": {"steps": 20, "batch_size": 1, "learning_rate": 2e-3},
+    # The pocket SD1.5 knows its pictures by heart: weighing by SNR keeps low noise from ruling.
+    "pocket_sd15.safetensors": {
+        "steps": 40,
+        "batch_size": 4,
+        "learning_rate": 2e-4,
+        "min_snr_gamma": 1.0,
+        "lr_scheduler": "constant_with_warmup",
+        "warmup_steps": 5,
+    },
+    "pocket_sdxl.safetensors": {"steps": 20, "batch_size": 1, "learning_rate": 2e-4},
 }
 SIZE = {"pocket_sd15.safetensors": 128, "pocket_sdxl.safetensors": 64}
 
@@ -127,7 +135,7 @@ def test_the_lora_is_listed_and_carries_its_recipe(trained: Trained, client: Com
     assert trained.lora_path.name in required["lora_name"][0]
     recipe = read_recipe_of(trained.lora_path)
     assert recipe.train.steps == SETTINGS[trained.checkpoint]["steps"]
-    assert recipe.train.learning_rate == 2e-3
+    assert recipe.train.learning_rate == 2e-4
     about = read_metadata(trained.lora_path)
     assert about["ss_steps"] == str(recipe.train.steps)
     assert json.loads(about["ss_dataset_dirs"]) == {FOLDER: {"n_repeats": 10, "img_count": 4}}
@@ -213,13 +221,15 @@ def test_the_loss_on_fixed_noise_falls(trained: Trained) -> None:
             state, alphas = StableDiffusionPipeline.lora_state_dict(lora)[:2]
             StableDiffusionPipeline.load_lora_into_unet(state, alphas, unet)
         stream = torch.Generator().manual_seed(0)
-        losses = []
+        alphas = noise_schedule().alphas_cumprod
+        snr, losses = alphas / (1 - alphas), []
         with torch.no_grad():
             for t in range(50, 1000, 100):
                 noise = torch.randn(latents.shape, generator=stream)
                 timesteps = torch.full((len(latents),), t)
                 noisy = noise_schedule().add_noise(latents, noise, timesteps)
-                losses.append((unet(noisy, timesteps, prompt).sample - noise).pow(2).mean())
+                error = (unet(noisy, timesteps, prompt).sample - noise).pow(2).mean()
+                losses.append(error * min(1.0, 1 / snr[t].item()))  # min_snr_gamma 1
         return torch.stack(losses).mean().item()
 
     before, after = loss(None), loss(trained.lora_path)

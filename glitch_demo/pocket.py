@@ -1,0 +1,224 @@
+"""Pocket checkpoints: complete, tiny Stable Diffusion models for a demo without downloads.
+
+`pocket_sd15` is trained in minutes on the demo's photographs and draws them for their captions;
+`pocket_sdxl` has the SDXL family's shape and untrained weights. Hosts load both as what they are
+shaped like. Built once, then kept in the cache folder.
+
+    python -m glitch_demo.pocket sd15
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from glitch_demo.cache_folder import cache_folder
+from glitch_demo.photos import demo_photos, load
+from glitch_demo.pocket_start import painted_channels, set_starting_weights
+from glitch_demo.pocket_text import clip_l_weights, open_clip_g_weights
+from glitch_demo.pocket_train import train_pocket
+from glitch_demo.pocket_unet import SDXL_SHAPE, PocketUNet
+from glitch_demo.pocket_vae import (
+    PICTURE_PX,
+    PatchStatistics,
+    make_decoder,
+    make_encoder,
+    set_pca_encoder,
+    start_decoder,
+    to_tensor,
+    vae_state,
+)
+
+OnProgress = Callable[[str, float], None]
+"""Called with the name of the stage and how much of it is done, 0 to 1."""
+Build = Callable[[OnProgress], dict[str, Tensor]]
+
+SEED = 20240607
+SD15_LATENT_SCALE, SDXL_LATENT_SCALE = 0.18215, 0.13025
+# Raise a recipe's number whenever its weights would come out differently: old files are rebuilt.
+SD15_RECIPE, SDXL_RECIPE = 3, 3
+# Not zero, or a LoRA would get no gradient; draws patterns of about unit variance.
+SDXL_OUTPUT_STD = 3.0
+HASH_CHUNK_BYTES = 1 << 22
+
+
+def pocket_sd15(cache_dir: Path | None = None, on_progress: OnProgress | None = None) -> Path:
+    """Return a checkpoint of SD1.5's layout that draws the demo's photographs.
+
+    Args:
+        cache_dir: where it is kept; the user's cache folder if None.
+        on_progress: told the stage and its fraction done, while building.
+
+    Returns:
+        Path of the .safetensors file, built if it was missing, damaged or of an older recipe.
+    """
+    return cached_checkpoint("pocket_sd15", SD15_RECIPE, build_sd15, cache_dir, on_progress)
+
+
+def pocket_sdxl(cache_dir: Path | None = None, on_progress: OnProgress | None = None) -> Path:
+    """Return an untrained checkpoint of the SDXL family's layout.
+
+    Args:
+        cache_dir: where it is kept; the user's cache folder if None.
+        on_progress: told the stage and its fraction done, while building.
+
+    Returns:
+        Path of the .safetensors file, built if it was missing, damaged or of an older recipe.
+    """
+    return cached_checkpoint("pocket_sdxl", SDXL_RECIPE, build_sdxl, cache_dir, on_progress)
+
+
+def cached_checkpoint(
+    name: str,
+    recipe: int,
+    build: Build,
+    cache_dir: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> Path:
+    """Return a cached checkpoint, building it unless a sound one of this recipe is there.
+
+    Args:
+        name: file name without suffix.
+        recipe: number of the way it is built, noted beside the file.
+        build: makes the state dict.
+        cache_dir: where it is kept; the user's cache folder if None.
+        on_progress: passed on to `build`.
+
+    Returns:
+        Path of the .safetensors file; `.json` beside it holds its sha256 and recipe.
+    """
+    folder = cache_folder() if cache_dir is None else Path(cache_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.safetensors"
+    note = path.with_suffix(".json")
+    if _is_sound(path, note, recipe):
+        return path
+    state = build(on_progress or _ignore_progress)
+    unfinished = folder / f".{name}.{os.getpid()}.unfinished"
+    try:
+        save_file({key: t.contiguous() for key, t in state.items()}, unfinished)
+        digest = _sha256(unfinished)
+        note.unlink(missing_ok=True)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    note.write_text(json.dumps({"sha256": digest, "recipe": recipe}) + "\n", encoding="utf-8")
+    return path
+
+
+def build_sd15(on_progress: OnProgress) -> dict[str, Tensor]:
+    """Fit the SD1.5 pocket checkpoint.
+
+    Args:
+        on_progress: told the stage and its fraction done.
+
+    Returns:
+        The whole checkpoint under its original names, fp16.
+    """
+    text = clip_l_weights(SEED)
+    photos = demo_photos()
+    unet, encoder, decoder = train_pocket(photos, text, SEED, on_progress)
+    return {
+        **_prefixed("model.diffusion_model", unet.state_dict()),
+        **_prefixed("cond_stage_model.transformer", text),
+        **_prefixed("first_stage_model", vae_state(encoder, decoder, SD15_LATENT_SCALE)),
+    }
+
+
+def build_sdxl(on_progress: OnProgress) -> dict[str, Tensor]:
+    """Draw the SDXL-family pocket checkpoint: its UNet draws a fixed pattern for a prompt.
+
+    Args:
+        on_progress: told the stage and its fraction done.
+
+    Returns:
+        The whole checkpoint under its original names, fp16.
+    """
+    on_progress("drawing weights", 0.0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        unet = PocketUNet(SDXL_SHAPE)
+        set_starting_weights(unet)
+        with torch.no_grad():
+            painted = unet.out[2].weight[:, painted_channels()]
+            unet.out[2].weight[:, painted_channels()] = SDXL_OUTPUT_STD * torch.randn_like(painted)
+        encoder, decoder = _untrained_vae()
+    text_l = clip_l_weights(SEED)
+    on_progress("drawing weights", 0.2)
+    text_g = open_clip_g_weights(SEED)
+    on_progress("drawing weights", 1.0)
+    return {
+        **_prefixed("model.diffusion_model", unet.state_dict()),
+        **_prefixed("conditioner.embedders.0.transformer", text_l),
+        **_prefixed("conditioner.embedders.1.model", text_g),
+        **_prefixed("first_stage_model", vae_state(encoder, decoder, SDXL_LATENT_SCALE)),
+    }
+
+
+def _untrained_vae() -> tuple[nn.Sequential, nn.Sequential]:
+    """The autoencoder before training: right colours in 8x8 blocks."""
+    pictures = torch.stack([to_tensor(load(photo, PICTURE_PX)) for photo in demo_photos()])
+    statistics = PatchStatistics(pictures)
+    encoder, decoder = make_encoder(), make_decoder()
+    set_pca_encoder(encoder, statistics)
+    start_decoder(decoder, statistics)
+    return encoder, decoder
+
+
+def _prefixed(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{key}": tensor.half() for key, tensor in state.items()}
+
+
+def _is_sound(path: Path, note: Path, recipe: int) -> bool:
+    """Whether the file is there, of this recipe, and byte for byte what was written."""
+    try:
+        noted = json.loads(note.read_text(encoding="utf-8"))
+        return noted == {"sha256": _sha256(path), "recipe": recipe}
+    except (OSError, ValueError):
+        return False
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(HASH_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _ignore_progress(stage: str, fraction: float) -> None:
+    """Progress that nobody watches."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Build a pocket checkpoint from the command line and write its path to standard output.
+
+    Args:
+        arguments: command line without the program's name; `sys.argv` if None.
+    """
+    builders = {"sd15": pocket_sd15, "sdxl": pocket_sdxl}
+    parser = argparse.ArgumentParser(prog="python -m glitch_demo.pocket", description=__doc__)
+    parser.add_argument("family", choices=sorted(builders), help="which checkpoint to build")
+    parser.add_argument("--cache-dir", type=Path, help="where to keep it; default: user's cache")
+    options = parser.parse_args(arguments)
+    with tqdm(total=100, unit="%", leave=False) as bar:
+
+        def show(stage: str, fraction: float) -> None:
+            bar.set_description(stage, refresh=False)
+            bar.n = round(100 * fraction)
+            bar.refresh()
+
+        path = builders[options.family](options.cache_dir, show)
+    sys.stdout.write(f"{path}\n")
+
+
+if __name__ == "__main__":
+    main()
