@@ -28,7 +28,7 @@ from .encode import (
 from .errors import TrainingError
 from .lora_file import LoraStateDict, metadata, save_lora, to_kohya
 from .probe import Probe, is_due, split_items
-from .recipe import Recipe
+from .recipe import Recipe, TrainRecipe
 from .record import LossRecord, RecordWriter
 from .run_folder import RunPaths, write_recipe
 from .state import load_state, material_key, save_state
@@ -116,7 +116,7 @@ class TrainingRun:
             paths.name,
             {
                 "family": base.family.name,
-                "loss": recipe.train.loss_type,
+                "loss": _loss_name(recipe.train),
                 "recipe": recipe.to_dict(),
             },
         )
@@ -230,3 +230,9 @@ class TrainingRun:
         )
         save_lora(path, self.lora, about)
         log.info("LoRA of %d steps saved to %s", training.step, path)
+
+
+def _loss_name(train: TrainRecipe) -> str:
+    """Name the loss for the record: figures of different losses do not compare."""
+    weighted = f" weighted by min-SNR {train.min_snr_gamma:g}" if train.min_snr_gamma else ""
+    return train.loss_type + weighted

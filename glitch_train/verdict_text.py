@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .diagnose import Verdict
 from .finding import Finding
+from .fit import CANNOT
 
 Row = tuple[str, str, str]
 """Metric, status, notes."""
@@ -79,7 +80,8 @@ def _fit_rows(fit: Finding) -> tuple[tuple[str, str], tuple[str, str]]:
     """Return status and notes of underfitting and of overfitting."""
     unseen = "Cannot be told"
     if fit.state == "underfit":
-        return ("Yes", fit.sentence), ("No sign", "")
+        held_out = "held_out" in fit.evidence
+        return ("Yes", fit.sentence), ("No sign", "") if held_out else (unseen, CANNOT)
     if fit.state == "overfit":
         return ("No", ""), ("Yes", fit.sentence)
     if fit.state == "fits":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from glitch_train.diagnose import Verdict, diagnose
 from glitch_train.recipe import DatasetRecipe, Recipe, TrainRecipe
 from glitch_train.record import LossRecord
 from glitch_train.techniques import TECHNIQUES
-from glitch_train.verdict_text import to_markdown
+from glitch_train.verdict_text import to_markdown, verdict_rows
 
 FIT = {"underfit", "fits", "overfit", "cannot_tell"}
 
@@ -237,3 +238,15 @@ def test_graph_verb_refuses(tmp_path: Path, more: list[str], words: str, capsys)
     more = [str(tmp_path / one) if one.startswith("a.") else one for one in more]
     assert main(["graph", str(path), *more]) == 1
     assert words in capsys.readouterr().err
+
+
+def test_an_underfit_run_without_held_out_pictures_leaves_overfitting_open() -> None:
+    """Catches "no sign of overfitting" where nobody looked: there were no held-out pictures."""
+    steps = list(range(1, 61))
+    probe = [math.nan] * 60
+    for index, value in zip(range(0, 60, 10), (0.9, 0.8, 0.7, 0.6, 0.5, 0.3), strict=True):
+        probe[index] = value
+    columns = {"step": steps, "loss": [0.9 - 0.01 * s for s in steps], "train_probe_loss": probe}
+    rows = {row[0]: row[1] for row in verdict_rows(diagnose(LossRecord("run", columns)))}
+    assert rows["Underfitting"] == "Yes"
+    assert rows["Overfitting"] == "Cannot be told"
