@@ -17,3 +17,13 @@ def _declare_torchvision_operators() -> None:
 
 
 _declare_torchvision_operators()
+
+
+def _let_slow_machines_pass() -> None:
+    from hypothesis import settings
+
+    settings.register_profile("patient", deadline=None)
+    settings.load_profile("patient")
+
+
+_let_slow_machines_pass()

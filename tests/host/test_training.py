@@ -209,8 +209,9 @@ def test_the_loss_on_fixed_noise_falls(trained: Trained) -> None:
         return
     base = trained.host.base_dir
     weights = load_file(base / "models" / "checkpoints" / trained.checkpoint)
-    cached = sorted((base / "temp" / "glitch_latents").rglob("*.safetensors"))
-    latents = torch.stack([v for p in cached if (v := load_file(p)["latents"]).shape[-1] == 16])
+    cached = [load_file(path) for path in sorted((base / "temp").rglob("*.safetensors"))]
+    found = [content["latents"] for content in cached if "latents" in content]
+    latents = torch.stack([one for one in found if one.shape[-1] == trained.size // 8][:4])
     prompt = prompt_embeds(weights, demo_photos()[0].caption).expand(len(latents), -1, -1)
 
     def loss(lora: Path | None) -> float:
