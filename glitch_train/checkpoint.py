@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from transformers import CLIPTextModelWithProjection
 
 Weights = Mapping[str, torch.Tensor]
-PREDICTION_TYPES = ("epsilon", "v_prediction")
 
 _XL_HEAD_CHANNELS = 64
 _SD15_HEADS = 8
@@ -51,7 +50,7 @@ class BaseModel:
         layout: the skeleton of its UNet.
         unet: the UNet, frozen.
         text_encoders: one (SD1.5) or two (SDXL: CLIP-L, then CLIP-G) towers, frozen.
-        prediction_type: what the UNet predicts, one of :data:`PREDICTION_TYPES`.
+        prediction_type: what the UNet predicts, ``epsilon`` or ``v_prediction``.
         name: file name of the checkpoint where known, for the LoRA's metadata.
     """
 
