@@ -1,4 +1,4 @@
-"""The demo's real photographs, and the crushed picture folder its glitch LoRA is trained on.
+"""Real photographs for demo and tests, and picture folders with captions cut from them.
 
 The photographs ship inside scikit-image's wheel; only its data files are read, so that its own
 dependencies need not be installed. Sources and licences: skimage/data/README.txt and
@@ -89,10 +89,10 @@ def write_picture_folder(
     jpeg_quality: int = CRUSHED_JPEG_QUALITY,
     seed: int = 0,
 ) -> list[Path]:
-    """Write crushed pictures of the given photographs, each with its caption beside it.
+    """Write pictures of the given photographs, each with its caption beside it.
 
     Every picture is another crop, every second one mirrored, every second pair squeezed sideways
-    to a square; all are saved as JPEG at a quality that leaves little but blocks.
+    to a square; all are saved as JPEG, by default at a quality that leaves little but blocks.
 
     Args:
         folder: made where it is missing; files of the same names are replaced.
