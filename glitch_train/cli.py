@@ -18,6 +18,7 @@ from typing import Any
 from .errors import GlitchTrainError
 
 VERB_MODULES = (
+    "cli_train",
     "cli_prepare",
     "cli_recipe",
     "cli_graph",
@@ -51,7 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted.\n")
         return EXIT_INTERRUPTED
+    if result is None:  # another process of the same run reports
+        return EXIT_OK
     sys.stdout.write(_as_json(result) if options.json else f"{result['text']}\n")
+    if result.get("interrupted"):
+        return EXIT_INTERRUPTED
     if "error" in result:  # a report is still worth having when the work itself failed
         sys.stderr.write(f"{result['error']}\n")
         return EXIT_FAILED

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import dataclasses
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
-from .settings import declared
+from .errors import RecipeError
+from .settings import declared, nearest
+
+if TYPE_CHECKING:
+    from .recipe import Recipe
+
+_YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 def add_settings(
@@ -46,3 +54,48 @@ def read_settings(
     given = vars(options)
     names = (name for name in declared(recipe_type) if name not in without)
     return {name: given[name] for name in names if given.get(name) is not None}
+
+
+def with_assignments(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
+    """Return a recipe with some settings replaced.
+
+    Args:
+        recipe: the recipe.
+        assignments: ``name=value`` each, of either half of the recipe.
+
+    Raises:
+        RecipeError: for an unknown name (the nearest are offered) or a value that does not fit.
+    """
+    halves: dict[str, dict[str, Any]] = {"dataset": {}, "train": {}}
+    known = {
+        name: (half, field)
+        for half in halves
+        for name, (field, _) in declared(type(getattr(recipe, half))).items()
+    }
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        name = name.strip()
+        if not equals:
+            raise RecipeError(f"--set takes name=value, got {assignment!r}.")
+        if name not in known:
+            raise RecipeError(f"There is no setting called {name!r}{nearest(name, known) or '.'}")
+        half, field = known[name]
+        halves[half][name] = _read(name, text.strip(), type(field.default))
+    changed = {
+        half: dataclasses.replace(getattr(recipe, half), **values)
+        for half, values in halves.items()
+        if values
+    }
+    return dataclasses.replace(recipe, **changed)
+
+
+def _read(name: str, text: str, kind: type) -> Any:
+    if kind is bool:
+        if text.lower() not in _YES + _NO:
+            raise RecipeError(f"{name} must be true or false, got {text!r}.")
+        return text.lower() in _YES
+    try:
+        return kind(text)
+    except ValueError as error:
+        whole = "whole " if kind is int else ""
+        raise RecipeError(f"{name} must be a {whole}number, got {text!r}.") from error

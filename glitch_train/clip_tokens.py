@@ -1,4 +1,4 @@
-"""Count the CLIP tokens of a caption without a checkpoint.
+"""The CLIP tokens of a caption, without a checkpoint.
 
 ``clip_merges.txt.gz`` holds the byte pair merges of OpenAI's CLIP (MIT licence), which both text
 encoders of SD1.5 and SDXL use; the vocabulary follows from them.
@@ -14,6 +14,8 @@ from typing import Any
 CHUNK_TOKENS = 75
 """Tokens of a caption that go through a text encoder at once, between start and end token."""
 
+START_TOKEN, END_TOKEN = 49406, 49407
+
 _MERGES = Path(__file__).with_name("clip_merges.txt.gz")
 _WORD_END = "</w>"
 # CLIP's own pattern (openai/CLIP, simple_tokenizer.py): contractions, letters, single digits, rest.
@@ -28,6 +30,25 @@ def count_tokens(caption: str) -> int:
 def chunks_of(tokens: int) -> int:
     """Return how many chunks of 75 tokens a caption takes; an empty one takes one."""
     return max(1, -(-tokens // CHUNK_TOKENS))
+
+
+def token_chunks(caption: str, padding: int = END_TOKEN) -> list[list[int]]:
+    """Return a caption's token ids in chunks of 77.
+
+    Args:
+        caption: literal text of any length.
+        padding: fills the last chunk behind its end token.
+
+    Returns:
+        Chunks of start token, up to 75 tokens, end token and padding; an empty caption has one.
+    """
+    ids = _tokenizer().encode(caption).ids
+    chunks = []
+    for start in range(0, max(1, len(ids)), CHUNK_TOKENS):
+        part = ids[start : start + CHUNK_TOKENS]
+        filling = [padding] * (CHUNK_TOKENS - len(part))
+        chunks.append([START_TOKEN, *part, END_TOKEN, *filling])
+    return chunks
 
 
 @functools.cache

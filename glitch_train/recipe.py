@@ -203,14 +203,28 @@ class TrainRecipe:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """One run: its dataset and its training."""
+    """One run: its dataset and its training.
+
+    Attributes:
+        dataset: how a folder becomes training pictures.
+        train: how they are trained on.
+        checkpoint: path of the base model for runs without a host; empty where MODEL decides.
+    """
 
     dataset: DatasetRecipe = dataclasses.field(default_factory=DatasetRecipe)
     train: TrainRecipe = dataclasses.field(default_factory=TrainRecipe)
+    checkpoint: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.checkpoint, str):
+            raise RecipeError(f"checkpoint must be a path, got {self.checkpoint!r}.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, with the version that wrote them."""
-        return {"version": RECIPE_VERSION, **dataclasses.asdict(self)}
+        values = {"version": RECIPE_VERSION, **dataclasses.asdict(self)}
+        if not self.checkpoint:
+            del values["checkpoint"]
+        return values
 
     def to_json(self) -> str:
         """Return the recipe as JSON text."""
@@ -229,7 +243,7 @@ class Recipe:
                 f"This recipe has version {version!r}, this pack reads up to {RECIPE_VERSION}; "
                 "update the pack to use it."
             )
-        unknown = set(values) - {"version", "dataset", "train"}
+        unknown = set(values) - {"version", "dataset", "train", "checkpoint"}
         if unknown:
             raise RecipeError(
                 f"A recipe has the parts 'dataset' and 'train'; got {sorted(unknown)[0]!r} too."
@@ -237,6 +251,7 @@ class Recipe:
         return cls(
             dataset=from_mapping(DatasetRecipe, values.get("dataset", {})),
             train=from_mapping(TrainRecipe, values.get("train", {})),
+            checkpoint=values.get("checkpoint", ""),
         )
 
     @classmethod

@@ -78,6 +78,7 @@ def same_run(one: Recipe, other: Recipe) -> bool:
     """Say whether a run of ``other`` may go on as ``one``: all but the length is the same."""
     parts = [recipe.to_dict() for recipe in (one, other)]
     for part in parts:
+        part.pop("checkpoint", None)  # the base's weights tell, wherever they lie
         for name in _MAY_DIFFER:
             part["train"].pop(name, None)
     return parts[0] == parts[1]

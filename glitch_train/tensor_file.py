@@ -186,7 +186,7 @@ def _read_header(path: Path, first: bytes, opened: Any) -> tuple[dict[str, Any],
         )
     length = int.from_bytes(first, "little")
     if len(first) < 8 or length > _MAX_HEADER_BYTES:
-        raise LoraFileError(f"{path.name} is not a safetensors file; choose a .safetensors LoRA.")
+        raise LoraFileError(f"{path.name} is not a safetensors file; choose a .safetensors file.")
     raw = opened.read(length)
     if len(raw) < length:
         raise LoraFileError(
@@ -201,5 +201,5 @@ def _read_header(path: Path, first: bytes, opened: Any) -> tuple[dict[str, Any],
             "download or copy it again."
         ) from error
     if not isinstance(header, dict):
-        raise LoraFileError(f"{path.name} is not a safetensors file; choose a .safetensors LoRA.")
+        raise LoraFileError(f"{path.name} is not a safetensors file; choose a .safetensors file.")
     return header, 8 + length

@@ -1,0 +1,144 @@
+"""A single-file checkpoint as base model, VAE and tokenizers, without a host.
+
+The file is mapped into memory: what is not copied to another device or number format stays on the
+disk's pages, which several processes share.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+from .checkpoint import BaseModel, TextEncoder, Weights, build_text_encoder, build_unet
+from .clip_tokens import END_TOKEN, token_chunks
+from .encode import TokenChunks
+from .errors import CheckpointError, LoraFileError
+from .file_vae import FileVae
+from .run import Encoders
+
+_UNET = "model.diffusion_model."
+_VAE = "first_stage_model."
+# Where checkpoints keep their towers. Source: CompVis/stable-diffusion, Stability-AI/
+# generative-models; the last one has OpenCLIP's names, the others transformers'.
+_SD15_TOWER = "cond_stage_model.transformer."
+_XL_TOWERS = ("conditioner.embedders.0.transformer.", "conditioner.embedders.1.model.")
+_OPEN_CLIP = {
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+    "attn.out_proj": "self_attn.out_proj",
+}
+_OPEN_CLIP_OUTSIDE = {
+    "positional_embedding": "text_model.embeddings.position_embedding.weight",
+    "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
+    "ln_final.weight": "text_model.final_layer_norm.weight",
+    "ln_final.bias": "text_model.final_layer_norm.bias",
+    "text_projection.weight": "text_projection.weight",
+}
+_PADDING = (END_TOKEN, 0)
+"""What fills a caption's last chunk: CLIP-L repeats the end token, OpenCLIP's bigG has zeros."""
+
+
+def load_checkpoint(path: Path, device: torch.device) -> tuple[BaseModel, Encoders]:
+    """Read a Stable Diffusion checkpoint.
+
+    Args:
+        path: .safetensors in the original (LDM) layout, of a supported family.
+        device: where the VAE works; the UNet is moved by training.
+
+    Returns:
+        The frozen base model, and what turns pictures and captions into numbers as the host does.
+
+    Raises:
+        CheckpointError: when the file is missing, damaged, of another family or not whole.
+    """
+    weights = _map(path)
+    unet, layout, family = build_unet(_below(weights, _UNET) or weights, path.name)
+    towers = _xl_towers(weights) if family.is_xl else (_sd15_tower(weights),)
+    base = BaseModel(family, layout, unet, towers, _prediction_type(weights), path.name)
+    vae = FileVae(_below(weights, _VAE), family.latent_scale, device)
+    return base, Encoders(vae.encode, lambda caption: tokenize(caption, len(towers)), vae.key)
+
+
+def tokenize(caption: str, towers: int) -> TokenChunks:
+    """Return a caption's token ids, (chunks, 77) int64 for each text encoder."""
+    return tuple(torch.tensor(token_chunks(caption, padding)) for padding in _PADDING[:towers])
+
+
+def _map(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    from .tensor_file import TensorFile
+
+    if not path.is_file():
+        is_what = "is a folder" if path.is_dir() else "does not exist"
+        raise CheckpointError(f"The checkpoint {path} {is_what}; give one .safetensors file.")
+    try:
+        TensorFile(path)  # checks the header against the size, with a sentence of what is wrong
+        return load_file(path)
+    except LoraFileError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def _below(weights: Weights, prefix: str) -> dict[str, torch.Tensor]:
+    start = len(prefix)
+    return {name[start:]: value for name, value in weights.items() if name.startswith(prefix)}
+
+
+def _sd15_tower(weights: Weights) -> TextEncoder:
+    tower = {
+        name if name.startswith("text_") else f"text_model.{name}": value
+        for name, value in _below(weights, _SD15_TOWER).items()
+    }
+    _check_tower(tower)
+    return build_text_encoder(tower, hidden_layer=None, final_layer_norm=True)
+
+
+def _xl_towers(weights: Weights) -> tuple[TextEncoder, ...]:
+    clip_l, clip_g = _XL_TOWERS
+    towers = _below(weights, clip_l), _from_open_clip(_below(weights, clip_g))
+    for tower in towers:
+        _check_tower(tower)
+    return tuple(
+        build_text_encoder(tower, hidden_layer=-2, final_layer_norm=False) for tower in towers
+    )
+
+
+def _from_open_clip(weights: Weights) -> dict[str, torch.Tensor]:
+    """Rename OpenCLIP's parameters to transformers'; packed projections become views."""
+    renamed: dict[str, torch.Tensor] = {}
+    for name, value in weights.items():
+        inside = re.match(r"transformer\.resblocks\.(\d+)\.(.+)[._](weight|bias)$", name)
+        if name == "text_projection":
+            renamed["text_projection.weight"] = value.T
+        elif name in _OPEN_CLIP_OUTSIDE:
+            renamed[_OPEN_CLIP_OUTSIDE[name]] = value
+        elif inside and inside[2] == "attn.in_proj":
+            for part, third in zip("qkv", value.chunk(3), strict=True):
+                layer = f"text_model.encoder.layers.{inside[1]}.self_attn.{part}_proj"
+                renamed[f"{layer}.{inside[3]}"] = third
+        elif inside:
+            layer = f"text_model.encoder.layers.{inside[1]}"
+            renamed[f"{layer}.{_OPEN_CLIP[inside[2]]}.{inside[3]}"] = value
+    return renamed
+
+
+def _check_tower(tower: Weights) -> None:
+    if "text_model.embeddings.token_embedding.weight" not in tower:
+        raise CheckpointError(
+            "This checkpoint lacks a text encoder; use a whole checkpoint with UNet, text "
+            "encoders and VAE."
+        )
+
+
+def _prediction_type(weights: Weights) -> str:
+    """Read what the host reads too: marks that v-prediction and EDM checkpoints carry."""
+    if "edm_mean" in weights or "edm_vpred.sigma_max" in weights:
+        raise CheckpointError(
+            "This checkpoint predicts with EDM, which cannot be trained here; use a noise- or "
+            "v-prediction checkpoint."
+        )
+    return "v_prediction" if "v_pred" in weights else "epsilon"

@@ -1,0 +1,134 @@
+"""``glitch_train train``: a recipe, a checkpoint and a folder become a LoRA, without a host."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .cli import add_json_option
+
+if TYPE_CHECKING:
+    from .recipe import Recipe
+    from .run import TrainingRun
+
+_ABOUT = """
+Train a LoRA from a single-file checkpoint, without ComfyUI: same recipe, same losses.
+
+The recipe is a .toml or .json file, or a LoRA of this pack, whose recipe is then used again. What
+it does not name keeps its default. The base model and the pictures are named by the recipe
+(checkpoint, and folder under [dataset]) or by --checkpoint and --folder.
+
+    checkpoint = "/models/sd15.safetensors"
+    [dataset]
+    folder = "/pictures/faces"
+    framing = "stretch"
+    [train]
+    steps = 2000
+"""
+
+_AFTER = """
+Files: OUT/NAME_00001.safetensors, and OUT/NAME_00001/ with recipe.json, losses.csv and the state
+to go on from; NAME is output_name. Ctrl-C (or SIGTERM) finishes the step, saves both and exits
+with 130; the same command then goes on where it stopped. A second Ctrl-C leaves at once.
+
+Several GPUs or machines: accelerate launch -m glitch_train train RECIPE … The batch of each step
+(batch_size) is split over the processes, so the losses are those of one process.
+
+Exit codes: 0 done, 1 an error (one sentence on stderr), 2 wrong arguments, 130 interrupted.
+"""
+
+
+def add_verb(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser(
+        "train",
+        help="train a LoRA from a checkpoint file",
+        description=_ABOUT,
+        epilog=_AFTER,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("recipe", type=Path, help=".toml, .json, or a LoRA that holds one")
+    parser.add_argument("--checkpoint", type=Path, help=".safetensors, SD1.5 or SDXL family")
+    parser.add_argument("--folder", type=Path, help="folder of pictures with captions")
+    parser.add_argument(
+        "--out", type=Path, default=Path("glitch_output"), help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="settings that replace the recipe's, such as steps=500 framing=stretch",
+    )
+    parser.add_argument(
+        "--resume",
+        choices=("auto", "never", "must"),
+        default="auto",
+        help="auto: go on with a stopped run of the same recipe, or one with more steps now; "
+        "never: begin anew; must: refuse to (default: auto)",
+    )
+    parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
+    parser.add_argument(
+        "--cache", type=Path, help="where encoded pictures and captions stay (default: OUT/cache)"
+    )
+    add_json_option(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> dict[str, Any] | None:
+    from .host_free import prepare_run
+    from .stop_signal import StopSignal
+    from .terminal_progress import TerminalProgress
+
+    recipe = read_train_recipe(options)
+    with StopSignal() as stop:
+        run = prepare_run(
+            recipe, options.out, resume=options.resume, device=options.device, cache=options.cache
+        )
+        with TerminalProgress() as progress, contextlib.closing(run.events()) as events:
+            for event in events:
+                progress.show(event)
+                if stop.asked:
+                    break
+    return describe_run(run, interrupted=stop.asked)
+
+
+def read_train_recipe(options: argparse.Namespace) -> Recipe:
+    """Return the recipe with what the command line replaces, or raise a ``RecipeError``."""
+    from .cli_options import with_assignments
+    from .lora_file import read_recipe_of
+    from .recipe import read_recipe
+
+    is_lora = options.recipe.suffix.lower() == ".safetensors"
+    recipe = read_recipe_of(options.recipe) if is_lora else read_recipe(options.recipe)
+    recipe = with_assignments(recipe, options.set)
+    if options.folder:
+        folder = dataclasses.replace(recipe.dataset, folder=str(options.folder.resolve()))
+        recipe = dataclasses.replace(recipe, dataset=folder)
+    if options.checkpoint:
+        recipe = dataclasses.replace(recipe, checkpoint=str(options.checkpoint.resolve()))
+    return recipe
+
+
+def describe_run(run: TrainingRun, *, interrupted: bool = False) -> dict[str, Any]:
+    """Return what a finished or stopped run left behind: files, last losses and verdict."""
+    from .diagnose import diagnose
+
+    paths, record = run.paths, run.record
+    result: dict[str, Any] = {
+        "text": str(paths.lora),
+        "name": paths.name,
+        "lora": str(paths.lora) if paths.lora.is_file() else None,
+        "run": str(paths.folder),
+        "losses": str(paths.losses) if len(record) else None,
+        "steps": len(record),
+        "interrupted": interrupted,
+    }
+    if len(record):
+        result |= {"loss": record.loss[-1], "smoothed_loss": record.columns["smoothed"][-1]}
+        result["verdict"] = diagnose(record).to_dict()
+    return result

@@ -1,0 +1,72 @@
+"""A recipe that names its checkpoint and folder becomes a run, without a host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from .cache import sampled_key
+from .checkpoint_file import load_checkpoint
+from .dataset_load import load_dataset
+from .devices import resolve_precision
+from .errors import CheckpointError, DatasetError, TrainingError
+from .recipe import Recipe
+from .run import TrainingRun
+from .run_folder import choose_run
+
+
+def prepare_run(
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: str = "auto",
+    device: str | None = None,
+    cache: Path | None = None,
+) -> TrainingRun:
+    """Read checkpoint and pictures; raises before any work starts.
+
+    Args:
+        recipe: names its checkpoint and folder.
+        out: where run folders and LoRA files go.
+        resume: ``auto``, ``never`` or ``must``, see :func:`run_folder.choose_run`.
+        device: torch's name of it; a GPU where there is one by default.
+        cache: where latents and prompt embeddings are kept; ``out/cache`` by default.
+
+    Raises:
+        GlitchTrainError: says what is missing or wrong, and where.
+    """
+    if not recipe.checkpoint:
+        raise CheckpointError("No base model is named; give --checkpoint FILE.safetensors.")
+    if not recipe.dataset.folder:
+        raise DatasetError("No folder of pictures is named; give --folder FOLDER.")
+    where = find_device(device)
+    resolve_precision(recipe.train.precision, where)
+    dataset = load_dataset(recipe.dataset)
+    base, encoders = load_checkpoint(Path(recipe.checkpoint), where)
+    return TrainingRun(
+        base,
+        dataset,
+        recipe,
+        encoders,
+        choose_run(recipe, resume, sampled_key(base.unet), out, out),
+        cache_folder=cache or out / "cache",
+        device=where,
+    )
+
+
+def find_device(name: str | None) -> torch.device:
+    """Return the device of a name, or the best one.
+
+    Raises:
+        TrainingError: when there is no such device here.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise TrainingError(f"The device {name!r} cannot be used here: {reason}.") from error
+    return device

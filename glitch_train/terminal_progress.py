@@ -1,0 +1,54 @@
+"""A run's progress on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import Any
+
+from .run import Event, Preparing
+
+_SECONDS_BETWEEN_LINES = 30
+"""Where the output is a file: each update of the bar is then a line of its own."""
+
+
+class TerminalProgress(contextlib.ExitStack):
+    """Bars on stderr: pictures, captions, then steps with their loss."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        """Draw nothing before the first event, and nothing at all when ``quiet``."""
+        super().__init__()
+        self._quiet = quiet
+        self._bar: Any = None
+        self._shown = ""
+
+    def __enter__(self) -> TerminalProgress:
+        from tqdm.contrib.logging import logging_redirect_tqdm
+
+        self.enter_context(logging_redirect_tqdm())
+        self.callback(self._close)
+        return self
+
+    def show(self, event: Event) -> None:
+        """Move the bar that an event belongs to."""
+        if isinstance(event, Preparing):
+            self._move(f"encoding {event.what}", event.done, event.total)
+        else:
+            self._move("training", event.step, event.steps)
+            self._bar.set_postfix(loss=f"{event.loss:.4f}", refresh=False)
+
+    def _move(self, what: str, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if self._shown != what:
+            self._close()
+            seconds = 0.1 if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES
+            self._bar = tqdm(
+                desc=what, total=total, initial=done - 1, mininterval=seconds, disable=self._quiet
+            )
+            self._shown = what
+        self._bar.update(done - self._bar.n)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,156 @@
+"""``glitch_train train``: from a checkpoint file and a folder to a LoRA, as a person starts it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+from tiny import picture
+from tiny_checkpoint import process_environment, write_tiny_checkpoint
+
+from glitch_train.cli import main
+from glitch_train.lora_file import read_metadata, read_recipe_of
+from glitch_train.record import LossRecord
+
+RECIPE = """
+[dataset]
+width = 64
+height = 64
+repeats = 2
+[train]
+steps = 3
+network_dim = 2
+batch_size = 2
+probe_every = 0
+save_precision = "fp32"
+"""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny SD1.5."""
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A recipe and three pictures."""
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    (tmp_path / "pictures").mkdir()
+    for name, colour in [("a", "red"), ("b", "green"), ("c", "blue")]:
+        picture(tmp_path / "pictures" / f"{name}.png", colour=colour)
+        (tmp_path / "pictures" / f"{name}.txt").write_text(f"a {colour} square")
+    return tmp_path
+
+
+def arguments(place: Path, checkpoint: Path, *more: str, recipe: str = "recipe.toml") -> list[str]:
+    """Return the command line of a run into ``place``/out."""
+    named = ["--checkpoint", str(checkpoint), "--folder", str(place / "pictures")]
+    return ["train", str(place / recipe), *named, "--out", str(place / "out"), "--json", *more]
+
+
+def train(capsys: pytest.CaptureFixture, *command: str) -> dict:
+    """Run the verb and return what it prints."""
+    assert main(command) == 0, capsys.readouterr().err
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_lora_with_its_recipe(place: Path, checkpoint: Path, capsys) -> None:
+    """Catches files in another place than said, and a recipe that is not the one trained."""
+    result = train(capsys, *arguments(place, checkpoint, "--set", "learning_rate=3e-4", "seed=7"))
+    assert result["lora"] == str(place / "out" / "glitch_lora_00001.safetensors")
+    assert len(load_file(result["lora"])) > 0
+    recipe = read_recipe_of(Path(result["lora"]))
+    assert (recipe.train.learning_rate, recipe.train.seed) == (3e-4, 7)
+    assert recipe.dataset.folder == str(place / "pictures")
+    assert recipe.checkpoint == str(checkpoint)
+    assert read_metadata(Path(result["lora"]))["ss_sd_model_name"] == "tiny.safetensors"
+    record = LossRecord.from_csv(Path(result["losses"]))
+    assert len(record) == result["steps"] == 3
+    assert record.loss[-1] == pytest.approx(result["loss"], rel=1e-6)
+
+
+def test_a_lora_is_a_recipe(place: Path, checkpoint: Path, capsys) -> None:
+    """Catches a recipe that cannot be used again, from the LoRA or as ``recipe`` prints it."""
+    first = train(capsys, *arguments(place, checkpoint, "--set", "noise_offset=0.1"))
+    main(["recipe", first["lora"]])
+    (place / "again.json").write_text(capsys.readouterr().out)
+    for number, recipe in enumerate([Path(first["lora"]), place / "again.json"]):
+        again = train(capsys, "train", str(recipe), "--out", str(place / f"out{number}"), "--json")
+        assert LossRecord.from_csv(Path(again["losses"])).loss == pytest.approx(
+            LossRecord.from_csv(Path(first["losses"])).loss, rel=1e-6
+        )
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--set", "learning_rat=1"], "did you mean 'learning_rate'"),
+        (["--set", "steps=many"], "steps must be a whole number, got 'many'"),
+        (["--set", "random_flip=perhaps"], "random_flip must be true or false"),
+        (["--set", "steps"], "--set takes name=value"),
+        (["--checkpoint", "gone.safetensors"], "gone.safetensors does not exist"),
+        (["--folder", "nowhere"], "nowhere"),
+        (["--device", "toaster"], "The device 'toaster' cannot be used here"),
+        (["--resume", "must"], "no unfinished run"),
+        (["--set", "precision=fp16"], "fp16 needs a GPU"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    place: Path, checkpoint: Path, capsys, more: list[str], sentence: str
+) -> None:
+    """Catches a traceback, a wrong exit code, or work begun before the input was read."""
+    assert main(arguments(place, checkpoint, *more)) == 1
+    said = capsys.readouterr()
+    assert sentence in said.err
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+    assert not (place / "out" / "cache").exists()
+
+
+@pytest.mark.parametrize("missing", ["first_stage_model.", "cond_stage_model."])
+def test_a_checkpoint_that_is_not_whole(
+    place: Path, checkpoint: Path, capsys, missing: str
+) -> None:
+    """Catches a file of a UNet alone failing in the middle."""
+    weights = {k: v for k, v in load_file(checkpoint).items() if not k.startswith(missing)}
+    save_file(weights, place / "part.safetensors")
+    assert main(arguments(place, place / "part.safetensors")) == 1
+    assert "use a whole checkpoint" in capsys.readouterr().err
+
+
+def test_nothing_named(place: Path, capsys) -> None:
+    """Catches a run that looks for a model of its own."""
+    assert main(["train", str(place / "recipe.toml"), "--out", str(place / "out")]) == 1
+    assert "give --checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_same_command_goes_on(
+    place: Path, checkpoint: Path, capsys, sent: signal.Signals
+) -> None:
+    """Catches work lost on Ctrl-C, a wrong exit code, or a second run begun from nothing."""
+    command = arguments(place, checkpoint, "--set", "steps=100000")
+    child = subprocess.Popen(
+        [sys.executable, "-m", "glitch_train", *command],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=process_environment(),
+    )  # fmt: skip
+    losses = place / "out" / "glitch_lora_00001" / "losses.csv"
+    while child.poll() is None and not (losses.is_file() and losses.read_text().count("\n") > 3):
+        pass
+    child.send_signal(sent)
+    out, err = child.communicate()
+    assert child.returncode == 130, err
+    stopped = json.loads(out)
+    assert stopped["interrupted"]
+    assert int(read_metadata(Path(stopped["lora"]))["ss_steps"]) == stopped["steps"] >= 3
+    steps = stopped["steps"] + 2
+    again = train(capsys, *arguments(place, checkpoint, "--set", f"steps={steps}"))
+    assert again["name"] == "glitch_lora_00001"
+    assert again["steps"] == steps
