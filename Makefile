@@ -1,6 +1,7 @@
-# make demo    train a glitch LoRA in a real ComfyUI and show what it did (see demo_output/)
-# make test    every test, the real ComfyUI's and the browser's among them
-# make check   the fast checks: style, types, the library's tests
+# make demo       train a glitch LoRA in a real ComfyUI and show what it did (see demo_output/)
+# make test       every test, the real ComfyUI's and the browser's among them
+# make workflows  write workflows/ anew from their description, after a node changed
+# make check      the fast checks: style, types, the library's tests
 #
 # COMFYUI_PATH=/path/to/ComfyUI   use your own ComfyUI instead of the one that is installed here
 # CHECKPOINT=/path/model.safetensors PICTURES=/path/folder   for make demo: your own material
@@ -32,7 +33,7 @@ endif
 export COMFYUI_PATH
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check env clean
+.PHONY: help demo test workflows check env clean
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -42,6 +43,9 @@ demo: env
 
 test: env
 	$(RUN) -m pytest
+
+workflows: env
+	$(RUN) -m workflow_maker
 
 check: env
 	$(RUN) -m ruff check .

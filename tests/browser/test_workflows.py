@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from glitch_demo.host import Host
+from workflow_maker.__main__ import described
+from workflow_maker.frontend import api_twin
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
@@ -26,9 +30,17 @@ def workflow(request: pytest.FixtureRequest) -> str:
 def test_the_api_twin_is_what_the_frontend_makes(page: Page, workflow: str) -> None:
     """Catches a twin that drifted, a widget that moved, a node that changed, a broken link."""
     shown = json.loads((WORKFLOWS / f"{workflow}.json").read_text())
-    page.evaluate("workflow => app.loadGraphData(workflow)", shown)
-    made = page.evaluate("async () => (await app.graphToPrompt()).output")
-    assert made == json.loads((WORKFLOWS / "api" / f"{workflow}.json").read_text())
+    twin = json.loads((WORKFLOWS / "api" / f"{workflow}.json").read_text())
+    assert api_twin(page, shown) == twin, "run: make workflows"
+
+
+def test_every_workflow_is_what_its_description_makes(host: Host) -> None:
+    """Catches a node or widget of ours that changed while the workflows did not."""
+    for name, workflow in described(host).items():
+        assert json.loads((WORKFLOWS / f"{name}.json").read_text()) == workflow, (
+            f"{name}: run make workflows"
+        )
+    assert set(described(host)) == set(NAMES)
 
 
 def test_every_node_is_known(page: Page, workflow: str) -> None:

@@ -53,9 +53,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_requirements_name_nothing_the_host_owns() -> None:
     """Catches a requirement that could change a user's torch or numpy."""
     lines = (REPO / "requirements.txt").read_text().splitlines()
-    names = {
-        re.split(r"[<>=~!;\[ ]", line)[0].lower() for line in lines if line and line[0] != "#"
-    }
+    names = {re.split(r"[<>=~!;\[ ]", line)[0].lower() for line in lines if line and line[0] != "#"}
     assert names
     assert not names & HOST_OWNS
     assert not any("==" in line.split(";")[0] or "<" in line.split(";")[0] for line in lines)

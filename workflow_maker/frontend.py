@@ -1,0 +1,77 @@
+"""The real frontend in a headless Chromium: it writes the API twins and shows the workflows."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+READY_MS = 90_000
+QUIET = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.Minimap.Visible": False,
+    "LiteGraph.Canvas.MinFontSizeForLOD": 0,
+}
+"""Settings: no greeting, and words on nodes at every zoom."""
+
+
+def chromium_path() -> str | None:
+    """Return the path of an installed Chromium, or None."""
+    return next((path for name in CHROMIUM_NAMES if (path := shutil.which(name))), None)
+
+
+@contextlib.contextmanager
+def chromium(path: str) -> Iterator[Browser]:
+    """Run a headless browser.
+
+    Args:
+        path: The program.
+    """
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        try:
+            yield running
+        finally:
+            running.close()
+
+
+def open_frontend(page: Page, url: str, *, vue_nodes: bool = False) -> None:
+    """Load the frontend and leave out its greeting.
+
+    Args:
+        page: An empty page.
+        url: The host's address.
+        vue_nodes: Whether nodes are drawn as HTML rather than on the canvas.
+    """
+    settings = QUIET | {"Comfy.VueNodes.Enabled": vue_nodes}
+    page.request.post(f"{url}/api/settings", data=settings)
+    page.goto(url)
+    page.wait_for_function("window.app && window.app.extensionManager", timeout=READY_MS)
+
+
+def api_twin(page: Page, workflow: dict[str, Any]) -> dict[str, Any]:
+    """Return the workflow in API format, as the frontend's own export makes it.
+
+    Args:
+        page: The frontend.
+        workflow: In the frontend's format.
+    """
+    page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+    twin: dict[str, Any] = page.evaluate("async () => (await app.graphToPrompt()).output")
+    return twin

@@ -1,0 +1,115 @@
+"""The workflows that come with the pack, each described once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .blocks import POCKET, SampleRows, base_model
+from .flow import Flow
+
+
+def shipped() -> Iterator[Flow]:
+    """Return every shipped workflow."""
+    yield demo()
+
+
+def demo() -> Flow:
+    """Train on JPEG-crushed photographs and draw two prompts with and without the LoRA."""
+    flow = Flow("demo")
+    group = flow.group("1 · Base model and broken pictures")
+    column = group.column()
+    column.note(
+        "Press **Run**. The curve grows inside *Train the LoRA*; Cancel keeps what was trained so "
+        "far.\n\nOn the right the same prompts and seeds are drawn twice: **base** is the model as "
+        "it is, **LoRA** is what the broken pictures made of it.\n\nThen change one thing and run "
+        "again:\n- `framing` to *center_crop*: the standard\n- `quality_low`, `quality_high` of "
+        "the crush\n- `learning_rate` up, `steps` up\n- another folder, another checkpoint (in "
+        "every green node)"
+    )
+    crush = column.add(
+        "GlitchCorruptJpegCrush",
+        "Crush every picture as JPEG",
+        top=520,
+        quality_low=4,
+        quality_high=12,
+        generations=2,
+        shift_px=1,
+    )
+    loader = group.column().add(
+        "GlitchDatasetLoader",
+        "Pictures, broken on purpose",
+        top=520,
+        corruption_chain=crush["corruption_chain"],
+        folder="glitch_demo_pictures",
+        width=128,
+        height=128,
+        framing="stretch",
+        random_flip=True,
+        variants_per_picture=4,
+        preview_count=8,
+    )
+    column = group.column(400)
+    column.add(
+        "GlitchContactSheet",
+        "What will be trained",
+        top=0,
+        tall=400,
+        dataset=loader["dataset"],
+        pictures=4,
+        variants=3,
+        cell_px=192,
+        caption_lines=2,
+    )
+    base = base_model(column, top=480)
+    group = flow.group("2 · Train and read")
+    trainer = group.column(420).add(
+        "GlitchLoraTrainer",
+        "Train the LoRA",
+        top=480,
+        model=base["MODEL"],
+        clip=base["CLIP"],
+        vae=base["VAE"],
+        dataset=loader["dataset"],
+        steps=60,
+        lr_scheduler="constant_with_warmup",
+        warmup_steps=5,
+        network_dim=16,
+        network_alpha=16.0,
+        batch_size=4,
+        probe_every=10,
+        seed=7,
+        output_name="glitch_demo",
+    )
+    group.column(420).add(
+        "GlitchLossGraph",
+        "Read the curve",
+        top=900,
+        loss_map=trainer["loss_map"],
+        filename_prefix="glitch/demo_loss",
+        width=1200,
+        height=700,
+    )
+    rows = SampleRows(flow.group("3 · Same prompts, same seeds: base against LoRA"), POCKET)
+    prompts = (
+        "a portrait of a smiling astronaut in an orange suit",
+        "a ginger cat looking at the camera",
+    )
+    pictures = {"width": 128, "height": 128, "batch_size": 3}
+    sampling = {
+        "seed": 11,
+        "steps": 20,
+        "cfg": 1.5,
+        "sampler_name": "dpmpp_2m",
+        "scheduler": "karras",
+    }
+    for kind, model in (("LoRA", trainer["model"]), ("base", None)):
+        for number, prompt in enumerate(prompts, start=1):
+            rows.add(
+                f"{number} · {kind}",
+                prompt,
+                f"demo_{kind.lower()}",
+                model=model,
+                latent=pictures,
+                sampling=sampling,
+            )
+    return flow
