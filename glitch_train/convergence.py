@@ -125,7 +125,7 @@ def _jumped(curve: Curve, jump: Jump, evidence: dict[str, Any]) -> Finding:
         "diverging",
         0.95,
         f"Diverging: from about step {words_for_step(step)} on the loss lies above all it was "
-        f"before, at {jump.ratio:.1f} times that level.",
+        f"before, at {jump.words} times that level.",
         evidence | {"jump_step": step, "jump_level": jump.level, "jump_ratio": jump.ratio},
     )
 

@@ -113,8 +113,9 @@ def read_curve(curve: Curve) -> Reading:
     swing = find_oscillation(curve, trend, spikes.marked)
     if swing.found:
         trend = fit_trend(curve, spikes.marked, swing.columns)
-    # The last crest of a growing swing is no jump.
-    jump = None if swing.found or len(curve) < MIN_POINTS else find_jump(curve, spikes.marked)
+    jump = None if len(curve) < MIN_POINTS else find_jump(curve, spikes.marked)
+    if jump is not None and swing.found and not jump.is_early:
+        jump = None  # the last crest of a growing swing
     return Reading(curve, trend, spikes, swing, jump)
 
 

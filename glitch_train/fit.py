@@ -144,6 +144,15 @@ def _judge_held_out(
     evidence: dict[str, Any] = {"held_out": held.numbers(), **bands}
     if seen is not None:
         evidence["training"] = seen.numbers()
+    if seen is not None and seen.last > (1 + LITTLE) * abs(seen.first):
+        return Finding(
+            "cannot_tell",
+            0.9,
+            f"Neither fits nor overfits: the probe on training pictures itself ends at "
+            f"{seen.last / max(abs(seen.first), SMALLEST):.3g} times its start, so the model was "
+            "damaged, not taught.",
+            evidence,
+        )
     drop = held.first - held.lowest
     limit = max(RISE_OF_LEVEL * abs(held.lowest), RISE_OF_DROP * drop, SURE * held.error)
     if held.rise > limit:

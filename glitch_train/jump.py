@@ -29,6 +29,10 @@ EARLY_MARGINS = (1.5, 1.25)
 EARLY_GAP = 0.2
 """... and by this share of the whole curve's level: near zero a ratio says nothing."""
 
+EXPLOSION = 4.0
+"""... unless the jump is this many times wider than what lies between the lowest later value and
+that level: a loss that explodes a thousandfold may fall for a long time and never come back."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Jump:
@@ -48,6 +52,11 @@ class Jump:
     def ratio(self) -> float:
         """Level over level before."""
         return self.level / max(abs(self.before), SMALLEST)
+
+    @property
+    def words(self) -> str:
+        """Return the ratio as text."""
+        return f"{self.ratio:,.0f}" if abs(self.ratio) >= 100 else f"{self.ratio:.1f}"
 
     @property
     def is_early(self) -> bool:
@@ -75,13 +84,15 @@ def _early(curve: Curve) -> Jump | None:
     lowest_after = np.minimum.accumulate(curve.values[::-1])[::-1][1 : most + 1]
     margins = np.ones(most)
     margins[: len(EARLY_MARGINS)] = EARLY_MARGINS[:most]
-    gap = EARLY_GAP * float(np.abs(np.median(curve.values)))
-    found = np.flatnonzero(lowest_after > np.maximum(margins * np.abs(highest), highest + gap))
+    level = float(np.abs(np.median(curve.values)))
+    clear = lowest_after > highest + EARLY_GAP * level
+    exploded = (lowest_after > 0) & (lowest_after**2 > EXPLOSION * level * np.abs(highest))
+    found = np.flatnonzero((lowest_after > margins * np.abs(highest)) & (clear | exploded))
     if not len(found):
         return None
     begin = int(found[0]) + 1
-    level, before = float(curve.values[begin:].mean()), float(curve.values[:begin].mean())
-    return Jump(float(curve.position[begin]), level, before)
+    after, before = float(curve.values[begin:].mean()), float(curve.values[:begin].mean())
+    return Jump(float(curve.position[begin]), after, before)
 
 
 def _late(curve: Curve, ignored: np.ndarray) -> Jump | None:

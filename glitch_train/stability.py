@@ -47,7 +47,7 @@ def judge_stability(
     if trend is None or spikes is None or swing is None or len(curve) < MIN_POINTS:
         return _short(curve, evidence)
     if jump is not None:
-        words = f"Diverged: the loss jumped to {jump.ratio:.1f} times its level and stayed there."
+        words = f"Diverged: the loss jumped to {jump.words} times its level and stayed there."
         return Finding("diverged", 0.95, words, evidence | {"jump_ratio": jump.ratio})
     rise = trend.rise.chance_above(rise_limit(trend, LARGE_RISE))
     if rise > 0.5:
