@@ -1,32 +1,46 @@
-"""Put LoRA layers into a frozen UNet with peft, on kohya's default set of modules."""
+"""Put LoRA, DoRA or rsLoRA layers into a frozen model with peft."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 
-if TYPE_CHECKING:
-    from diffusers import UNet2DConditionModel
-    from transformers import CLIPTextModelWithProjection
+from .errors import TrainingError
+from .lora_targets import has_kernel
+from .recipe import TrainRecipe
 
 ADAPTER = "glitch"
 
 
 @dataclasses.dataclass(frozen=True)
 class LoraLayer:
-    """The two trained factors of one module; ``ΔW = up @ down * alpha / rank``.
+    """What is trained of one module; ``ΔW = up @ down * alpha / rank``.
+
+    With a magnitude (DoRA) the weight becomes ``magnitude * (W + ΔW) / ‖W + ΔW‖``, row by row.
 
     Attributes:
-        down: (rank, in) or (rank, in, 1, 1), fp32.
+        down: (rank, in) or (rank, in, kh, kw), fp32.
         up: (out, rank) or (out, rank, 1, 1), fp32.
+        alpha: what files say; rsLoRA's is larger by the root of the rank.
+        magnitude: (out,) or (1, out, 1, 1), fp32; DoRA only.
+        weight: the frozen W, (out, in) or (out, in, kh, kw); DoRA only.
     """
 
     down: torch.nn.Parameter
     up: torch.nn.Parameter
+    alpha: float
+    magnitude: torch.nn.Parameter | None = None
+    weight: torch.Tensor | None = None
+
+    def change(self) -> torch.Tensor:
+        """Return ΔW as a matrix (out, in · kh · kw), fp32."""
+        product = self.up.detach().flatten(1) @ self.down.detach().flatten(1)
+        return product * (self.alpha / self.down.shape[0])
 
 
 LoraLayers = dict[str, LoraLayer]
@@ -46,80 +60,116 @@ class TrainedLora:
     text_encoders: tuple[LoraLayers, ...] = ()
 
 
-def unet_targets(unet: UNet2DConditionModel) -> list[str]:
-    """Return every Linear and 1×1 convolution inside the transformer blocks.
+@dataclasses.dataclass(frozen=True)
+class LoraShape:
+    """Kind and size of the layers.
 
-    192 modules for SD1.5, 722 for SDXL. Source: kohya's default ``Transformer2DModel`` targets.
+    Attributes:
+        rank: inner dimension of the factors.
+        alpha: the product is scaled by ``alpha / rank``, in rsLoRA by ``alpha / √rank``.
+        kind: one of :data:`.recipe.NETWORK_TYPES`.
+        conv_rank: inner dimension at convolutions larger than 1×1.
+        conv_alpha: their alpha.
     """
-    return [
-        name
-        for name, module in unet.named_modules()
-        if ".attentions." in name and _is_linear_or_1x1(module)
-    ]
 
+    rank: int
+    alpha: float
+    kind: str = "lora"
+    conv_rank: int = 0
+    conv_alpha: float = 1.0
 
-def text_encoder_targets(tower: CLIPTextModelWithProjection) -> list[str]:
-    """Return the Linears of attention and MLP in every layer.
-
-    72 modules for CLIP-L, 192 for OpenCLIP-bigG. Source: kohya's ``CLIPAttention`` and ``CLIPMLP``
-    targets.
-    """
-    return [
-        name
-        for name, module in tower.named_modules()
-        if ".layers." in name and isinstance(module, torch.nn.Linear)
-    ]
+    @classmethod
+    def of(cls, recipe: TrainRecipe) -> LoraShape:
+        """Return the shape a recipe asks for."""
+        return cls(
+            rank=recipe.network_dim,
+            alpha=recipe.network_alpha,
+            kind=recipe.network_type,
+            conv_rank=recipe.conv_dim,
+            conv_alpha=recipe.conv_alpha,
+        )
 
 
 def inject_lora(
-    model: torch.nn.Module,
-    targets: list[str],
-    *,
-    rank: int,
-    alpha: float,
-    stream: torch.Generator,
+    model: torch.nn.Module, targets: Sequence[str], shape: LoraShape, stream: torch.Generator
 ) -> LoraLayers:
-    """Add trainable LoRA layers to a frozen model, in place.
+    """Add trainable layers to a frozen model, in place; the model computes what it did before.
 
     Args:
         model: the frozen UNet or text encoder.
         targets: names of the modules to train.
-        rank: inner dimension of the factors.
-        alpha: the product is scaled by ``alpha / rank``.
+        shape: kind and size of the layers.
         stream: CPU generator for the down factors (kaiming uniform, a=√5); the up factors start
-            at zero, so the model is unchanged at step 0.
+            at zero, DoRA's magnitudes at the norms of the frozen weights.
 
     Returns:
-        Module name to its layer, in order. The factors are fp32 on the model's device.
+        Module name to its layer, in order. What is trained is fp32 on the model's device.
+
+    Raises:
+        TrainingError: for DoRA on a weight with an output that is all zero.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, lora_dropout=0.0)
+    kernels = [name for name in targets if has_kernel(model.get_submodule(name))]
+    patterns = [re.escape(name) for name in kernels]
+    config = LoraConfig(
+        r=shape.rank,
+        lora_alpha=shape.alpha,
+        rank_pattern=dict.fromkeys(patterns, shape.conv_rank),
+        alpha_pattern=dict.fromkeys(patterns, shape.conv_alpha),
+        target_modules=list(targets),
+        lora_dropout=0.0,
+        use_dora=shape.kind == "dora",
+        use_rslora=shape.kind == "rslora",
+    )
     inject_adapter_in_model(config, model, adapter_name=ADAPTER)
-    layers = {name: _layer(model.get_submodule(name)) for name in targets}
+    layers = {name: _layer(name, model.get_submodule(name)) for name in targets}
     _initialise(layers, stream)
     return layers
 
 
 def trainable(layers: LoraLayers) -> Iterator[torch.nn.Parameter]:
-    """Yield the factors in a fixed order: down then up, module by module."""
+    """Yield what is trained in a fixed order: down, up and magnitude, module by module."""
     for layer in layers.values():
         yield layer.down
         yield layer.up
+        if layer.magnitude is not None:
+            yield layer.magnitude
 
 
-def _is_linear_or_1x1(module: torch.nn.Module) -> bool:
-    if isinstance(module, torch.nn.Conv2d):
-        return module.kernel_size == (1, 1)
-    return isinstance(module, torch.nn.Linear)
-
-
-def _layer(module: Any) -> LoraLayer:
+def _layer(name: str, module: Any) -> LoraLayer:
     down, up = module.lora_A[ADAPTER], module.lora_B[ADAPTER]
     for factor in (down, up):
         factor.float()
         factor.requires_grad_(True)
-    return LoraLayer(down.weight, up.weight)
+    rank = down.weight.shape[0]
+    alpha = module.lora_alpha[ADAPTER] * (math.sqrt(rank) if module.use_rslora[ADAPTER] else 1.0)
+    if ADAPTER not in module.lora_magnitude_vector:
+        return LoraLayer(down.weight, up.weight, alpha)
+    dora, weight = module.lora_magnitude_vector[ADAPTER], module.get_base_layer().weight
+    dora.get_weight_norm = _in_fp32(dora.get_weight_norm)
+    norms = dora.get_weight_norm(weight.detach(), torch.zeros_like(weight), 1.0)
+    if not norms.all():
+        raise TrainingError(
+            f"network_type dora cannot train {name}: one of its outputs is all zero in this model; "
+            "choose lora or rslora."
+        )
+    dora.weight = torch.nn.Parameter(norms)
+    return LoraLayer(down.weight, up.weight, alpha, dora.weight, weight.detach())
+
+
+def _in_fp32(measure: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Return peft's measure of a weight in fp32.
+
+    In the frozen weight's own format it would be rounded, and the model changed before step 1.
+    """
+
+    def measured(
+        weight: torch.Tensor, lora_weight: torch.Tensor, scaling: float, **kwargs: Any
+    ) -> torch.Tensor:
+        return measure(weight.float(), lora_weight.float(), scaling, **kwargs)
+
+    return measured
 
 
 def _initialise(layers: LoraLayers, stream: torch.Generator) -> None:

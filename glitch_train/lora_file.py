@@ -16,7 +16,7 @@ from .dataset import GlitchDataset
 from .errors import LoraFileError
 from .files import atomic_path
 from .lora import LoraLayers, TrainedLora
-from .recipe import Recipe
+from .recipe import Recipe, TrainRecipe
 from .unet_names import rename, to_ldm_modules
 
 RECIPE_KEY = "glitch_recipe"
@@ -25,12 +25,12 @@ RECIPE_KEY = "glitch_recipe"
 LoraStateDict = dict[str, torch.Tensor]
 
 _UNET_PREFIX = "lora_unet_"
+# Who else reads and trains such a network.
+_NETWORK_MODULES = {"lora": "networks.lora", "dora": "lycoris.kohya", "rslora": "lycoris.kohya"}
 _SAVE_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
-def to_kohya(
-    lora: TrainedLora, base: BaseModel, *, alpha: float, save_precision: str = "fp16"
-) -> LoraStateDict:
+def to_kohya(lora: TrainedLora, base: BaseModel, *, save_precision: str = "fp16") -> LoraStateDict:
     """Name LoRA factors as kohya's scripts do.
 
     SD1.5 files carry diffusers' module names, files of the SDXL family the original ones; dots
@@ -39,12 +39,13 @@ def to_kohya(
     Args:
         lora: the factors.
         base: the model they were trained on.
-        alpha: saved beside every module; the product is scaled by ``alpha / rank``.
         save_precision: ``fp16``, ``bf16`` or ``fp32``.
 
     Returns:
-        ``lora_unet_….lora_down.weight``, ``.lora_up.weight`` and ``.alpha``, on the CPU; the text
-        encoders' modules begin with ``lora_te_``, in the SDXL family ``lora_te1_``, ``lora_te2_``.
+        ``lora_unet_….lora_down.weight``, ``.lora_up.weight``, ``.alpha`` and DoRA's
+        ``.dora_scale``, on the CPU; the text encoders' modules begin with ``lora_te_``, in the
+        SDXL family ``lora_te1_``, ``lora_te2_``. An alpha that ``save_precision`` would round is
+        fp32, as is every dora_scale.
     """
     unet = lora.unet
     if base.family.is_xl:
@@ -55,7 +56,7 @@ def to_kohya(
     dtype = _SAVE_DTYPES[save_precision]
     state: LoraStateDict = {}
     for prefix, layers in parts:
-        state |= _named(layers, prefix, alpha, dtype)
+        state |= _named(layers, prefix, dtype)
     return state
 
 
@@ -131,9 +132,10 @@ def metadata(
         "ss_sd_model_name": base.name,
         "ss_base_model_version": base.family.kohya_base,
         "ss_v2": False,
-        "ss_network_module": "networks.lora",
+        "ss_network_module": _NETWORK_MODULES[train.network_type],
         "ss_network_dim": train.network_dim,
         "ss_network_alpha": train.network_alpha,
+        "ss_network_args": _network_args(train) or None,
         "ss_learning_rate": train.learning_rate,
         "ss_unet_lr": train.learning_rate if train.trains_unet else None,
         "ss_text_encoder_lr": train.text_encoder_lr if train.trains_text_encoder else None,
@@ -190,14 +192,53 @@ def metadata(
     return {key: _as_text(value) for key, value in values.items()}
 
 
-def _named(layers: LoraLayers, prefix: str, alpha: float, dtype: torch.dtype) -> LoraStateDict:
+def _named(layers: LoraLayers, prefix: str, dtype: torch.dtype) -> LoraStateDict:
     state: LoraStateDict = {}
     for module, layer in layers.items():
         name = prefix + module.replace(".", "_")
         state[f"{name}.lora_down.weight"] = _saved(layer.down, dtype)
         state[f"{name}.lora_up.weight"] = _saved(layer.up, dtype)
-        state[f"{name}.alpha"] = torch.tensor(alpha, dtype=dtype)
+        alpha = torch.tensor(layer.alpha)
+        rounded = alpha.to(dtype)
+        state[f"{name}.alpha"] = rounded if rounded.float() == alpha else alpha
+        if layer.magnitude is not None and layer.weight is not None:
+            scale = _dora_scale(layer.magnitude, layer.weight, layer.change())
+            state[f"{name}.dora_scale"] = _saved(scale, torch.float32)
     return state
+
+
+def _dora_scale(
+    magnitude: torch.Tensor, weight: torch.Tensor, change: torch.Tensor
+) -> torch.Tensor:
+    """Return a DoRA's magnitudes as the host reads them: (out, 1) or (out, 1, 1, 1), fp32.
+
+    The host makes ``dora_scale * (W + ΔW) / ‖W‖`` of them, by the norm of the frozen row where
+    the paper and peft have that of the changed one; the quotient of both is part of the number.
+
+    Source: ComfyUI comfy/weight_adapter/base.py, ``weight_decompose``.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        frozen = weight.flatten(1).float()
+        quotient = frozen.norm(dim=1) / (frozen + change).norm(dim=1)
+        scale = magnitude.flatten() * quotient
+        return scale.reshape(-1, *[1] * (weight.ndim - 1))
+
+
+def _network_args(train: TrainRecipe) -> dict[str, Any]:
+    """Return what kohya's and LyCORIS' ``network_args`` say about a network like this one."""
+    args: dict[str, Any] = {}
+    if train.network_type != "lora":
+        args["algo"] = "lora"
+    if train.network_type == "dora":
+        args |= {"dora_wd": True, "wd_on_output": True}
+    if train.network_type == "rslora":
+        args["rs_lora"] = True
+    if train.conv_dim and train.trains_unet:
+        args |= {"conv_dim": train.conv_dim, "conv_alpha": train.conv_alpha}
+    if train.trains_unet:
+        chosen = {"unet_blocks": train.unet_blocks, "unet_layers": train.unet_layers}
+        args |= {name: value for name, value in chosen.items() if value != "all"}
+    return args
 
 
 def _saved(factor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -34,6 +34,17 @@ LOSS_TYPES = ("mse", "huber", "l1")
 TIMESTEP_SAMPLINGS = ("uniform", "logit_normal")
 RESUMES = ("auto", "never", "must")
 AUTO_ON_OFF = ("auto", "on", "off")
+NETWORK_TYPES = ("lora", "dora", "rslora")
+UNET_BLOCKS = ("all", "down", "mid", "up", "down+mid", "mid+up", "down+up")
+CONVOLUTIONS = "convolutions"
+UNET_LAYERS = (
+    "all",
+    "attention",
+    "self_attention",
+    "cross_attention",
+    "feed_forward",
+    CONVOLUTIONS,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +105,37 @@ class TrainRecipe:
         4096.0,
         "The LoRA is scaled by network_alpha / network_dim. Equal values mean a scale of 1.",
         step=0.001,
+    )
+    network_type: str = choice(
+        "lora",
+        NETWORK_TYPES,
+        "lora is the standard. dora trains the strength of every output beside its direction; "
+        "slower. rslora divides network_alpha by the root of network_dim: louder at high ranks.",
+    )
+    conv_dim: int = integer(
+        0,
+        0,
+        512,
+        "Rank of a LoRA on the 3x3 convolutions too: grain, edges, surfaces. 8 is usual, 0 is off. "
+        "The small projections beside them get network_dim.",
+    )
+    conv_alpha: float = number(
+        4.0,
+        0.001,
+        4096.0,
+        "The LoRA of the 3x3 convolutions is scaled by conv_alpha / conv_dim.",
+        step=0.001,
+    )
+    unet_blocks: str = choice(
+        "all",
+        UNET_BLOCKS,
+        "Which part of the UNet gets a LoRA. down and mid aim at composition, up at surfaces.",
+    )
+    unet_layers: str = choice(
+        "all",
+        UNET_LAYERS,
+        "Which layers of the UNet's transformers get a LoRA. cross_attention: what words do; "
+        "self_attention: layout; feed_forward: texture. convolutions: none, conv_dim only.",
     )
     batch_size: int = integer(1, 1, 1024, "Pictures per forward pass.")
     gradient_accumulation: int = integer(
@@ -172,6 +214,11 @@ class TrainRecipe:
             raise RecipeError(
                 f"timestep_min must not be above timestep_max, got {self.timestep_min} and "
                 f"{self.timestep_max}."
+            )
+        if self.unet_layers == CONVOLUTIONS and not self.conv_dim:
+            raise RecipeError(
+                "unet_layers convolutions trains nothing while conv_dim is 0; set conv_dim, for "
+                "example to 8."
             )
         both = self.train_text_encoder and not self.text_encoder_only
         if self.optimizer == "Prodigy" and both and self.text_encoder_lr != self.learning_rate:

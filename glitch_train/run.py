@@ -27,6 +27,7 @@ from .encode import (
 )
 from .errors import TrainingError
 from .lora_file import LoraStateDict, metadata, save_lora, to_kohya
+from .lora_targets import recipe_targets
 from .probe import Probe, is_due, split_items
 from .recipe import Recipe, TrainRecipe
 from .record import LossRecord, RecordWriter
@@ -103,9 +104,11 @@ class TrainingRun:
             device: where to train.
 
         Raises:
-            TrainingError: for a precision the device cannot train in.
+            TrainingError: for a precision the device cannot train in, or a choice of layers that
+                this UNet has none of.
         """
         resolve_precision(recipe.train.precision, device)
+        recipe_targets(base.unet, recipe.train)
         self.base = base
         self.dataset = dataset
         self.recipe = recipe
@@ -216,7 +219,6 @@ class TrainingRun:
         self.lora = to_kohya(
             training.lora,
             self.base,
-            alpha=train.network_alpha,
             save_precision=train.save_precision,
         )
         about = metadata(

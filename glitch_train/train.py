@@ -15,14 +15,8 @@ from .checkpoint import BaseModel
 from .devices import peak_memory_mb, resolve_precision, wants_checkpointing
 from .encode import encode_prompt
 from .errors import TrainingError
-from .lora import (
-    LoraLayers,
-    TrainedLora,
-    inject_lora,
-    text_encoder_targets,
-    trainable,
-    unet_targets,
-)
+from .lora import LoraLayers, LoraShape, TrainedLora, inject_lora, trainable
+from .lora_targets import recipe_targets, text_encoder_targets
 from .loss import per_sample_loss, snr_weights
 from .noise import draw_noise, draw_timesteps, noise_schedule, perturbed, training_target
 from .optim import build_optimizer, build_schedule
@@ -255,11 +249,10 @@ class LoraTraining:
         stream = generator(recipe.seed, "lora")
 
         def inject(model: torch.nn.Module, targets: list[str]) -> LoraLayers:
-            return inject_lora(
-                model, targets, rank=recipe.network_dim, alpha=recipe.network_alpha, stream=stream
-            )
+            return inject_lora(model, targets, LoraShape.of(recipe), stream)
 
-        unet = inject(base.unet, unet_targets(base.unet)) if recipe.trains_unet else {}
+        targets = recipe_targets(base.unet, recipe)
+        unet = inject(base.unet, targets) if targets else {}
         towers = [encoder.model for encoder in base.text_encoders if recipe.trains_text_encoder]
         for tower in towers:
             torch.nn.Module.to(tower, device=self.device, dtype=torch.float32)

@@ -138,7 +138,7 @@ def to_diffusers_names(layout: UNetLayout, ldm_names: Iterable[str]) -> dict[str
 
 
 def to_ldm_modules(layout: UNetLayout, modules: Iterable[str]) -> dict[str, str]:
-    """Map diffusers module names inside transformers to LDM names.
+    """Map diffusers module names inside the blocks to LDM names.
 
     Args:
         layout: the UNet's skeleton.
@@ -148,7 +148,15 @@ def to_ldm_modules(layout: UNetLayout, modules: Iterable[str]) -> dict[str, str]
         Diffusers name to LDM name.
     """
     back = {new: old for old, new in layout_prefixes(layout).items()}
-    return {module: _swap_prefix(module, back) or module for module in modules}
+    inner = {new: old for old, new in _RESNET.items()}
+    names = {}
+    for module in modules:
+        name = _swap_prefix(module, back) or module
+        if ".resnets." in module:
+            block, _, job = name.rpartition(".")
+            name = f"{block}.{inner[job]}"
+        names[module] = name
+    return names
 
 
 def rename(values: Mapping[str, Value], names: Mapping[str, str]) -> dict[str, Value]:

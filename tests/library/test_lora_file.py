@@ -14,8 +14,9 @@ from tiny import tiny_base, tiny_unet
 from glitch_train.checkpoint import BaseModel, build_unet
 from glitch_train.dataset import GlitchDataset, Sample
 from glitch_train.errors import LoraFileError
-from glitch_train.lora import LoraLayer, TrainedLora, inject_lora, unet_targets
+from glitch_train.lora import LoraLayer, LoraShape, TrainedLora, inject_lora
 from glitch_train.lora_file import metadata, read_metadata, read_recipe_of, save_lora, to_kohya
+from glitch_train.lora_targets import unet_targets
 from glitch_train.recipe import DatasetRecipe, Recipe, TrainRecipe
 
 
@@ -31,7 +32,7 @@ def filled(base: BaseModel) -> TrainedLora:
     """Return LoRA layers whose factors are all non-zero."""
     stream = torch.Generator().manual_seed(0)
     targets = unet_targets(base.unet)
-    layers = inject_lora(base.unet, targets, rank=4, alpha=2.0, stream=stream)
+    layers = inject_lora(base.unet, targets, LoraShape(4, 2.0), stream)
     stream = torch.Generator().manual_seed(1)
     for layer in layers.values():
         layer.up.data = torch.randn(layer.up.shape, generator=stream) * 0.1
@@ -45,7 +46,7 @@ def test_diffusers_loads_the_file_and_computes_the_same(tmp_path: Path) -> None:
     base = tiny_base()
     layers = filled(base)
     path = tmp_path / "lora.safetensors"
-    save_lora(path, to_kohya(layers, base, alpha=2.0, save_precision="fp32"), {})
+    save_lora(path, to_kohya(layers, base, save_precision="fp32"), {})
     state, alphas = StableDiffusionPipeline.lora_state_dict(path)[:2]
     plain = tiny_unet()
     StableDiffusionPipeline.load_lora_into_unet(state, alphas, plain)
@@ -63,8 +64,8 @@ def test_keys_of_full_size_files(name: str, modules: int) -> None:
     family, layout = LAYOUTS[name]
     unet, _, _ = build_unet(ldm_weights(family, layout))
     factor = torch.nn.Parameter(torch.zeros(1, 1))
-    layers = {target: LoraLayer(factor, factor) for target in unet_targets(unet)}
-    state = to_kohya(TrainedLora(layers), BaseModel(family, layout, unet, ()), alpha=1.0)
+    layers = {target: LoraLayer(factor, factor, 1.0) for target in unet_targets(unet)}
+    state = to_kohya(TrainedLora(layers), BaseModel(family, layout, unet, ()))
     assert len(state) == 3 * modules
     block = "input_blocks_4_1" if family.is_xl else "down_blocks_0_attentions_0"
     assert next(iter(state)) == f"lora_unet_{block}_proj_in.lora_down.weight"
@@ -75,7 +76,7 @@ def test_saved_precision(tmp_path: Path) -> None:
     base = tiny_base()
     layers = filled(base)
     for precision, dtype in [("fp16", torch.float16), ("bf16", torch.bfloat16)]:
-        state = to_kohya(layers, base, alpha=2.0, save_precision=precision)
+        state = to_kohya(layers, base, save_precision=precision)
         assert {value.dtype for value in state.values()} == {dtype}
         assert {value.item() for key, value in state.items() if key.endswith("alpha")} == {2.0}
 
@@ -83,7 +84,7 @@ def test_saved_precision(tmp_path: Path) -> None:
 def test_metadata_and_recipe(tmp_path: Path, dataset: GlitchDataset) -> None:
     """Catches metadata that other tools could not read, or a recipe that is not the run's."""
     base = tiny_base()
-    state = to_kohya(filled(base), base, alpha=2.0)
+    state = to_kohya(filled(base), base)
     recipe = Recipe(dataset.recipe, TrainRecipe(network_dim=4, network_alpha=2.0, seed=2**63))
     about = metadata(recipe, base, dataset, state, steps_done=9, epochs_done=2, started=1.0)
     path = tmp_path / "lora.safetensors"
@@ -97,6 +98,30 @@ def test_metadata_and_recipe(tmp_path: Path, dataset: GlitchDataset) -> None:
     assert read["modelspec.architecture"] == "stable-diffusion-v1/lora"
     assert json.loads(read["ss_tag_frequency"]) == {"faces": {"red coat": 1, "glitch": 2}}
     assert json.loads(read["ss_dataset_dirs"]) == {"faces": {"n_repeats": 7, "img_count": 2}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "module", "args"),
+    [
+        ({}, "networks.lora", None),
+        ({"conv_dim": 8}, "networks.lora", {"conv_dim": 8, "conv_alpha": 4.0}),
+        ({"network_type": "dora"}, "lycoris.kohya",
+         {"algo": "lora", "dora_wd": True, "wd_on_output": True}),
+        ({"network_type": "rslora", "unet_blocks": "up"}, "lycoris.kohya",
+         {"algo": "lora", "rs_lora": True, "unet_blocks": "up"}),
+        ({"conv_dim": 8, "unet_blocks": "up", "text_encoder_only": True}, "networks.lora", None),
+    ],
+    ids=["lora", "conv", "dora", "rslora", "text"],
+)  # fmt: skip
+def test_metadata_names_the_network(
+    dataset: GlitchDataset, settings: dict, module: str, args: dict | None
+) -> None:
+    """Catches a file that says it is something else than it is."""
+    recipe = Recipe(dataset.recipe, TrainRecipe(**settings))
+    base = tiny_base()
+    about = metadata(recipe, base, dataset, {}, steps_done=1, epochs_done=1, started=1.0)
+    assert about["ss_network_module"] == module
+    assert about["ss_network_args"] == (json.dumps(args) if args else "None")
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch) -> None:

@@ -89,6 +89,26 @@ def test_cancelled_and_continued_equals_uninterrupted(
     assert str(one["probe_loss"]) == str(two["probe_loss"])  # with its gaps
 
 
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"network_type": "dora", "conv_dim": 2},
+        {"network_type": "rslora", "conv_dim": 2, "unet_blocks": "up"},
+        {"unet_layers": "feed_forward"},
+    ],
+    ids=["dora", "rslora", "feed-forward"],
+)
+def test_every_network_type_goes_on(tmp_path: Path, folder: Path, network: dict) -> None:  # noqa: F811
+    """Catches a magnitude or convolution that is not part of the state."""
+    whole = going_on(tmp_path / "whole", folder, **network)
+    list(whole.events())
+    stop_after(going_on(tmp_path / "parts", folder, **network), 5)
+    last = going_on(tmp_path / "parts", folder, **network)
+    assert last.paths.name == "glitch_lora_00001"
+    list(last.events())
+    assert weights(last.paths.lora) == weights(whole.paths.lora)
+
+
 CHILD = """
 import runpy; runpy.run_path({conftest!r})
 import sys; sys.path.insert(0, {tests!r})

@@ -14,8 +14,8 @@ from glitch_train.batches import BatchSource
 from glitch_train.cache import TensorCache
 from glitch_train.encode import TrainingItem, encode_prompt
 from glitch_train.errors import RecipeError
-from glitch_train.lora import text_encoder_targets
 from glitch_train.lora_file import to_kohya
+from glitch_train.lora_targets import text_encoder_targets
 from glitch_train.recipe import TrainRecipe
 from glitch_train.train import LoraTraining
 
@@ -101,7 +101,7 @@ def test_both_learning_rates_arrive(tmp_path: Path) -> None:
 def test_keys_of_the_file(tmp_path: Path) -> None:
     """Catches keys that the host and kohya's readers would not recognise."""
     training = start(tmp_path, train_text_encoder=True)
-    names = {key.split(".")[0] for key in to_kohya(training.lora, training.base, alpha=4.0)}
+    names = {key.split(".")[0] for key in to_kohya(training.lora, training.base)}
     text = sorted(name for name in names if name.startswith("lora_te"))
     assert len(text) == 2 * 6
     assert text[0] == "lora_te_text_model_encoder_layers_0_mlp_fc1"

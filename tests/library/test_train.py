@@ -13,7 +13,8 @@ from tiny import tiny_base, tiny_items, tiny_source, tiny_unet
 from glitch_train.batches import BatchSource
 from glitch_train.devices import resolve_precision, wants_checkpointing
 from glitch_train.errors import TrainingError
-from glitch_train.lora import inject_lora, unet_targets
+from glitch_train.lora import LoraShape, inject_lora
+from glitch_train.lora_targets import unet_targets
 from glitch_train.recipe import TrainRecipe
 from glitch_train.train import LoraTraining, StepReport
 
@@ -56,7 +57,7 @@ def test_lora_scale_is_alpha_over_rank() -> None:
     """Catches alpha ignored, or divided by its square root."""
     unet = tiny_unet()
     targets = unet_targets(unet)
-    layers = inject_lora(unet, targets, rank=4, alpha=3.0, stream=torch.Generator())
+    layers = inject_lora(unet, targets, LoraShape(4, 3.0), torch.Generator())
     name = targets[2]
     module, layer = unet.get_submodule(name), layers[name]
     layer.up.data.normal_()
@@ -69,7 +70,7 @@ def test_lora_starts_as_kohyas() -> None:
     """Catches another initialisation: down uniform within 1/sqrt(in), up zero."""
     unet = tiny_unet()
     targets = unet_targets(unet)
-    layers = inject_lora(unet, targets, rank=8, alpha=8.0, stream=torch.Generator())
+    layers = inject_lora(unet, targets, LoraShape(8, 8.0), torch.Generator())
     for name, layer in layers.items():
         bound = 1 / math.sqrt(layer.down[0].numel())
         assert layer.down.abs().max() <= bound, name
