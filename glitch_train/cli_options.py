@@ -86,7 +86,9 @@ def with_assignments(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
         for half, values in halves.items()
         if values
     }
-    return dataclasses.replace(recipe, **changed)
+    replaced = {name for values in halves.values() for name in values}
+    origins = {name: who for name, who in recipe.origins.items() if name not in replaced}
+    return dataclasses.replace(recipe, **changed, origins=origins)
 
 
 def _read(name: str, text: str, kind: type) -> Any:

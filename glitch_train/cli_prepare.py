@@ -22,6 +22,13 @@ def add_verb(verbs: Any) -> None:
     parser.add_argument("folder", type=Path, help="folder of pictures with captions")
     parser.add_argument("--out", type=Path, required=True, help="where prepared files go")
     parser.add_argument("--recipe", type=Path, help="start from a recipe file (.toml or .json)")
+    parser.add_argument(
+        "--preset",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="then a preset of the Glitch Recipe node; several are combined in this order",
+    )
     parser.add_argument("--workers", type=int, help="threads (default: one per core)")
     add_settings(parser, DatasetRecipe, without=("folder",))
     add_json_option(parser)
@@ -33,6 +40,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     from .dataset_recipe import DatasetRecipe
     from .dataset_report import DatasetReport
     from .errors import DatasetError, RecipeError
+    from .presets import combined_presets
     from .recipe import read_recipe
 
     if options.workers is not None and not 1 <= options.workers <= 64:
@@ -42,8 +50,14 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         raise DatasetError(f"--out must be another folder than the pictures' own, {folder}.")
     start = read_recipe(options.recipe).dataset if options.recipe else DatasetRecipe()
     chosen = read_settings(options, DatasetRecipe, without=("folder",))
-    recipe = dataclasses.replace(start, **chosen, folder=str(folder))
-    dataset = load_dataset(recipe, workers=options.workers, allow_empty=True)
+    named = combined_presets(options.preset)
+    recipe = dataclasses.replace(
+        start, **{**named.over(DatasetRecipe, {}), **chosen, "folder": str(folder)}
+    )
+    origins = {
+        name: who for name, who in named.origins(DatasetRecipe).items() if name not in chosen
+    }
+    dataset = load_dataset(recipe, workers=options.workers, allow_empty=True, origins=origins)
     report = DatasetReport.of(dataset)
     result: dict[str, Any] = {"text": report.to_markdown(), **report.to_dict()}
     if not dataset.samples:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +75,7 @@ class GlitchDataset:
         files: every file of the folder, exactly once, sorted by name.
         subfolders: folders inside it, which are not read.
         cache_folder: where encoded variants are kept; None leaves it to the trainer.
+        origins: setting name to who named it, for settings that came from a connected recipe.
     """
 
     recipe: DatasetRecipe
@@ -82,6 +83,7 @@ class GlitchDataset:
     files: tuple[FileReport, ...] = ()
     subfolders: tuple[str, ...] = ()
     cache_folder: Path | None = None
+    origins: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
     @property
     def skipped(self) -> tuple[FileReport, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from .caption_files import Captions, find_captions, is_caption
@@ -21,6 +21,7 @@ def load_dataset(
     workers: int | None = None,
     cache_folder: Path | None = None,
     allow_empty: bool = False,
+    origins: Mapping[str, str] | None = None,
 ) -> GlitchDataset:
     """Read a folder of pictures and their captions.
 
@@ -32,6 +33,7 @@ def load_dataset(
         workers: number of threads; by default one per core.
         cache_folder: where encoded variants are kept.
         allow_empty: return a dataset without samples instead of raising.
+        origins: setting name to who named it, for the report and the trainer.
 
     Returns:
         The dataset; files that are not used are listed with their reason.
@@ -61,6 +63,7 @@ def load_dataset(
         tuple(sorted(reports, key=lambda file: file.name)),
         entries.subfolders,
         cache_folder,
+        dict(origins or {}),
     )
     if not samples and not allow_empty:
         raise DatasetError(no_pictures(dataset))

@@ -10,6 +10,7 @@ from typing import Any
 from .buckets import Size
 from .clip_tokens import CHUNK_TOKENS, chunks_of, count_tokens
 from .dataset import GlitchDataset, shown_name
+from .partial_recipe import where_from
 
 MAX_LISTED = 100
 """Longest list of files in the Markdown report; the JSON one has them all."""
@@ -70,6 +71,7 @@ class DatasetReport:
             "sizes": self._sizes(),
             "buckets": {f"{w}x{h}": count for (w, h), count in self.buckets.items()},
             "tokens": self._tokens(),
+            "origins": dict(self.dataset.origins),
         }
 
     def to_markdown(self) -> str:
@@ -85,6 +87,8 @@ class DatasetReport:
         if recipe.corruption_chain:
             steps = " → ".join(step.to_text() for step in recipe.corruption_chain)
             lines.append(f"- corruption: {steps}")
+        if dataset.origins:
+            lines.append(f"- {where_from(dataset.origins, recipe)}")
         lines += [
             f"- average size {_by(sizes['average'])}, largest {_by(sizes['largest'])}, "
             f"smallest {_by(sizes['smallest'])}",

@@ -11,10 +11,8 @@ from typing import Any
 
 from .dataset_recipe import MAX_SEED, DatasetRecipe
 from .errors import RecipeError
+from .recipe_text import RECIPE_VERSION, parse_toml, recipe_parts
 from .settings import choice, from_mapping, integer, number, switch, validate, words
-
-RECIPE_VERSION = 1
-"""Raised when a recipe written today could not be read correctly by yesterday's code."""
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 SAVE_PRECISIONS = ("fp16", "bf16", "fp32")
@@ -256,11 +254,14 @@ class Recipe:
         dataset: how a folder becomes training pictures.
         train: how they are trained on.
         checkpoint: path of the base model for runs without a host; empty where MODEL decides.
+        origins: setting name to the preset or recipe that named it; all others were chosen one by
+            one. Says where a run comes from and changes nothing in it.
     """
 
     dataset: DatasetRecipe = dataclasses.field(default_factory=DatasetRecipe)
     train: TrainRecipe = dataclasses.field(default_factory=TrainRecipe)
     checkpoint: str = ""
+    origins: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.checkpoint, str):
@@ -284,21 +285,12 @@ class Recipe:
         Raises:
             RecipeError: for a newer version, an unknown name or a value out of range.
         """
-        version = values.get("version", RECIPE_VERSION)
-        if not isinstance(version, int) or version > RECIPE_VERSION:
-            raise RecipeError(
-                f"This recipe has version {version!r}, this pack reads up to {RECIPE_VERSION}; "
-                "update the pack to use it."
-            )
-        unknown = set(values) - {"version", "dataset", "train", "checkpoint"}
-        if unknown:
-            raise RecipeError(
-                f"A recipe has the parts 'dataset' and 'train'; got {sorted(unknown)[0]!r} too."
-            )
+        parts = recipe_parts(values)
         return cls(
-            dataset=from_mapping(DatasetRecipe, values.get("dataset", {})),
-            train=from_mapping(TrainRecipe, values.get("train", {})),
+            dataset=from_mapping(DatasetRecipe, parts["dataset"]),
+            train=from_mapping(TrainRecipe, parts["train"]),
             checkpoint=values.get("checkpoint", ""),
+            origins={str(name): str(source) for name, source in parts["origins"].items()},
         )
 
     @classmethod
@@ -329,18 +321,7 @@ def read_recipe(path: Path) -> Recipe:
         raise RecipeError(f"Cannot read the recipe {path}: {error.strerror}.") from error
     if path.suffix.lower() != ".toml":
         return Recipe.from_json(text)
-    return Recipe.from_dict(_parse_toml(path, text))
-
-
-def _parse_toml(path: Path, text: str) -> dict[str, Any]:
-    try:
-        import tomllib
-    except ModuleNotFoundError:  # Python 3.10
-        import tomli as tomllib  # type: ignore[no-redef]
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path} is not valid TOML: {error}.") from error
+    return Recipe.from_dict(parse_toml(path, text))
 
 
 def check_output_name(name: str) -> None:

@@ -97,6 +97,21 @@ def validate(recipe: Any) -> None:
         _check(name, getattr(recipe, name), type(field.default), setting)
 
 
+def check_setting(recipe_type: type, name: str, value: Any) -> None:
+    """Check one setting by itself.
+
+    Args:
+        recipe_type: the dataclass that declares it.
+        name: of the setting.
+        value: what it shall be.
+
+    Raises:
+        RecipeError: names the setting, the value got and the values allowed.
+    """
+    field, setting = declared(recipe_type)[name]
+    _check(name, value, type(field.default), setting)
+
+
 def from_mapping(recipe_type: type, values: Mapping[str, Any]) -> Any:
     """Build a recipe from plain values, refusing unknown names.
 
@@ -110,7 +125,7 @@ def from_mapping(recipe_type: type, values: Mapping[str, Any]) -> Any:
     known = declared(recipe_type)
     for name in values:
         if name not in known:
-            raise RecipeError(f"There is no setting called {name!r}{nearest(name, known)}.")
+            raise RecipeError(f"There is no setting called {name!r}{nearest(name, known) or '.'}")
     return recipe_type(**values)
 
 

@@ -79,6 +79,7 @@ def same_run(one: Recipe, other: Recipe) -> bool:
     parts = [recipe.to_dict() for recipe in (one, other)]
     for part in parts:
         part.pop("checkpoint", None)  # the base's weights tell, wherever they lie
+        part.pop("origins")  # who named a setting does not change it
         for name in _MAY_DIFFER:
             part["train"].pop(name, None)
     return parts[0] == parts[1]

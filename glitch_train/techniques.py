@@ -106,5 +106,7 @@ def settings_of(recipe: Any) -> dict[str, Any]:
     """Return every setting of a recipe's halves by name; empty where there is no recipe."""
     if not isinstance(recipe, Mapping):
         return {}
-    halves = [half for half in recipe.values() if isinstance(half, Mapping)]
+    halves = [
+        half for part in ("dataset", "train") if isinstance(half := recipe.get(part), Mapping)
+    ]
     return {name: value for half in halves for name, value in half.items()}

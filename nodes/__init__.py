@@ -6,12 +6,14 @@ from .corruption_nodes import CORRUPTION_NODES
 from .dataset_nodes import GlitchContactSheet, GlitchDatasetLoader
 from .lora_nodes import GlitchCrossModelLoraApplier
 from .loss_nodes import GlitchLossGraph
+from .recipe_nodes import GlitchRecipe
 from .train_nodes import GlitchLoraTrainer
 
 NODES: list[type[io.ComfyNode]] = [
     GlitchDatasetLoader,
     GlitchContactSheet,
     *CORRUPTION_NODES,
+    GlitchRecipe,
     GlitchLoraTrainer,
     GlitchLossGraph,
     GlitchCrossModelLoraApplier,

@@ -8,11 +8,13 @@ from comfy_api.latest import io, ui
 
 from ..glitch_train.dataset_recipe import DatasetRecipe
 from ..glitch_train.errors import DatasetError
+from ..glitch_train.partial_recipe import PartialRecipe, where_from
 from . import folders, host
 from .sockets import (
     CATEGORY,
     GlitchCorruptionSocket,
     GlitchDatasetSocket,
+    recipe_input,
     tooltip,
     widgets,
 )
@@ -61,6 +63,7 @@ class GlitchDatasetLoader(io.ComfyNode):
                     optional=True,
                     tooltip="From Glitch Corruption nodes; carried out after those in the text.",
                 ),
+                recipe_input(),
             ],
             outputs=[
                 GlitchDatasetSocket.Output(
@@ -120,8 +123,8 @@ class GlitchDatasetLoader(io.ComfyNode):
         folder: str,
         preview_count: int = 32,
         cache: str = CACHES[0],
-        corruption: str = "",
         corruption_chain: str = "",
+        recipe: PartialRecipe | None = None,
         **settings: Any,
     ) -> io.NodeOutput:
         """Read the folder and prepare the first pictures."""
@@ -129,19 +132,26 @@ class GlitchDatasetLoader(io.ComfyNode):
         from ..glitch_train.dataset_load import load_dataset
         from ..glitch_train.dataset_report import DatasetReport
 
-        recipe = DatasetRecipe(
-            folder=str(folders.resolve(folder)),
-            corruption=chain_text(corruption, corruption_chain),
-            **settings,
+        named = recipe or PartialRecipe()
+        chosen = named.over(DatasetRecipe, settings)
+        corruption = chain_text(chosen.pop("corruption", ""), corruption_chain)
+        dataset_recipe = DatasetRecipe(
+            folder=str(folders.resolve(folder)), corruption=corruption, **chosen
         )
         progress = host.NodeProgress(cls.hidden.unique_id)
         dataset = load_dataset(
-            recipe,
+            dataset_recipe,
             on_progress=_stoppable(progress),
             cache_folder=folders.lasting_cache() if cache == CACHES[1] else None,
+            origins=named.origins(DatasetRecipe),
         )
         pictures, captions = _previews(dataset, preview_count)
-        return io.NodeOutput(dataset, pictures, captions, DatasetReport.of(dataset).to_markdown())
+        report = DatasetReport.of(dataset).to_markdown()
+        if recipe is None:
+            return io.NodeOutput(dataset, pictures, captions, report)
+        said = where_from(dataset.origins, dataset_recipe)
+        progress.say(said)
+        return io.NodeOutput(dataset, pictures, captions, report, ui={"text": (said,)})
 
 
 class GlitchContactSheet(io.ComfyNode):

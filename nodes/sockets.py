@@ -13,6 +13,7 @@ CATEGORY = "Glitching the Gaze"
 
 GlitchDatasetSocket = io.Custom("GLITCH_DATASET")
 GlitchCorruptionSocket = io.Custom("GLITCH_CORRUPTION")
+GlitchRecipeSocket = io.Custom("GLITCH_RECIPE")
 LoraModelSocket = io.Custom("LORA_MODEL")
 LossMapSocket = io.Custom("LOSS_MAP")
 
@@ -37,6 +38,15 @@ def widgets(
 def tooltip(recipe_type: type, name: str) -> str:
     """Return the meaning of a setting, for a widget made by hand."""
     return declared(recipe_type)[name][1].help
+
+
+def recipe_input() -> io.Input:
+    """Return the socket of a node whose settings a recipe may name."""
+    return GlitchRecipeSocket.Input(
+        "recipe",
+        optional=True,
+        tooltip="From a Glitch Recipe: the settings that it names win over the widgets here.",
+    )
 
 
 def _widget(name: str, field: dataclasses.Field[Any], setting: Setting, optional: bool) -> io.Input:

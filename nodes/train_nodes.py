@@ -7,9 +7,17 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..glitch_train.partial_recipe import PartialRecipe
 from ..glitch_train.recipe import RESUMES, Recipe, TrainRecipe
 from . import host
-from .sockets import CATEGORY, GlitchDatasetSocket, LoraModelSocket, LossMapSocket, widgets
+from .sockets import (
+    CATEGORY,
+    GlitchDatasetSocket,
+    LoraModelSocket,
+    LossMapSocket,
+    recipe_input,
+    widgets,
+)
 
 
 class GlitchLoraTrainer(io.ComfyNode):
@@ -39,6 +47,7 @@ class GlitchLoraTrainer(io.ComfyNode):
                     tooltip="auto: go on with a run of the same settings that was stopped, or that "
                     "now has more steps. never: begin anew. must: refuse to begin anew.",
                 ),
+                recipe_input(),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model with the LoRA applied."),
@@ -69,14 +78,20 @@ class GlitchLoraTrainer(io.ComfyNode):
         vae: Any,
         dataset: Any,
         resume: str = RESUMES[0],
+        recipe: PartialRecipe | None = None,
         **settings: Any,
     ) -> io.NodeOutput:
         """Train, showing progress, and hand on the result."""
         from . import training
 
-        recipe = Recipe(dataset=dataset.recipe, train=TrainRecipe(**settings))
-        run = training.prepare_run(model, clip, vae, dataset, recipe, resume)
-        live = training.LiveView(host.NodeProgress(cls.hidden.unique_id), run)
+        named = recipe or PartialRecipe()
+        whole = Recipe(
+            dataset=dataset.recipe,
+            train=TrainRecipe(**named.over(TrainRecipe, settings)),
+            origins={**dataset.origins, **named.origins(TrainRecipe)},
+        )
+        run = training.prepare_run(model, clip, vae, dataset, whole, resume)
+        live = training.LiveView(host.NodeProgress(cls.hidden.unique_id), run, recipe)
         with contextlib.closing(run.events()) as events:
             for event in events:
                 live.show(event)

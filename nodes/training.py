@@ -12,9 +12,10 @@ from comfy_api.latest import ui
 
 from ..glitch_train.cache import sampled_key
 from ..glitch_train.dataset import GlitchDataset
+from ..glitch_train.partial_recipe import PartialRecipe, where_from
 from ..glitch_train.plots import draw_losses, to_image
 from ..glitch_train.preview import LivePreview
-from ..glitch_train.recipe import Recipe
+from ..glitch_train.recipe import Recipe, TrainRecipe
 from ..glitch_train.run import Event, Preparing, TrainingRun
 from ..glitch_train.run_folder import choose_run
 from ..glitch_train.train import StepReport
@@ -43,10 +44,13 @@ def prepare_run(
 class LiveView:
     """The node's bar, text line and growing curve while a run trains."""
 
-    def __init__(self, progress: host.NodeProgress, run: TrainingRun) -> None:
-        """Show ``run`` on the node behind ``progress``."""
+    def __init__(
+        self, progress: host.NodeProgress, run: TrainingRun, named: PartialRecipe | None = None
+    ) -> None:
+        """Show ``run`` on the node behind ``progress``, and what a connected recipe named."""
         self.progress = progress
         self.run = run
+        self._said = _where_from(run, named) if named is not None else ""
         self._started = time.perf_counter()
         self._steps_before = -1
         self._preview = LivePreview(run.record)
@@ -70,7 +74,9 @@ class LiveView:
         """Return the finished curve for the node's ``ui``: a cached node shows it again."""
         picture = to_image(draw_losses([self.run.record]))
         shown = ui.PreviewImage(host.to_image_tensor([picture]), cls=node).as_dict()
-        return {**shown, "text": (str(self.run.paths.lora),)}
+        if self._said:
+            self.progress.say(self._said)
+        return {**shown, "text": (str(self.run.paths.lora), *filter(None, [self._said]))}
 
 
 def describe(report: StepReport, seconds_per_step: float) -> str:
@@ -80,3 +86,12 @@ def describe(report: StepReport, seconds_per_step: float) -> str:
     return (
         f"step {report.step}/{report.steps} · loss {report.loss:.4f} · {minutes}:{seconds:02} left"
     )
+
+
+def _where_from(run: TrainingRun, named: PartialRecipe) -> str:
+    """Say which settings a connected recipe decided, and which it names in vain."""
+    said = where_from(named.origins(TrainRecipe), run.recipe.train)
+    unmet = named.unmet(run.recipe.dataset, run.dataset.origins)
+    if unmet:
+        said += f"; not as the recipe has it: {', '.join(unmet)} (connect it to the loader too)"
+    return said

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from glitch_train.cli import VERB_MODULES
+from glitch_train.presets import PRESETS
 from glitch_train.recipe import DatasetRecipe, TrainRecipe
 from glitch_train.settings import declared
 
@@ -23,6 +24,12 @@ def test_a_help_page_names_every_setting(page: str, recipe: type) -> None:
     text = (REPO / "web" / "docs" / f"{page}.md").read_text("utf-8")
     missing = [name for name in declared(recipe) if not re.search(rf"\b{name}\b", text)]
     assert missing == []
+
+
+def test_the_recipes_page_names_every_preset() -> None:
+    """Catches a preset that was added without a word in the help page."""
+    text = (REPO / "web" / "docs" / "GlitchRecipe.md").read_text("utf-8")
+    assert [title for title in PRESETS if f"| {title} |" not in text] == []
 
 
 def test_readme_names_every_verb() -> None:

@@ -1,0 +1,249 @@
+"""A recipe that names only some settings, and by what: the GLITCH_RECIPE that nodes pass on.
+
+A partial recipe lies over the settings of a node: what it names wins, the rest is left alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from .dataset_recipe import DatasetRecipe
+from .errors import RecipeError
+from .recipe import TrainRecipe
+from .recipe_text import RECIPE_PARTS, parse_toml, recipe_parts
+from .settings import check_setting, declared, nearest
+
+LEFT_TO_THE_LOADER = "folder"
+"""A recipe is for any folder; which one is said where it is read."""
+
+OWN_SETTINGS = "settings of its own"
+"""Who names a setting that is in no preset."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """One named setting.
+
+    Attributes:
+        value: what it shall be.
+        source: the preset that names it, or :data:`OWN_SETTINGS`.
+        reason: why the preset does, or empty.
+    """
+
+    value: Any
+    source: str
+    reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Collision:
+    """Two parts of a chain that name the same setting with different values.
+
+    Attributes:
+        setting: its name.
+        loser: the earlier one.
+        winner: the later one.
+    """
+
+    setting: str
+    loser: Named
+    winner: Named
+
+    def __str__(self) -> str:
+        """Return it as one sentence."""
+        return (
+            f"{self.setting}: {self.loser.source} says {shown(self.loser.value)}, "
+            f"{self.winner.source} says {shown(self.winner.value)}; the later in the chain, "
+            f"{self.winner.source}, wins."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class PartialRecipe:
+    """Named settings of both halves of a recipe, in the order of their declaration.
+
+    Attributes:
+        settings: setting name to value and source.
+        collisions: what was named twice with different values, in the order of the chain.
+        parts: the presets in the order of the chain, with the reason of each.
+    """
+
+    settings: Mapping[str, Named] = dataclasses.field(default_factory=dict)
+    collisions: tuple[Collision, ...] = ()
+    parts: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Setting name to value."""
+        return {name: named.value for name, named in self.settings.items()}
+
+    def over(self, recipe_type: type, others: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of one half of a recipe: what is named here wins.
+
+        Args:
+            recipe_type: ``DatasetRecipe`` or ``TrainRecipe``.
+            others: the settings of a node or file.
+        """
+        return {**others, **{name: self.settings[name].value for name in self.names(recipe_type)}}
+
+    def names(self, recipe_type: type) -> list[str]:
+        """Return the named settings that belong to one half of a recipe."""
+        return [name for name in declared(recipe_type) if name in self.settings]
+
+    def origins(self, recipe_type: type) -> dict[str, str]:
+        """Return who names each setting of one half of a recipe."""
+        return {name: self.settings[name].source for name in self.names(recipe_type)}
+
+    def unmet(self, recipe: Any, origins: Mapping[str, str]) -> list[str]:
+        """Say what a finished half of a recipe has otherwise than it is named here.
+
+        Args:
+            recipe: the finished half.
+            origins: who named its settings; what the same source named there is not in question.
+        """
+        return [
+            f"{name} is {shown(getattr(recipe, name))}, the recipe asks for "
+            f"{shown(self.settings[name].value)}"
+            for name in self.names(type(recipe))
+            if getattr(recipe, name) != self.settings[name].value
+            and origins.get(name) != self.settings[name].source
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "settings": self.values,
+            "sources": {name: named.source for name, named in self.settings.items()},
+            "presets": {title: reason for title, reason in self.parts},
+            "collisions": [str(collision) for collision in self.collisions],
+        }
+
+    def to_markdown(self) -> str:
+        """Return presets with their reasons, the named settings and the collisions."""
+        lines = [f"- **{title}**: {reason}" for title, reason in self.parts]
+        lines += [""] if lines else []
+        if self.settings:
+            lines += ["| setting | value | named by |", "| --- | --- | --- |"]
+            lines += [
+                f"| {name} | {shown(named.value)} | {named.source} |"
+                for name, named in self.settings.items()
+            ]
+        else:
+            lines.append("This recipe names no setting: all come from the nodes' own widgets.")
+        if self.collisions:
+            lines += ["", "**Collisions**", "", *(f"- {one}" for one in self.collisions)]
+        return "\n".join(lines)
+
+
+def combine(*recipes: PartialRecipe) -> PartialRecipe:
+    """Lay partial recipes over each other; where two disagree, the later one wins and it is said.
+
+    Where they name different settings, or the same values, the order does not matter.
+    """
+    settings: dict[str, Named] = {}
+    collisions: list[Collision] = []
+    for recipe in recipes:
+        collisions += recipe.collisions
+        for name, named in recipe.settings.items():
+            before = settings.get(name)
+            if before is None or before.value != named.value:
+                settings[name] = named
+            if before is not None and before.value != named.value:
+                collisions.append(Collision(name, before, named))
+    parts = dict.fromkeys(part for recipe in recipes for part in recipe.parts)
+    return PartialRecipe(_in_order(settings), tuple(collisions), tuple(parts))
+
+
+def partial(
+    values: Mapping[str, Any], source: str = OWN_SETTINGS, reason: str = ""
+) -> PartialRecipe:
+    """Return a partial recipe of checked settings.
+
+    Args:
+        values: setting name to value, of either half.
+        source: who names them.
+        reason: why; with one, the source counts as a part of the chain even if it names nothing.
+
+    Raises:
+        RecipeError: for an unknown name (the nearest are offered) or a value out of range.
+    """
+    for name, value in values.items():
+        if name == LEFT_TO_THE_LOADER:
+            raise RecipeError(
+                "A recipe is for any folder: choose folder in the Glitch Dataset Loader."
+            )
+        check_setting(_half_of(name), name, value)
+    named = {name: Named(value, source, reason) for name, value in values.items()}
+    parts = ((source, reason),) if reason else ()
+    return PartialRecipe(_in_order(named), parts=parts)
+
+
+def parse_settings(text: str, source: str = OWN_SETTINGS) -> PartialRecipe:
+    """Read settings that a person wrote down.
+
+    Args:
+        text: lines ``name = value`` as in TOML, with or without the headings ``[dataset]`` and
+            ``[train]``; or a whole recipe as JSON, as ``glitch_train recipe`` prints it.
+        source: who names them.
+
+    Raises:
+        RecipeError: when it cannot be read, is of a newer version, or as :func:`partial`.
+    """
+    values = _parse(text)
+    if any(part in values for part in ("version", "checkpoint", *RECIPE_PARTS)):
+        parts = recipe_parts(values)
+        values = {**parts["dataset"], **parts["train"]}
+        values.pop(LEFT_TO_THE_LOADER, None)  # a whole recipe has its own
+    return partial(values, source)
+
+
+def shown(value: Any) -> str:
+    """Return a setting's value as a person writes it, on one line."""
+    if isinstance(value, str):
+        return " → ".join(value.splitlines()) if value else "empty"
+    return f"{value:g}" if isinstance(value, float) else str(value).lower()
+
+
+def where_from(origins: Mapping[str, str], recipe: Any) -> str:
+    """Return one line that says which settings a connected recipe decided.
+
+    Args:
+        origins: setting name to who named it.
+        recipe: the finished half of the recipe.
+    """
+    if not origins:
+        return "every setting from the node's own widgets"
+    named = [f"{name} = {shown(getattr(recipe, name))} ({who})" for name, who in origins.items()]
+    return f"from the connected recipe: {', '.join(named)}; all other settings from the widgets"
+
+
+def _parse(text: str) -> dict[str, Any]:
+    if text.lstrip().startswith("{"):
+        try:
+            values: dict[str, Any] = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise RecipeError(f"The recipe is not valid JSON: {error}.") from error
+        return values
+    try:
+        return parse_toml("The list of settings", text)
+    except RecipeError as error:
+        raise RecipeError(
+            f"{str(error).rstrip('.')}; write one name = value per line, words in quotes: "
+            'framing = "stretch".'
+        ) from error
+
+
+def _half_of(name: str) -> type:
+    for half in (DatasetRecipe, TrainRecipe):
+        if name in declared(half):
+            return half
+    known = [*declared(DatasetRecipe), *declared(TrainRecipe)]
+    raise RecipeError(f"There is no setting called {name!r}{nearest(name, known) or '.'}")
+
+
+def _in_order(settings: Mapping[str, Named]) -> dict[str, Named]:
+    known = [*declared(DatasetRecipe), *declared(TrainRecipe)]
+    return {name: settings[name] for name in known if name in settings}

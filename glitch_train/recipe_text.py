@@ -1,0 +1,59 @@
+"""The text of a recipe: its version, its parts, and TOML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import RecipeError
+
+RECIPE_VERSION = 2
+"""Raised when a recipe written today could not be read correctly by yesterday's code."""
+
+RECIPE_PARTS = ("dataset", "train", "origins")
+
+
+def recipe_parts(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the parts of a recipe that was read from somewhere, none of them missing.
+
+    Raises:
+        RecipeError: for a newer version or an unknown part.
+    """
+    version = values.get("version", RECIPE_VERSION)
+    if not isinstance(version, int) or version > RECIPE_VERSION:
+        raise RecipeError(
+            f"This recipe has version {version!r}, this pack reads up to {RECIPE_VERSION}; "
+            "update the pack to use it."
+        )
+    for name in values:
+        if name not in ("version", "checkpoint", *RECIPE_PARTS):
+            raise RecipeError(
+                f"A recipe has the parts {', '.join(RECIPE_PARTS)}; got {name!r} too."
+            )
+    parts = {name: values.get(name, {}) for name in RECIPE_PARTS}
+    for name, part in parts.items():
+        if not isinstance(part, Mapping):
+            raise RecipeError(
+                f"The part {name!r} of a recipe holds names and values, got {part!r}."
+            )
+    return parts
+
+
+def parse_toml(what: object, text: str) -> dict[str, Any]:
+    """Read TOML.
+
+    Args:
+        what: its file or meaning, for the error.
+        text: the TOML.
+
+    Raises:
+        RecipeError: says where it is wrong.
+    """
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as tomllib  # type: ignore[no-redef]
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{what} is not valid TOML: {error}.") from error
