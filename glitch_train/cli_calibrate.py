@@ -1,0 +1,65 @@
+"""``glitch_train calibrate``: known corruptions of real photographs against every measure."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from .cli import add_json_option
+
+
+def add_verb(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser(
+        "calibrate", help="show which measure moves under which known corruption"
+    )
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="DIR",
+        help="write calibration.json, calibration.md (the table) and calibration.png there",
+    )  # fmt: skip
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="measure the references anew and write them into the pack: changes what index 1 is",
+    )
+    add_json_option(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> dict[str, Any]:
+    from .calibration import UNRELATED_LIMIT, Calibration, faults, to_markdown
+    from .calibration_corruptions import photographs
+    from .files import write_text
+    from .glitch_reference import DEFINED, PATH, reference
+
+    calibration = Calibration(photographs())
+    scale = reference() if not options.write else calibration.reference()
+    if options.write:
+        kept = {key: value for key, value in scale.values.items() if key not in DEFINED}
+        content = {
+            "values": kept, "match_floor": scale.match_floor, "provenance": scale.provenance
+        }  # fmt: skip
+        write_text(PATH, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    rows = calibration.matrix(scale)
+    found = faults(rows)
+    result: dict[str, Any] = {
+        "rows": [row.to_dict() for row in rows],
+        "limit": UNRELATED_LIMIT,
+        "faults": found,
+        "reference": {"values": dict(scale.values), "match_floor": scale.match_floor},
+    }
+    table = to_markdown(rows)
+    if options.out:
+        from .calibration_picture import draw_matrix
+        from .plots import save_figure
+
+        write_text(options.out / "calibration.md", table)
+        write_text(
+            options.out / "calibration.json",
+            json.dumps(result, indent=2, ensure_ascii=False) + "\n",
+        )
+        save_figure(draw_matrix(rows), options.out / "calibration.png")
+    verdict = "Every corruption moves its own measure most." if not found else "\n".join(found)
+    return {"text": f"{table}\n{verdict}", **result}

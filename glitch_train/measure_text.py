@@ -1,0 +1,117 @@
+"""Text: how far a trained text encoder moved prompts, and whether pictures keep to captions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ReportError
+from .measure_distance import unit_rows
+
+PROBE_PROMPTS = (
+    "a portrait of a woman looking at the camera",
+    "a man in a dark suit standing in the street",
+    "a model walks down the catwalk in a red dress",
+    "an old photograph of a family at the beach",
+    "a close-up of two hands holding a flower",
+    "a cat sleeping on a chair by the window",
+    "a bowl of fruit on a wooden table",
+    "a city skyline at night with neon lights",
+    "a forest path in the morning fog",
+    "an empty white room with a single lamp",
+    "a racing car on a wet track",
+    "a glass building reflected in the water",
+)
+"""Prompts of many kinds, for telling what a trained text encoder did to all of them."""
+
+MIN_PROMPTS = 2
+
+Encode = Callable[[str], Any]
+"""A prompt to its embedding: (tokens, width) or (width,), array or tensor."""
+
+
+def encode_all(prompts: Sequence[str], encode: Encode) -> list[NDArray[np.float64]]:
+    """Return the embeddings of prompts as arrays."""
+    return [_array(encode(prompt)) for prompt in prompts]
+
+
+def semantic_drift(base: Sequence[Any], glitched: Sequence[Any]) -> NDArray[np.float64]:
+    """Return how far each prompt moved, against its mean distance to the other prompts.
+
+    Args:
+        base: one embedding per prompt under the base's text encoder, (tokens, width) or (width,).
+        glitched: the same prompts under the trained text encoder.
+
+    Returns:
+        (prompts,): 0 unmoved, 1 as far away as another prompt is.
+
+    Raises:
+        ReportError: for fewer than two different prompts, or embeddings that do not pair up.
+    """
+    if len(base) != len(glitched):
+        raise ReportError(
+            f"There are {len(base)} prompts under base and {len(glitched)} under the glitched "
+            "text encoder; encode the same prompts with both."
+        )
+    if len(base) < MIN_PROMPTS:
+        raise ReportError("Semantic drift needs at least 2 probe prompts: one is no yardstick.")
+    first, second = _flat(base), _flat(glitched)
+    if first.shape != second.shape:
+        raise ReportError(
+            "The two text encoders give embeddings of different sizes; connect CLIP of the same "
+            "family."
+        )
+    moved = np.linalg.norm(second - first, axis=1)
+    apart = np.array([np.linalg.norm(first - one, axis=1).sum() for one in first])
+    apart /= len(first) - 1
+    if not (apart > 0).all():
+        raise ReportError("All probe prompts are the same; use at least 2 different ones.")
+    return np.asarray(moved / apart)
+
+
+def caption_hold(
+    pictures: NDArray[np.floating], captions: NDArray[np.floating], texts: Sequence[str]
+) -> NDArray[np.float64]:
+    """Return how much nearer each picture is to its own caption than to the others'.
+
+    Args:
+        pictures: (n, d), CLIP's projected image embeddings.
+        captions: (n, d), CLIP's projected text embeddings of each picture's caption.
+        texts: the captions, to know which are the same.
+
+    Returns:
+        (n,): cosine with its own minus the mean cosine with other captions.
+
+    Raises:
+        ReportError: when sizes differ, or there is only one caption.
+    """
+    first, second = unit_rows(pictures), unit_rows(captions)
+    if first.shape != second.shape or len(texts) != len(first):
+        raise ReportError(
+            f"CLIP's picture embeddings {first.shape} and caption embeddings {second.shape} do "
+            "not pair up; use a CLIP vision model that belongs to the text encoder, and one "
+            "prompt per pair."
+        )
+    cosine = first @ second.T
+    other = np.array([[one != two for two in texts] for one in texts], dtype=np.float64)
+    if not other.any(axis=1).all():
+        raise ReportError("The caption's hold needs at least 2 different prompts.")
+    return np.asarray(np.diag(cosine) - (cosine * other).sum(axis=1) / other.sum(axis=1))
+
+
+def _flat(embeddings: Sequence[Any]) -> NDArray[np.float64]:
+    """Return (prompts, tokens · width); shorter prompts are padded with zeros at the end."""
+    arrays = [np.atleast_2d(_array(one)) for one in embeddings]
+    tokens = max(len(one) for one in arrays)
+    if len({one.shape[1] for one in arrays}) > 1 or not all(np.isfinite(a).all() for a in arrays):
+        raise ReportError("Prompt embeddings must be finite and of one width.")
+    return np.stack([np.pad(one, ((0, tokens - len(one)), (0, 0))).ravel() for one in arrays])
+
+
+def _array(embedding: Any) -> NDArray[np.float64]:
+    tensor = embedding.detach().float().cpu() if hasattr(embedding, "detach") else embedding
+    array = np.asarray(tensor, dtype=np.float64)
+    return array[0] if array.ndim == 3 and len(array) == 1 else array

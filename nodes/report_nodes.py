@@ -1,0 +1,165 @@
+"""Glitch Report: paired pictures, and models where given, become one index per effect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..glitch_train.errors import ReportError
+from ..glitch_train.measure_text import PROBE_PROMPTS
+from ..glitch_train.plot_style import STYLES
+from . import host, report_models
+from .sockets import CATEGORY
+
+MAX_RUNS = 6
+_MORE = tuple(f"glitched_{number}" for number in range(2, MAX_RUNS + 1))
+
+
+class GlitchReport(io.ComfyNode):
+    """Says how glitched pictures differ from their base, one measure per effect."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Return the node's sockets and widgets."""
+        return io.Schema(
+            node_id="GlitchReport",
+            display_name="Glitch Report",
+            category=CATEGORY,
+            description="Compares pictures of the base with glitched ones of the same prompts and "
+            "seeds, and says in numbers and words what changed: composition, stretch, compression, "
+            "texture, contrast, diversity; with models also meaning, captions and weights.",
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("base", tooltip="Pictures of the base model."),
+                io.Image.Input(
+                    "glitched",
+                    tooltip="Pictures of the same prompts and seeds, in the same order, with the "
+                    "LoRA.",
+                ),
+                io.String.Input(
+                    "filename_prefix",
+                    default="glitch/report",
+                    tooltip="Where in the output folder the report goes, and how it begins.",
+                ),
+                io.String.Input(
+                    "names",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="What to call the runs, one per line: glitched, glitched_2 …",
+                ),
+                io.String.Input(
+                    "prompts",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="The prompt of each pair, one per line, for the caption's hold; needs "
+                    "clip_vision, and base_clip with a text projection.",
+                ),
+                io.String.Input(
+                    "probe_prompts",
+                    default="\n".join(PROBE_PROMPTS),
+                    multiline=True,
+                    optional=True,
+                    tooltip="Prompts whose meaning is compared under both text encoders, one per "
+                    "line; at least 2. Empty: a set of twelve.",
+                ),
+                io.Combo.Input(
+                    "style",
+                    options=list(STYLES),
+                    default=STYLES[0],
+                    optional=True,
+                    tooltip="Of the radar: dark or light.",
+                ),
+                io.Model.Input(
+                    "base_model", optional=True, tooltip="The base, for the weights' loudness."
+                ),
+                io.Clip.Input(
+                    "base_clip", optional=True, tooltip="The base's text encoder, for drift."
+                ),
+                io.Model.Input(
+                    "glitched_model", optional=True, tooltip="The model of the first run."
+                ),
+                io.Clip.Input(
+                    "glitched_clip", optional=True, tooltip="The text encoder of the first run."
+                ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="CLIP, SigLIP or DINO, for a distance as a vision model sees it, and "
+                    "with CLIP and prompts the caption's hold.",
+                ),
+                *(
+                    io.Image.Input(
+                        name, optional=True, tooltip="Another run's pictures, side by side."
+                    )
+                    for name in _MORE
+                ),
+            ],
+            outputs=[
+                io.String.Output(display_name="report", tooltip="Table and sentences (Markdown)."),
+                io.String.Output(
+                    display_name="report_json", tooltip="Every number, with intervals, as JSON."
+                ),
+                io.Image.Output(display_name="radar", tooltip="The indices as a picture."),
+            ],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        base: Any,
+        glitched: Any,
+        filename_prefix: str,
+        names: str = "",
+        style: str = STYLES[0],
+        **more: Any,
+    ) -> io.NodeOutput:
+        """Measure, draw and save."""
+        from ..glitch_train.glitch_radar import draw_radar
+        from ..glitch_train.glitch_report import RunReport, report_run, side_by_side
+        from ..glitch_train.picture_pairs import pairs_of_arrays
+        from ..glitch_train.plots import to_image
+        from ..glitch_train.report_files import save_report, to_json
+
+        batches = [glitched, *(more[name] for name in _MORE if more.get(name) is not None)]
+        called = _names(names, len(batches))
+        runs = [
+            pairs_of_arrays(name, base, batch) for name, batch in zip(called, batches, strict=True)
+        ]
+        report_models.check(more)
+        place = host.output_place(filename_prefix)
+        contexts = report_models.contexts(base, batches, more)
+        progress = host.NodeProgress(cls.hidden.unique_id)
+        total = sum(len(pairs) for pairs in runs)
+        found: list[RunReport] = []
+        for pairs, context in zip(runs, contexts, strict=True):
+            before = sum(one.pairs for one in found)
+
+            def on_progress(done: int, _: int, before: int = before) -> None:
+                host.stop_if_interrupted()
+                progress.show(before + done, total)
+
+            found.append(report_run(pairs, context, on_progress))
+        report = side_by_side(found)
+        radar = draw_radar(report, style=style)
+        stem = Path(place[0]) / place[1]
+        save_report(report, stem, metadata=host.png_texts(cls), radar=radar)
+        shown = {"filename": f"{place[1]}.png", "subfolder": place[2], "type": "output"}
+        text = report.to_markdown()
+        return io.NodeOutput(
+            text,
+            to_json(report),
+            host.to_image_tensor([to_image(radar)]),
+            ui={"images": [shown], "text": [text]},
+        )
+
+
+def _names(text: str, runs: int) -> list[str]:
+    given = [line.strip() for line in text.splitlines() if line.strip()]
+    if len(given) > runs:
+        raise ReportError(f"names has {len(given)} lines for {runs} runs; one line per run.")
+    return given + [f"run {number}" for number in range(len(given) + 1, runs + 1)]
