@@ -35,6 +35,21 @@ class Batch:
     add_time_ids: torch.Tensor | None
     tokens: list[TokenChunks] | None = None
 
+    def rows(self, chosen: slice) -> Batch:
+        """Return some of the batch's samples."""
+
+        def some(value: torch.Tensor | None) -> torch.Tensor | None:
+            return None if value is None else value[chosen]
+
+        return Batch(
+            self.latents[chosen],
+            self.prompt_embeds[chosen],
+            some(self.prompt_mask),
+            some(self.pooled_prompt_embeds),
+            some(self.add_time_ids),
+            None if self.tokens is None else self.tokens[chosen],
+        )
+
     def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
         """Return the batch on a device, floats in ``dtype``; the latents stay fp32."""
 

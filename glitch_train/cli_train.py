@@ -82,19 +82,35 @@ def add_verb(verbs: Any) -> None:
 def _run(options: argparse.Namespace) -> dict[str, Any] | None:
     from .host_free import prepare_run
     from .stop_signal import StopSignal
+    from .team import join_team
     from .terminal_progress import TerminalProgress
+    from .train import StepReport
 
     recipe = read_train_recipe(options)
-    with StopSignal() as stop:
+    team = join_team(options.device)
+    with StopSignal() as stop, contextlib.closing(team):
         run = prepare_run(
-            recipe, options.out, resume=options.resume, device=options.device, cache=options.cache
+            recipe,
+            options.out,
+            resume=options.resume,
+            device=options.device,
+            cache=options.cache,
+            team=team,
         )
-        with TerminalProgress() as progress, contextlib.closing(run.events()) as events:
+        interrupted = False
+        with (
+            TerminalProgress(quiet=not team.is_main) as progress,
+            contextlib.closing(run.events()) as events,
+        ):
             for event in events:
                 progress.show(event)
-                if stop.asked:
+                if isinstance(event, StepReport):  # where all processes are at the same point
+                    interrupted = team.any(stop.asked)
+                elif team.size == 1:
+                    interrupted = stop.asked
+                if interrupted:
                     break
-    return describe_run(run, interrupted=stop.asked)
+    return describe_run(run, interrupted=interrupted) if team.is_main else None
 
 
 def read_train_recipe(options: argparse.Namespace) -> Recipe:

@@ -14,6 +14,7 @@ from .errors import CheckpointError, DatasetError, TrainingError
 from .recipe import Recipe
 from .run import TrainingRun
 from .run_folder import choose_run
+from .team import ALONE, Team
 
 
 def prepare_run(
@@ -23,6 +24,7 @@ def prepare_run(
     resume: str = "auto",
     device: str | None = None,
     cache: Path | None = None,
+    team: Team = ALONE,
 ) -> TrainingRun:
     """Read checkpoint and pictures; raises before any work starts.
 
@@ -32,6 +34,7 @@ def prepare_run(
         resume: ``auto``, ``never`` or ``must``, see :func:`run_folder.choose_run`.
         device: torch's name of it; a GPU where there is one by default.
         cache: where latents and prompt embeddings are kept; ``out/cache`` by default.
+        team: the processes that train together.
 
     Raises:
         GlitchTrainError: says what is missing or wrong, and where.
@@ -40,18 +43,25 @@ def prepare_run(
         raise CheckpointError("No base model is named; give --checkpoint FILE.safetensors.")
     if not recipe.dataset.folder:
         raise DatasetError("No folder of pictures is named; give --folder FOLDER.")
-    where = find_device(device)
+    if recipe.train.batch_size < team.size:
+        raise TrainingError(
+            f"batch_size {recipe.train.batch_size} cannot be shared by {team.size} processes; it "
+            f"is the whole batch, so set it to {team.size} or more."
+        )
+    where = team.device or find_device(device)
     resolve_precision(recipe.train.precision, where)
-    dataset = load_dataset(recipe.dataset)
+    dataset = team.from_main(lambda: load_dataset(recipe.dataset))
     base, encoders = load_checkpoint(Path(recipe.checkpoint), where)
+    key = sampled_key(base.unet)
     return TrainingRun(
         base,
         dataset,
         recipe,
         encoders,
-        choose_run(recipe, resume, sampled_key(base.unet), out, out),
+        team.from_main(lambda: choose_run(recipe, resume, key, out, out)),
         cache_folder=cache or out / "cache",
         device=where,
+        team=team,
     )
 
 

@@ -33,6 +33,7 @@ from .recipe import Recipe, TrainRecipe
 from .record import LossRecord, RecordWriter
 from .run_folder import RunPaths, write_recipe
 from .state import load_state, material_key, save_state
+from .team import ALONE, Team
 from .train import LoraTraining, StepReport
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ class TrainingRun:
         *,
         cache_folder: Path,
         device: torch.device,
+        team: Team = ALONE,
     ) -> None:
         """Describe the run; nothing is done yet.
 
@@ -102,6 +104,7 @@ class TrainingRun:
             paths: where the run's files go.
             cache_folder: where latents and prompt embeddings are kept between runs.
             device: where to train.
+            team: the processes that train together; only the main one writes files.
 
         Raises:
             TrainingError: for a precision the device cannot train in, or a choice of layers that
@@ -115,6 +118,7 @@ class TrainingRun:
         self.encoders = encoders
         self.paths = paths
         self.device = device
+        self.team = team
         self.record = LossRecord.empty(
             paths.name,
             {
@@ -130,10 +134,12 @@ class TrainingRun:
 
     def events(self) -> Generator[Event, None, None]:
         """Encode what the cache lacks, then train."""
-        write_recipe(self.paths, self.recipe)
+        if self.team.is_main:
+            write_recipe(self.paths, self.recipe)
         items: list[TrainingItem] = []
         prompt_keys: dict[str, str] = {}
-        yield from self._prepare(items, prompt_keys)
+        with self.team.local_main_first():  # the others find it all in the cache
+            yield from self._prepare(items, prompt_keys)
         train = self.recipe.train
         split = split_items(items, train.validation_split, train.seed)
         source = self._source(split.training, prompt_keys.get("", ""))
@@ -173,10 +179,10 @@ class TrainingRun:
         )
 
     def _train(self, source: BatchSource, probe: Probe) -> Iterator[StepReport]:
-        training = LoraTraining(self.base, source, self.recipe.train, self.device)
+        training = LoraTraining(self.base, source, self.recipe.train, self.device, self.team)
         material = material_key(source.items)
         self._go_on(training, material)
-        writer = RecordWriter(self.record, self.paths.losses)
+        writer = RecordWriter(self.record, self.paths.losses) if self.team.is_main else None
         every, save_every = self.recipe.train.probe_every, self.recipe.train.save_every
         before = probe.measure(training) if every and not training.step else {}
         try:
@@ -185,26 +191,31 @@ class TrainingRun:
                 if is_due(report.step, report.steps, every):
                     measured = measured or probe.measure(training)
                 self.record.append(report, **measured)
-                writer.write_last()
+                if writer:
+                    writer.write_last()
                 if save_every and report.step % save_every == 0:
                     self.record.about.setdefault("snapshots", []).append(report.step)
                     self._save(training, self.paths.snapshot(report.step))
                     self._save_state(training, material)
                 yield report
         finally:
-            writer.close()
+            if writer:
+                writer.close()
             if training.step:
                 self._save(training, self.paths.lora)
                 self._save_state(training, material)
 
     def _save_state(self, training: LoraTraining, material: str) -> None:
+        if not self.team.is_main:
+            return
         save_state(self.paths.state, training, self.record, material=material, base=self._base_key)
 
     def _go_on(self, training: LoraTraining, material: str) -> None:
         """Go back to the run's saved state, where it has one."""
-        if not self.paths.state.is_file():
+        path = self.paths.state
+        state = self.team.from_main(lambda: load_state(path) if path.is_file() else None)
+        if state is None:
             return
-        state = load_state(self.paths.state)
         if state["material"] != material:
             raise TrainingError(
                 f"The pictures or captions changed since {self.paths.name} was stopped, so it "
@@ -215,6 +226,8 @@ class TrainingRun:
         log.info("%s goes on after step %d", self.paths.name, training.step)
 
     def _save(self, training: LoraTraining, path: Path) -> None:
+        if not self.team.is_main:
+            return
         train = self.recipe.train
         self.lora = to_kohya(
             training.lora,

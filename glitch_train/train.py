@@ -22,6 +22,7 @@ from .noise import draw_noise, draw_timesteps, noise_schedule, perturbed, traini
 from .optim import build_optimizer, build_schedule
 from .recipe import TrainRecipe
 from .seeds import generator
+from .team import ALONE, Team
 
 CLIP_NORM = 1.0
 """Largest gradient norm; kohya's ``max_grad_norm``."""
@@ -65,7 +66,12 @@ class LoraTraining:
     """
 
     def __init__(
-        self, base: BaseModel, source: BatchSource, recipe: TrainRecipe, device: torch.device
+        self,
+        base: BaseModel,
+        source: BatchSource,
+        recipe: TrainRecipe,
+        device: torch.device,
+        team: Team = ALONE,
     ) -> None:
         """Put LoRA layers into the base model's UNet and prepare the optimizer.
 
@@ -74,6 +80,7 @@ class LoraTraining:
             source: the batches.
             recipe: the settings.
             device: where to train; the UNet is moved there.
+            team: the processes that share every batch; each has the same source and recipe.
 
         Raises:
             TrainingError: for a precision the device cannot train in.
@@ -82,6 +89,7 @@ class LoraTraining:
         self.source = source
         self.recipe = recipe
         self.device = device
+        self.team = team
         self.dtype = resolve_precision(recipe.precision, device)
         self.step = 0
         with torch.inference_mode(False):
@@ -112,11 +120,12 @@ class LoraTraining:
         """
         started = time.perf_counter()
         with torch.inference_mode(False), torch.enable_grad():
-            losses = [self._forward_backward() for _ in range(self.recipe.gradient_accumulation)]
+            losses = self.team.all_succeed(self._accumulate)
+            self.team.share_gradients(self.parameters)
             self.scaler.unscale_(self.optimizer)
             grad_norm = torch.nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
             # One wait for the device per step: the record needs all three numbers.
-            numbers = [torch.stack(losses).mean(), grad_norm.float(), self._lora_norm()]
+            numbers = [self.team.total(losses.mean()), grad_norm.float(), self._lora_norm()]
             loss, norm, lora_norm = torch.stack(numbers).tolist()
             self._check_finite(loss if self.scaler.is_enabled() else loss + norm)
             self.scaler.step(self.optimizer)
@@ -234,13 +243,26 @@ class LoraTraining:
         batch = self._with_trained_prompts(batch.to(self.device, self.dtype))
         return self.loss(batch, noise.to(self.device), timesteps.to(self.device))
 
+    def _accumulate(self) -> torch.Tensor:
+        """Return this process's share of the loss of each forward pass of a step."""
+        passes = range(self.recipe.gradient_accumulation)
+        return torch.stack([self._forward_backward() for _ in passes])
+
     def _forward_backward(self) -> torch.Tensor:
-        batch = self._with_trained_prompts(self.source.next().to(self.device, self.dtype))
-        noise = draw_noise(batch.latents.shape, self.recipe, self._noise)
+        # Everything is drawn for the whole batch, so that it is the same for any number of
+        # processes; each then takes its rows.
+        whole = self.source.next()
+        count = len(whole.latents)
+        noise = draw_noise(whole.latents.shape, self.recipe, self._noise)
         seen = perturbed(noise, self.recipe, self._noise)
-        timesteps = draw_timesteps(len(batch.latents), self.recipe, self._timesteps)
-        noise, seen = noise.to(self.device), seen.to(self.device)
-        loss = self.loss(batch, noise, timesteps.to(self.device), seen).mean()
+        timesteps = draw_timesteps(count, self.recipe, self._timesteps)
+        rows = self.team.rows(count)
+        share = len(range(*rows.indices(count))) / count
+        if not share:
+            return torch.zeros((), device=self.device)
+        batch = self._with_trained_prompts(whole.rows(rows).to(self.device, self.dtype))
+        noise, seen = noise[rows].to(self.device), seen[rows].to(self.device)
+        loss = self.loss(batch, noise, timesteps[rows].to(self.device), seen).mean() * share
         self.scaler.scale(loss / self.recipe.gradient_accumulation).backward()
         return loss.detach()
 
