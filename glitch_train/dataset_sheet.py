@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from .buckets import Size
 from .dataset import GlitchDataset, Sample, shown_name
 from .dataset_load import OnProgress
 from .dataset_report import describe_framing
 from .errors import DatasetError
 from .folder_scan import read_file
 from .pictures import open_picture, parse_color
+from .sheet import contained, cut, fitted, lettering, wrapped
 from .workers import in_order
 
 MARGIN_PX = 18
@@ -111,8 +110,8 @@ def _empty_sheet(
     title = f"{shown} of {len(dataset.samples)} pictures · {describe_framing(dataset)}"
     chain = " → ".join(step.kind for step in dataset.recipe.corruption_chain)
     title += f" · {chain}" if chain else ""
-    font = _font(HEADING_PX)
-    draw.text((MARGIN_PX, MARGIN_PX), _cut(title, font, size[0] - 2 * MARGIN_PX), _INK, font)
+    font = lettering(HEADING_PX)
+    draw.text((MARGIN_PX, MARGIN_PX), cut(title, font, size[0] - 2 * MARGIN_PX), _INK, font)
     return sheet, draw
 
 
@@ -127,32 +126,18 @@ def _group(dataset: GlitchDataset, index: int, variants: int, style: SheetStyle)
         width, height = framed.plan.size
         title = f"{framed.plan.framing} {width}×{height}"
         caption = dataset.shown_caption(index, variant) or "(empty caption)"
-        yield _Cell(_fitted(framed.image, style.cell_px), title, caption)
+        yield _Cell(fitted(framed.image, style.cell_px), title, caption)
 
 
 def _source(dataset: GlitchDataset, sample: Sample, cell_px: int) -> Image.Image:
     try:
         raw = read_file(Path(sample.folder), sample.name)
         background = parse_color(dataset.recipe.background)
-        needed = _contained(sample.size, cell_px)
+        needed = contained(sample.size, cell_px)
         picture = open_picture(raw, sample.name, needed=needed, background=background)
     except DatasetError as error:
         raise DatasetError(f"{shown_name(sample.name)}: {error}.") from error
     return picture.image.resize(needed, Image.Resampling.LANCZOS)
-
-
-def _fitted(image: Image.Image, cell_px: int) -> Image.Image:
-    """Shrink to the cell, or enlarge by whole pixels: nothing is smoothed away."""
-    if max(image.size) > cell_px:
-        return image.resize(_contained(image.size, cell_px), Image.Resampling.LANCZOS)
-    whole = max(1, cell_px // max(image.size))
-    size = (image.width * whole, image.height * whole)
-    return image.resize(size, Image.Resampling.NEAREST)
-
-
-def _contained(size: Size, cell_px: int) -> Size:
-    scale = cell_px / max(size)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _draw_cell(
@@ -165,47 +150,9 @@ def _draw_cell(
     left, top = corner
     offset = (style.cell_px - cell.image.width) // 2, style.cell_px - cell.image.height
     sheet.paste(cell.image, (left + offset[0], top + offset[1]))
-    font = _font(TEXT_PX)
+    font = lettering(TEXT_PX)
     below = top + style.cell_px + 6
-    draw.text((left, below), _cut(cell.title, font, style.cell_px), _FAINT, font)
-    for line in _wrapped(cell.text, font, style.cell_px, style.caption_lines):
+    draw.text((left, below), cut(cell.title, font, style.cell_px), _FAINT, font)
+    for line in wrapped(cell.text, font, style.cell_px, style.caption_lines):
         below += LINE_PX
         draw.text((left, below), line, _INK, font)
-
-
-def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int, lines: int) -> list[str]:
-    """Break text into lines of a width; what does not fit ends in an ellipsis."""
-    found: list[str] = []
-    for word in text.split():
-        joined = f"{found[-1]} {word}" if found else word
-        if found and font.getlength(joined) <= width:
-            found[-1] = joined
-        elif len(found) >= lines:
-            if not found:
-                break
-            found[-1] = _cut(found[-1] + " …………", font, width).rstrip(" …") + " …"
-            break
-        else:
-            found.append(_cut(word, font, width))
-    return found
-
-
-def _cut(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
-        text = text[: -max(1, len(text) // 20)]
-    return text + "…"
-
-
-@functools.cache
-def _font(size_px: int) -> ImageFont.FreeTypeFont:
-    """Return matplotlib's DejaVu Sans, which has more letters than Pillow's own font."""
-    try:
-        import matplotlib
-
-        return ImageFont.truetype(
-            Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size_px
-        )
-    except (ImportError, OSError):
-        return ImageFont.load_default(size_px)  # type: ignore[return-value]

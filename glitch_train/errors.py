@@ -31,3 +31,7 @@ class RecordError(GlitchTrainError):
 
 class ReportError(GlitchTrainError):
     """Pictures, models or texts cannot be compared."""
+
+
+class GridError(GlitchTrainError):
+    """A grid of pictures cannot be made."""

@@ -4,6 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .corruption_nodes import CORRUPTION_NODES
 from .dataset_nodes import GlitchContactSheet, GlitchDatasetLoader
+from .grid_nodes import GlitchGrid
 from .lora_nodes import GlitchCrossModelLoraApplier
 from .loss_nodes import GlitchLossGraph
 from .recipe_nodes import GlitchRecipe
@@ -18,6 +19,7 @@ NODES: list[type[io.ComfyNode]] = [
     GlitchLoraTrainer,
     GlitchLossGraph,
     GlitchCrossModelLoraApplier,
+    GlitchGrid,
     GlitchReport,
 ]
 

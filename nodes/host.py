@@ -72,6 +72,24 @@ def to_image_tensor(images: Sequence[Image.Image]) -> torch.Tensor:
     return torch.from_numpy(stacked.astype(np.float32) / 255.0)
 
 
+def to_padded_batch(pictures: Sequence[Any]) -> torch.Tensor:
+    """Return pictures as one IMAGE, smaller ones centred on black.
+
+    Args:
+        pictures: arrays (height, width, 3), uint8.
+    """
+    import torch
+
+    height = max(picture.shape[0] for picture in pictures)
+    width = max(picture.shape[1] for picture in pictures)
+    batch = torch.zeros(len(pictures), height, width, 3)
+    for place, picture in zip(batch, pictures, strict=True):
+        top, left = (height - picture.shape[0]) // 2, (width - picture.shape[1]) // 2
+        inner = place[top : top + picture.shape[0], left : left + picture.shape[1]]
+        inner.copy_(torch.from_numpy(picture)).div_(255.0)
+    return batch
+
+
 def png_texts(node: Any) -> dict[str, str]:
     """Return the workflow as PNG texts, as the host's Save Image embeds it.
 

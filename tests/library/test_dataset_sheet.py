@@ -10,7 +10,8 @@ from pictures_on_disk import photo_folder
 
 from glitch_train.dataset_load import load_dataset
 from glitch_train.dataset_recipe import DatasetRecipe
-from glitch_train.dataset_sheet import SheetStyle, _font, _wrapped, contact_sheet
+from glitch_train.dataset_sheet import SheetStyle, contact_sheet
+from glitch_train.sheet import lettering, wrapped
 
 
 @pytest.fixture
@@ -51,10 +52,10 @@ def test_more_lines_make_room_for_captions(folder: Path) -> None:
 
 def test_captions_are_wrapped_to_the_cell() -> None:
     """Catches text that runs into the next cell, or a cut that does not show."""
-    font = _font(16)
-    lines = _wrapped("word " * 100 + "x" * 300, font, 200, 3)
+    font = lettering(16)
+    lines = wrapped("word " * 100 + "x" * 300, font, 200, 3)
     assert len(lines) == 3
     assert all(font.getlength(line) <= 200 for line in lines)
     assert lines[-1].endswith("…")
-    assert _wrapped("short", font, 200, 3) == ["short"]
-    assert _wrapped("word", font, 200, 0) == []
+    assert wrapped("short", font, 200, 3) == ["short"]
+    assert wrapped("word", font, 200, 0) == []

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from glitch_train.cli import VERB_MODULES
+from glitch_train.grid import GridRecipe
 from glitch_train.presets import PRESETS
 from glitch_train.recipe import DatasetRecipe, TrainRecipe
 from glitch_train.settings import declared
@@ -17,7 +18,11 @@ REPO = Path(__file__).parents[2]
 
 @pytest.mark.parametrize(
     ("page", "recipe"),
-    [("GlitchLoraTrainer", TrainRecipe), ("GlitchDatasetLoader", DatasetRecipe)],
+    [
+        ("GlitchLoraTrainer", TrainRecipe),
+        ("GlitchDatasetLoader", DatasetRecipe),
+        ("GlitchGrid", GridRecipe),
+    ],
 )
 def test_a_help_page_names_every_setting(page: str, recipe: type) -> None:
     """Catches a setting that was added without a word in its help page."""

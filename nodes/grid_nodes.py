@@ -1,0 +1,354 @@
+"""Glitch Grid: base and LoRAs × prompts × steps × CFG × strength × size, in one picture."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import comfy.samplers
+import folder_paths
+from comfy_api.latest import io
+
+from ..glitch_train import grid_axes
+from ..glitch_train.errors import GridError
+from ..glitch_train.grid import BASE, GridPlan, GridRecipe, Shot, Variant, plan_grid
+from ..glitch_train.settings import nearest
+from . import host
+from .sockets import CATEGORY, LoraModelSocket, tooltip, widgets
+
+NO_LORA = "none"
+MAX_LORAS = 4
+MODEL_2 = "model_2"
+_LORA_SOCKETS = tuple("lora" if n == 1 else f"lora_{n}" for n in range(1, MAX_LORAS + 1))
+_HOSTS_OWN = ("sampler_name", "scheduler")
+
+
+class GlitchGrid(io.ComfyNode):
+    """MODEL, CLIP, VAE and LoRAs → one labelled picture of everything that was varied."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Return the node's sockets and widgets."""
+        before, after = _recipe_widgets()
+        return io.Schema(
+            node_id="GlitchGrid",
+            display_name="Glitch Grid",
+            category=CATEGORY,
+            description="Samples a grid in one go: base and LoRAs × prompts × steps × CFG × "
+            "strength × size, the same seeds down a column. Cancel keeps the finished cells.",
+            is_output_node=True,
+            inputs=[
+                io.Model.Input("model", tooltip="The base model."),
+                io.Clip.Input("clip", tooltip="Its text encoders."),
+                io.Vae.Input("vae", tooltip="Decodes the pictures."),
+                *before,
+                io.Combo.Input(
+                    "lora_name",
+                    options=[NO_LORA, *folder_paths.get_filename_list("loras")],
+                    default=NO_LORA,
+                    optional=True,
+                    tooltip="A file in models/loras to compare with the base.",
+                ),
+                io.String.Input(
+                    "lora_names",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="More files in models/loras, one a line; * stands for anything, such "
+                    "as glitch/run_*.",
+                ),
+                *after,
+                io.String.Input(
+                    "filename_prefix",
+                    default="glitch/grid",
+                    optional=True,
+                    tooltip="Where in the output folder the picture goes, and how it begins.",
+                ),
+                *(
+                    LoraModelSocket.Input(
+                        name, optional=True, tooltip="A LoRA from the Glitch LoRA Trainer."
+                    )
+                    for name in _LORA_SOCKETS
+                ),
+                io.Model.Input(
+                    MODEL_2,
+                    optional=True,
+                    tooltip="An already patched model, such as the Cross-Model LoRA Applier's; "
+                    "sampled as it is, at no strength.",
+                ),
+                io.Clip.Input(
+                    "clip_2",
+                    optional=True,
+                    tooltip="The text encoders that go with model_2; without them, clip.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="grid", tooltip="The labelled picture."),
+                io.Image.Output(
+                    display_name="cells",
+                    tooltip="Each sampled picture once, row by row; of different sizes, each is "
+                    "centred on black in the largest.",
+                ),
+                io.Image.Output(
+                    display_name="base",
+                    tooltip="The base's pictures, one for each in glitched: same seed, prompt and "
+                    "settings.",
+                ),
+                io.Image.Output(
+                    display_name="glitched", tooltip="The LoRAs' pictures, paired with base."
+                ),
+                io.String.Output(
+                    display_name="settings_json",
+                    tooltip="What each cell and pair is, and where it lies in the picture (JSON).",
+                ),
+            ],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
+        )
+
+    @classmethod
+    def validate_inputs(
+        cls,
+        prompts: str | None = None,
+        seeds: str | None = None,
+        steps: str | None = None,
+        cfg: str | None = None,
+        strength: str | None = None,
+        sizes: str | None = None,
+        columns: str | None = None,
+        lora_name: str | None = None,
+        lora_names: str | None = None,
+    ) -> bool | str:
+        """Refuse what cannot be read before anything runs; what is linked is None here."""
+        from ..glitch_train.tensor_file import TensorFile
+
+        written: dict[str, Any] = {
+            "prompts": prompts,
+            "seeds": seeds,
+            "steps": steps,
+            "cfg": cfg,
+            "strength": strength,
+            "sizes": sizes,
+            "columns": columns,
+        }
+
+        def check() -> None:
+            GridRecipe(**{name: text for name, text in written.items() if text is not None})
+            for name in _lora_files(lora_name or NO_LORA, lora_names or ""):
+                TensorFile(_path(name))  # refuses pickles and broken files
+
+        return host.sentence_or_true(check)
+
+    @classmethod
+    def fingerprint_inputs(
+        cls, lora_name: str = NO_LORA, lora_names: str = "", **_: Any
+    ) -> list[Any]:
+        """Run again when a LoRA's file changed."""
+        files = _lora_files(lora_name or NO_LORA, lora_names or "")
+        states = ((name, _path(name).stat()) for name in files)
+        return [(name, state.st_size, state.st_mtime_ns) for name, state in states]
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        lora_name: str = NO_LORA,
+        lora_names: str = "",
+        filename_prefix: str = "glitch/grid",
+        model_2: Any = None,
+        clip_2: Any = None,
+        **more: Any,
+    ) -> io.NodeOutput:
+        """Sample, showing the grid as it grows, and save it; also what Cancel leaves."""
+        from .grid_sampling import pictures
+
+        sockets = {name: more.pop(name, None) for name in _LORA_SOCKETS}
+        recipe = GridRecipe(**more)
+        loras = _loras(_lora_files(lora_name, lora_names), sockets)
+        patched = {}
+        if model_2 is not None or clip_2 is not None:
+            patched[MODEL_2] = (model_2 or model, clip_2 or clip)
+        variants = [*(Variant(name) for name in loras), *(Variant(name, False) for name in patched)]
+        plan = plan_grid(recipe, variants)
+        host.output_place(filename_prefix)  # refuse a bad one before the work
+        view = _LiveGrid(host.NodeProgress(cls.hidden.unique_id), plan)
+        done: dict[Shot, Any] = {}
+        try:
+            for shot, picture in pictures(plan, (model, clip), loras, patched, vae, view.step):
+                done[shot] = picture
+                view.add(shot, picture)
+        except BaseException:
+            if done:
+                name = _save(cls, plan, done, filename_prefix)[2]["filename"]
+                view.say(f"stopped · {len(done)} of {len(plan.shots())} pictures kept in {name}")
+            raise
+        return _results(cls, plan, done, filename_prefix)
+
+
+class _LiveGrid:
+    """The node's bar, text line and growing picture."""
+
+    def __init__(self, progress: host.NodeProgress, plan: GridPlan) -> None:
+        from ..glitch_train.grid_sheet import preview_picture
+
+        self._progress, self._plan = progress, plan
+        self._shots = plan.shots()
+        self._steps_before = [0]
+        for shot in self._shots:
+            self._steps_before.append(self._steps_before[-1] + shot.steps)
+        self._picture = preview_picture(plan)
+        self.say = progress.say
+
+    def step(self, done: int, steps: int) -> None:
+        """Move the bar; raises when the person pressed Cancel."""
+        host.stop_if_interrupted()
+        self._progress.show(self._steps_before[done] + steps, self._steps_before[-1])
+        if steps == 0 or done == 0:
+            self.say(f"picture {done + 1}/{len(self._shots)}")
+
+    def add(self, shot: Shot, picture: Any) -> None:
+        """Show a finished picture in its place."""
+        from PIL import Image
+
+        from ..glitch_train.grid_sheet import paste_shot
+
+        paste_shot(self._picture, self._plan, shot, Image.fromarray(picture))
+        done = self._shots.index(shot) + 1
+        total = self._steps_before[-1]
+        self._progress.show(self._steps_before[done], total, self._picture.image)
+        self.say(f"picture {min(done + 1, len(self._shots))}/{len(self._shots)}")
+
+
+def _recipe_widgets() -> tuple[list[io.Input], list[io.Input]]:
+    """Return the recipe's widgets before and after the choice of LoRAs."""
+    found = widgets(GridRecipe, without=_HOSTS_OWN, optional=True)
+    options = (comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS)
+    of_host = [
+        io.Combo.Input(
+            name,
+            options=list(words),
+            default=getattr(GridRecipe, name),
+            optional=True,
+            tooltip=tooltip(GridRecipe, name),
+        )
+        for name, words in zip(_HOSTS_OWN, options, strict=True)
+    ]
+    cut = [widget.id for widget in found].index("denoise")
+    return found[:cut], [*of_host, *found[cut:]]
+
+
+def _lora_files(lora_name: str, lora_names: str) -> list[str]:
+    """Return the chosen files, each once.
+
+    Raises:
+        GridError: for a line that no file in models/loras answers to.
+    """
+    known = folder_paths.get_filename_list("loras")
+    if lora_name not in (NO_LORA, *known):
+        raise GridError(f"lora_name: models/loras has no {lora_name!r}{nearest(lora_name, known)}.")
+    found = [] if lora_name == NO_LORA else [lora_name]
+    for line in grid_axes.names(lora_names):
+        wanted = line.replace("\\", "/")
+        matching = [name for name in known if _answers(name.replace("\\", "/"), wanted)]
+        if not matching:
+            raise GridError(
+                f"lora_names: no file in models/loras is called {line!r}{nearest(line, known)}."
+            )
+        found += matching
+    return list(dict.fromkeys(found))
+
+
+def _answers(name: str, wanted: str) -> bool:
+    stem = name.rpartition(".")[0]
+    return wanted in (name, stem) or any(fnmatch.fnmatchcase(n, wanted) for n in (name, stem))
+
+
+def _loras(files: Sequence[str], sockets: Mapping[str, Any]) -> dict[str, Callable[[], Any]]:
+    """Return the name in the grid to what reads the LoRA; files are read when their turn comes."""
+    stems = [Path(name).stem for name in files]
+    found: dict[str, Callable[[], Any]] = {}
+    for name, stem in zip(files, stems, strict=True):
+        shown = stem if stems.count(stem) == 1 and stem not in (BASE, MODEL_2) else name
+        found[shown] = functools.partial(_read, name)
+    for socket, lora in sockets.items():
+        if lora is not None:
+            shown = socket if socket not in found else f"{socket} (socket)"
+            found[shown] = functools.partial(_given, lora)
+    return found
+
+
+def _read(name: str) -> Any:
+    import comfy.utils
+
+    return comfy.utils.load_torch_file(str(_path(name)), safe_load=True)
+
+
+def _given(lora: Any) -> Any:
+    return lora
+
+
+def _path(name: str) -> Path:
+    return Path(folder_paths.get_full_path_or_raise("loras", name))
+
+
+def _save(
+    node: Any, plan: GridPlan, done: Mapping[Shot, Any], filename_prefix: str
+) -> tuple[Any, dict[str, Any], dict[str, str]]:
+    """Draw and write the picture; return its image, its settings and how the host calls it."""
+    from PIL import Image
+
+    from ..glitch_train.grid_sheet import grid_picture, grid_settings, paste_shot, save_png
+
+    picture = grid_picture(plan)
+    for shot, pixels in done.items():
+        paste_shot(picture, plan, shot, Image.fromarray(pixels))
+    folder, stem, subfolder = host.output_place(filename_prefix)
+    save_png(picture.image, Path(folder) / f"{stem}.png", host.png_texts(node))
+    numbers = {shot: number for number, shot in enumerate(_in_order(plan, done))}
+    shown = {"filename": f"{stem}.png", "subfolder": subfolder, "type": "output"}
+    return picture.image, grid_settings(plan, picture, numbers), shown
+
+
+def _in_order(plan: GridPlan, done: Mapping[Shot, Any]) -> list[Shot]:
+    """Return the sampled shots row by row, each once."""
+    shots = dict.fromkeys(plan.shot(*cell) for cell in plan.cells())
+    return [shot for shot in shots if shot in done]
+
+
+def _results(
+    node: Any, plan: GridPlan, done: dict[Shot, Any], filename_prefix: str
+) -> io.NodeOutput:
+    image, settings, shown = _save(node, plan, done, filename_prefix)
+    cells = host.to_padded_batch([done[shot] for shot in _in_order(plan, done)])
+    pairs = settings["pairs"]
+    text = (
+        f"{len(done)} pictures · {len(plan.rows)} × {len(plan.columns)} cells · "
+        f"{image.width}×{image.height} pixels"
+    )
+    if settings["scale"] < 1:
+        text += f" (cells at {settings['scale']:.0%})"
+    return io.NodeOutput(
+        host.to_image_tensor([image]),
+        cells,
+        _picked(cells, [pair["base"] for pair in pairs]),
+        _picked(cells, [pair["glitched"] for pair in pairs]),
+        json.dumps(settings, indent=2, ensure_ascii=False),
+        ui={"images": [shown], "text": [text]},
+    )
+
+
+def _picked(cells: Any, numbers: Iterable[int]) -> Any:
+    """Return some of a batch; what hangs on an empty choice is refused in a sentence."""
+    from comfy_execution.graph_utils import ExecutionBlocker
+
+    chosen = list(numbers)
+    if chosen:
+        return cells[chosen]
+    return ExecutionBlocker(
+        "The Glitch Grid has no pairs: switch base on and choose a LoRA with a strength above 0."
+    )

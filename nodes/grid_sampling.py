@@ -1,0 +1,112 @@
+"""Samples the pictures of a grid with the host's own sampler."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import comfy.sample
+import numpy as np
+import torch
+
+import nodes as host_nodes
+
+from ..glitch_train.grid import GridPlan, GridRecipe, Shot
+from . import host
+
+Models = tuple[Any, Any]
+"""MODEL and CLIP."""
+
+Picture = np.ndarray
+"""(height, width, 3) uint8."""
+
+
+def pictures(
+    plan: GridPlan,
+    base: Models,
+    loras: Mapping[str, Callable[[], Any]],
+    patched: Mapping[str, Models],
+    vae: Any,
+    on_step: Callable[[int, int], None],
+) -> Iterator[tuple[Shot, Picture]]:
+    """Yield every picture of a plan, each as KSampler, VAE Decode and Save Image would make it.
+
+    A LoRA is read and patched once per strength, a prompt encoded once per patched CLIP.
+
+    Args:
+        plan: what to sample.
+        base: the models without a LoRA.
+        loras: variant's name to what reads its LoRA.
+        patched: variant's name to models that are sampled as they are.
+        vae: decodes.
+        on_step: called with (pictures done, sampling steps done in the next one); it may raise.
+    """
+    recipe = plan.recipe
+    names = itertools.groupby(plan.shots(), key=lambda shot: shot.lora)
+    done = 0
+    for name, of_lora in names:
+        state = loras[name]() if name in loras else None
+        for strength, group in itertools.groupby(of_lora, key=lambda shot: shot.strength):
+            models = patched.get(name or "", base)
+            if state is not None:
+                clip_strength = strength if recipe.patch_clip else 0.0
+                models = host.with_lora(*models, state, strength, clip_strength)
+            encode = _Encoder(models[1])
+            shots = list(group)
+            for text in dict.fromkeys([recipe.negative, *(shot.prompt for shot in shots)]):
+                on_step(done, 0)
+                encode(text)
+            for shot in shots:
+                conditions = encode(shot.prompt), encode(recipe.negative)
+                latent = _sampled(models[0], *conditions, shot, recipe, done, on_step)
+                yield shot, _decoded(vae, latent)
+                done += 1
+
+
+class _Encoder:
+    """Encodes each text once."""
+
+    def __init__(self, clip: Any) -> None:
+        self._clip = clip
+        self._known: dict[str, Any] = {}
+
+    def __call__(self, text: str) -> Any:
+        if text not in self._known:
+            self._known[text] = host_nodes.CLIPTextEncode().encode(self._clip, text)[0]
+        return self._known[text]
+
+
+def _sampled(
+    model: Any,
+    positive: Any,
+    negative: Any,
+    shot: Shot,
+    recipe: GridRecipe,
+    done: int,
+    on_step: Callable[[int, int], None],
+) -> torch.Tensor:
+    """Do what the host's ``common_ksampler`` does, with the grid's progress in place of its own."""
+    latent = host_nodes.EmptyLatentImage().generate(*shot.size)[0]["samples"]
+    latent = comfy.sample.fix_empty_latent_channels(model, latent)
+    return comfy.sample.sample(
+        model,
+        comfy.sample.prepare_noise(latent, shot.seed),
+        shot.steps,
+        shot.cfg,
+        recipe.sampler_name,
+        recipe.scheduler,
+        positive,
+        negative,
+        latent,
+        denoise=recipe.denoise,
+        callback=lambda step, *_: on_step(done, step + 1),
+        disable_pbar=True,
+        seed=shot.seed,
+    )
+
+
+def _decoded(vae: Any, latent: torch.Tensor) -> Picture:
+    image = host_nodes.VAEDecode().decode(vae, {"samples": latent})[0][0]
+    # As Save Image rounds: down, not to the nearest.
+    return np.clip(255.0 * image.cpu().numpy(), 0, 255).astype(np.uint8)

@@ -1,0 +1,63 @@
+"""The grid's cells against the host's own nodes, called in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+pytestmark = pytest.mark.host
+
+LORA = {
+    "lora_unet_time_embed_0.lora_down.weight": torch.full((1, 320), 0.05),
+    "lora_unet_time_embed_0.lora_up.weight": torch.linspace(-1, 1, 1280)[:, None],
+}
+
+
+def test_cells_are_bit_for_bit_the_plain_nodes(
+    pack: Callable[[str], ModuleType], loaded: tuple
+) -> None:
+    """Catches a cell that depends on what was sampled before it, or is rounded otherwise."""
+    import comfy.sd
+
+    import nodes
+
+    model, clip, vae = loaded
+    grid = pack("glitch_train.grid")
+    recipe = grid.GridRecipe(
+        prompts="a cup of coffee", steps="2", cfg="4", strength="1, -1", sizes="64, 96x64"
+    )
+    plan = grid.plan_grid(recipe, [grid.Variant("A")])
+    seen = []
+    reads = []
+
+    def read() -> dict[str, torch.Tensor]:
+        reads.append(1)
+        return LORA
+
+    with torch.inference_mode():
+        got = dict(
+            pack("nodes.grid_sampling").pictures(
+                plan, (model, clip), {"A": read}, {}, vae, lambda *at: seen.append(at)
+            )
+        )
+        for shot, picture in got.items():
+            wearing = (model, clip)
+            if shot.lora:
+                wearing = comfy.sd.load_lora_for_models(
+                    model, clip, LORA, shot.strength, shot.strength
+                )
+            texts = (nodes.CLIPTextEncode().encode(wearing[1], t)[0] for t in (shot.prompt, ""))
+            latent = nodes.EmptyLatentImage().generate(*shot.size)[0]
+            sampled = nodes.KSampler().sample(
+                wearing[0], shot.seed, shot.steps, shot.cfg, "dpmpp_2m", "normal", *texts, latent
+            )[0]
+            image = nodes.VAEDecode().decode(vae, sampled)[0][0]
+            wanted = np.clip(255.0 * image.cpu().numpy(), 0, 255).astype(np.uint8)
+            assert (picture == wanted).all(), shot
+    assert len({picture.tobytes() for picture in got.values()}) == len(got) == 6
+    assert len(reads) == 1
+    assert seen[-1] == (5, 2)
