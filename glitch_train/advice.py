@@ -96,6 +96,8 @@ def _settings(record: LossRecord) -> dict[str, Any]:
 
 def _on_stability(stability: Finding, settings: dict[str, Any]) -> list[str]:
     lower = _lower_rate(settings)
+    if stability.state == "nan" and "passed_over" in stability.evidence:
+        return [f"{lower}, or train in precision fp32; the steps passed over taught nothing."]
     if stability.state == "nan":
         return [f"{lower}, or train in precision fp32; use a snapshot from before the break."]
     if stability.state == "diverged":

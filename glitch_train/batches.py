@@ -50,6 +50,15 @@ class Batch:
             None if self.tokens is None else self.tokens[chosen],
         )
 
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def cut(self, size: int) -> Iterator[tuple[slice, Batch]]:
+        """Yield the batch in parts of at most ``size`` pictures, each with its place."""
+        for start in range(0, len(self), size):
+            place = slice(start, start + size)
+            yield place, self.rows(place)
+
     def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
         """Return the batch on a device, floats in ``dtype``; the latents stay fp32."""
 
@@ -118,7 +127,12 @@ class BatchSource:
         self._generator = generator(seed, "order")
         self._plan: Iterator[list[TrainingItem]] = iter(())
         self._epoch_start = self._generator.get_state()
-        self._taken = 0
+        self._taken = self._planned = 0
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs whose last batch was taken."""
+        return self.epoch if self._taken == self._planned else self.epoch - 1
 
     @property
     def batches_per_epoch(self) -> int:
@@ -132,7 +146,7 @@ class BatchSource:
         if chosen is None:
             self.epoch += 1
             self._epoch_start, self._taken = self._generator.get_state(), 0
-            self._plan = iter(self._plan_epoch())
+            self._plan = self._plan_epoch()
             chosen = next(self._plan)
         self._taken += 1
         return read_batch(chosen, self.latents, self.prompts, self.with_tokens)
@@ -148,15 +162,18 @@ class BatchSource:
         self._generator.set_state(self._epoch_start)
         if self.epoch:
             self._plan = itertools.islice(self._plan_epoch(), self._taken, None)
+        else:
+            self._plan, self._planned = iter(()), 0
 
-    def _plan_epoch(self) -> list[list[TrainingItem]]:
+    def _plan_epoch(self) -> Iterator[list[TrainingItem]]:
         batches: list[list[TrainingItem]] = []
         for group in self._by_size(self.epoch).values():
             order = [group[i] for i in self._shuffled(len(group))]
             batches += [
                 order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)
             ]
-        return [batches[i] for i in self._shuffled(len(batches))]
+        self._planned = len(batches)
+        return iter([batches[i] for i in self._shuffled(len(batches))])
 
     def _by_size(self, epoch: int) -> dict[tuple[int, int], list[TrainingItem]]:
         """Return the samples of an epoch, grouped by size; nothing random happens here."""

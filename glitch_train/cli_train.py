@@ -143,6 +143,7 @@ def describe_run(run: TrainingRun, *, interrupted: bool = False) -> dict[str, An
         "losses": str(paths.losses) if len(record) else None,
         "steps": len(record),
         "interrupted": interrupted,
+        "ended": record.about.get("ended"),
     }
     if len(record):
         result |= {"loss": record.loss[-1], "smoothed_loss": record.columns["smoothed"][-1]}

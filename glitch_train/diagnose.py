@@ -92,16 +92,31 @@ def diagnose(record: LossRecord) -> Verdict:
     Args:
         record: at least one loss; NaN, infinity and steps out of order are judged, not refused.
     """
-    reading = read_curve(clean_curve(record.array("step"), record.array("loss")))
+    losses = record.array("loss")
+    only_gradient = (record.array("not_finite") == 1) & np.isfinite(losses)
+    reading = read_curve(clean_curve(record.array("step"), np.where(only_gradient, np.nan, losses)))
     convergence = _with_probe(record, judge_convergence(reading.curve, reading.trend, reading.jump))
     convergence = _with_schedule(record, convergence)
     fit = judge_fit(record, reading.trend)
     stability = judge_stability(
         reading.curve, reading.trend, reading.spikes, reading.swing, reading.jump
     )
+    stability = _with_passed_over(record, stability)
     levels = judge_levels(record, reading.curve, reading.trend, reading.jump)
     advice = advise(record, convergence, fit, stability)
     return Verdict(record.name, convergence, fit, stability, levels, advice, reading)
+
+
+def _with_passed_over(record: LossRecord, stability: Finding) -> Finding:
+    passed_over = record.about.get("passed_over", 0)
+    if stability.state != "nan" or not passed_over:
+        return stability
+    steps = "1 step was" if passed_over == 1 else f"{passed_over:,} steps were"
+    return dataclasses.replace(
+        stability,
+        sentence=f"{stability.sentence} {steps} passed over (glitch_through), changing nothing.",
+        evidence=stability.evidence | {"passed_over": passed_over},
+    )
 
 
 def read_curve(curve: Curve) -> Reading:

@@ -25,6 +25,10 @@ class TrainingError(GlitchTrainError):
     """Training cannot start or cannot go on."""
 
 
+class DiskError(GlitchTrainError):
+    """A disk does not take a file, or will not."""
+
+
 class RecordError(GlitchTrainError):
     """A loss record cannot be read."""
 

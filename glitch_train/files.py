@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from .errors import DiskError
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -31,6 +33,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def disk_errors_said(path: Path) -> Iterator[None]:
+    """Turn what the system says about writing a file into a sentence.
+
+    Args:
+        path: what is written in the block.
+
+    Raises:
+        DiskError: when the disk is full, or does not take the file for another reason.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DiskError(
+            f"Cannot write {path}: {reason}; free space there, or choose another disk. The file "
+            "as it was before is whole."
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

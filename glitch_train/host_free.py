@@ -62,6 +62,7 @@ def prepare_run(
         cache_folder=cache or out / "cache",
         device=where,
         team=team,
+        base_key=key,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import re
@@ -126,6 +127,21 @@ def inject_lora(
     layers = {name: _layer(name, model.get_submodule(name)) for name in targets}
     _initialise(layers, stream)
     return layers
+
+
+@contextlib.contextmanager
+def without_lora(*models: torch.nn.Module) -> Iterator[None]:
+    """Leave the LoRA layers of some models out for a while: the base model, exactly."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [m for model in models for m in model.modules() if isinstance(m, BaseTunerLayer)]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
 
 
 def trainable(layers: LoraLayers) -> Iterator[torch.nn.Parameter]:

@@ -14,7 +14,7 @@ import torch
 from .checkpoint import BaseModel
 from .dataset import GlitchDataset
 from .errors import LoraFileError
-from .files import atomic_path
+from .files import atomic_path, disk_errors_said
 from .lora import LoraLayers, TrainedLora
 from .recipe import Recipe, TrainRecipe
 from .unet_names import rename, to_ldm_modules
@@ -27,7 +27,7 @@ LoraStateDict = dict[str, torch.Tensor]
 _UNET_PREFIX = "lora_unet_"
 # Who else reads and trains such a network.
 _NETWORK_MODULES = {"lora": "networks.lora", "dora": "lycoris.kohya", "rslora": "lycoris.kohya"}
-_SAVE_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+SAVE_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def to_kohya(lora: TrainedLora, base: BaseModel, *, save_precision: str = "fp16") -> LoraStateDict:
@@ -53,7 +53,7 @@ def to_kohya(lora: TrainedLora, base: BaseModel, *, save_precision: str = "fp16"
     parts = [(_UNET_PREFIX, unet)]
     for number, layers in enumerate(lora.text_encoders, start=1):
         parts.append((f"lora_te{number if base.family.is_xl else ''}_", layers))
-    dtype = _SAVE_DTYPES[save_precision]
+    dtype = SAVE_DTYPES[save_precision]
     state: LoraStateDict = {}
     for prefix, layers in parts:
         state |= _named(layers, prefix, dtype)
@@ -64,15 +64,12 @@ def save_lora(path: Path, state: LoraStateDict, metadata: Mapping[str, str]) -> 
     """Write a LoRA file in one piece.
 
     Raises:
-        LoraFileError: when the disk does not take it; an older file of that name stays whole.
+        DiskError: when the disk does not take it; an older file of that name stays whole.
     """
     from safetensors.torch import save_file
 
-    try:
-        with atomic_path(path) as part:
-            save_file(state, part, metadata=dict(metadata))
-    except (OSError, RuntimeError) as error:
-        raise LoraFileError(f"Cannot write the LoRA to {path}: {error}.") from error
+    with disk_errors_said(path), atomic_path(path) as part:
+        save_file(state, part, metadata=dict(metadata))
 
 
 def read_recipe_of(path: Path) -> Recipe:

@@ -13,6 +13,16 @@ from .recipe import TrainRecipe
 
 Optimizer = torch.optim.Optimizer
 Groups = list[dict[str, Any]]
+STATE_FLOATS = {
+    "AdamW": 2.0,
+    "AdamW8bit": 0.51,
+    "Prodigy": 4.0,
+    "Lion": 1.0,
+    "Adafactor": 0.1,
+    "SGD": 1.0,
+}
+"""How much an optimizer remembers: fp32 numbers per trained number, about."""
+
 Schedule = torch.optim.lr_scheduler.LRScheduler
 
 

@@ -1,4 +1,4 @@
-"""A low-noise loss: fixed pictures, noise and timesteps, measured now and then while training."""
+"""A low-noise loss and the drift: fixed pictures, noise and timesteps, measured now and then."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from .batches import read_batch
 from .cache import TensorCache
 from .encode import TrainingItem
 from .errors import TrainingError
+from .lora import without_lora
 from .noise import TRAIN_TIMESTEPS
+from .predictor import Measured
 from .seeds import generator
 from .train import LoraTraining
 
@@ -70,43 +72,66 @@ class Probe:
             self._parts["probe_loss"] = split.held_out
         self._cache = cache
         self._seed = seed
+        self._base: list[torch.Tensor] = []
 
     def measure(self, training: LoraTraining) -> dict[str, float]:
-        """Return the mean loss of each part, and of each band of timesteps.
+        """Return the mean loss of each part and of each band of timesteps, and the drift.
+
+        The drift is ``‖p - b‖ / ‖b‖`` over all predictions ``p`` of the measurement and those of
+        the base model without the LoRA, ``b``: 0 at step 0, 1 where they differ as much as the
+        base's own size.
 
         Args:
             training: whose model is measured as it stands.
 
         Returns:
-            Record columns: ``train_probe_loss`` and, with held-out pictures, ``probe_loss``; with
-            ``_t0_249`` and so on behind the name: of one band.
+            Record columns: ``drift``, ``train_probe_loss`` and, with held-out pictures,
+            ``probe_loss``; with ``_t0_249`` and so on behind the name: of one band.
         """
         values: dict[str, float] = {}
+        predictions: list[torch.Tensor] = []
         with torch.inference_mode(False), torch.no_grad():
             for column, items in self._parts.items():
-                losses = self._losses(training, items)
-                bands = torch.tensor(losses).reshape(BANDS, DRAWS_PER_BAND).mean(dim=1).tolist()
-                values[column] = sum(losses) / len(losses)
+                measured = self._measure(training, items)
+                losses = torch.cat([one.losses for one in measured])
+                bands = losses.reshape(BANDS, DRAWS_PER_BAND).mean(dim=1).tolist()
+                values[column] = losses.mean().item()
                 for number, loss in enumerate(bands):
                     values[f"{column}_{_band_name(number)}"] = loss
+                predictions += [one.prediction.float().cpu() for one in measured]
+            values["drift"] = self._drift(training, predictions)
         return values
 
-    def _losses(self, training: LoraTraining, items: Sequence[TrainingItem]) -> list[float]:
+    def _drift(self, training: LoraTraining, predictions: Sequence[torch.Tensor]) -> float:
+        if not self._base:
+            towers = (encoder.model for encoder in training.base.text_encoders)
+            with without_lora(training.base.unet, *towers):
+                for items in self._parts.values():
+                    measured = self._measure(training, items)
+                    self._base += [one.prediction.float().cpu() for one in measured]
+        moved = [p - b for p, b in zip(predictions, self._base, strict=True)]
+        return (_norm(moved) / _norm(self._base)).item()
+
+    def _measure(self, training: LoraTraining, items: Sequence[TrainingItem]) -> list[Measured]:
         stream = generator(self._seed, "probe")
         draws = BANDS * DRAWS_PER_BAND
-        losses = []
+        measured = []
         for draw in range(draws):
             item = items[draw * len(items) // draws if len(items) >= draws else draw % len(items)]
             batch = read_batch([item], self._cache, self._cache, training.source.with_tokens)
             noise = torch.randn(batch.latents.shape, generator=stream)
             timestep = torch.tensor([round((draw + 0.5) * TRAIN_TIMESTEPS / draws)])
-            losses.append(training.measure(batch, noise, timestep))
-        return torch.cat(losses).tolist()
+            measured.append(training.measure(batch, noise, timestep))
+        return measured
 
 
 def is_due(step: int, steps: int, probe_every: int) -> bool:
     """Say whether the probe is measured after a step: every so many, and after the last."""
     return bool(probe_every) and (step % probe_every == 0 or step == steps)
+
+
+def _norm(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(p) for p in parts]))
 
 
 def _band_name(number: int) -> str:

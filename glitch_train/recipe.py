@@ -188,7 +188,30 @@ class TrainRecipe:
         "auto",
         AUTO_ON_OFF,
         "Recompute activations instead of keeping them: less memory, about a third slower. "
-        "auto decides by the free memory.",
+        "auto decides by the free memory; where memory runs out all the same, it is turned on, and "
+        "then batches are cut into smaller ones, with equal losses.",
+    )
+    stop_at_epochs: int = integer(
+        0, 0, 10_000_000, "Stop after so many epochs, if steps are not done before; 0 is off."
+    )
+    stop_at_minutes: float = number(
+        0.0,
+        0.0,
+        1_000_000.0,
+        "Stop after so many minutes of training, all sessions of the run together; 0 is off.",
+        step=0.1,
+    )
+    stop_at_drift: float = number(
+        0.0,
+        0.0,
+        1000.0,
+        "Stop when the predictions are this far from the base model's, as a share of their size; "
+        "looked at with every probe. 0 is off.",
+    )
+    glitch_through: bool = switch(
+        False,
+        "Goes on when a loss is not a finite number: that step changes nothing and is counted. "
+        "Off: the run stops there.",
     )
     save_every: int = integer(
         0,
@@ -223,6 +246,10 @@ class TrainRecipe:
             raise RecipeError(
                 "Prodigy finds one step size for all, so text_encoder_lr must equal learning_rate; "
                 f"got {self.text_encoder_lr} and {self.learning_rate}."
+            )
+        if self.stop_at_drift and not self.probe_every:
+            raise RecipeError(
+                "stop_at_drift is looked at with every probe, so probe_every must be above 0."
             )
         if self.lr_scheduler == "polynomial" and self.learning_rate <= POLYNOMIAL_END:
             raise RecipeError(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from .errors import RecordError
-from .files import write_text
+from .files import disk_errors_said, write_text
 from .smoothing import Floats, RunningAverage, smoothing_window
 
 if TYPE_CHECKING:
@@ -42,12 +42,18 @@ PROBE_COLUMNS = ("probe_loss", "train_probe_loss")
 """Loss on fixed noise and timesteps: on held-out pictures, and on training pictures. Measured
 every N steps, NaN in between. With ``_t0_249`` behind the name: of the timesteps 0 to 249."""
 
+FURTHER_COLUMNS = ("drift", "not_finite")
+"""drift: how far the predictions are from the base model's, measured with the probe. not_finite: 1
+where loss or gradient was NaN or infinite, so that nothing was changed; NaN elsewhere."""
+
 _PROBE_BAND = re.compile(r"(train_)?probe_loss_t\d+_\d+")
 
 
 def is_column(name: str) -> bool:
     """Say whether a record may have a column of this name."""
-    return name in STEP_COLUMNS + PROBE_COLUMNS or bool(_PROBE_BAND.fullmatch(name))
+    return name in STEP_COLUMNS + PROBE_COLUMNS + FURTHER_COLUMNS or bool(
+        _PROBE_BAND.fullmatch(name)
+    )
 
 
 @dataclasses.dataclass
@@ -102,12 +108,14 @@ class LossRecord:
 
         Args:
             report: the step.
-            probes: values of probe columns measured after it.
+            probes: values of further columns measured after it.
         """
         if self._average is None:
             self._average = RunningAverage(smoothing_window(report.steps))
             for loss in self.loss:  # of a run that goes on
                 self._average.add(loss)
+        if not getattr(report, "finite", True):
+            probes["not_finite"] = 1
         values = {name: float(getattr(report, name, math.nan)) for name in STEP_COLUMNS}
         values["step"], values["epoch"] = report.step, report.epoch
         values["smoothed"] = self._average.add(report.loss)
@@ -117,10 +125,21 @@ class LossRecord:
         for column, entries in self.columns.items():
             entries.append(probes.get(column, values.get(column, math.nan)))
 
-    def restore(self, columns: Mapping[str, Sequence[float]]) -> None:
-        """Take over the columns of a run that was stopped, to append to them."""
+    def restore(self, columns: Mapping[str, Sequence[float]], about: Mapping[str, Any]) -> None:
+        """Take over the columns of a run that was stopped, to append to them.
+
+        Args:
+            columns: its columns.
+            about: what was known of it; what is known of this run comes first.
+        """
         self.columns = {name: list(values) for name, values in columns.items()}
+        self.about = {**about, **self.about}
         self._average = None
+
+    def last(self, column: str) -> float:
+        """Return the newest number in a column, NaN where it has none."""
+        values = reversed(self.columns.get(column, ()))
+        return next((value for value in values if not math.isnan(value)), math.nan)
 
     def last_row(self) -> dict[str, float]:
         """Return the newest value of every column."""
@@ -196,20 +215,33 @@ class RecordWriter:
     def __init__(self, record: LossRecord, path: Path) -> None:
         """Create the CSV with its header.
 
+        Every method raises DiskError when the disk does not take it.
+
         Args:
             record: the record; append to it first, then call :meth:`write_last`.
             path: the CSV; the JSON gets the same name with ``.json``.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.record = record
         self.path = path
         self._columns = list(record.columns)
         self._json_rows = 0
-        write_text(path, record.to_csv())  # the header, and the rows of a run that goes on
-        self._file: TextIO = path.open("a", encoding="utf-8", newline="")
+        with disk_errors_said(path):
+            write_text(path, record.to_csv())  # the header, and the rows of a run that goes on
+            self._file: TextIO = path.open("a", encoding="utf-8", newline="")
 
     def write_last(self) -> None:
         """Write the record's newest step; the line is handed to the system at once."""
+        with disk_errors_said(self.path):
+            self._write_last()
+
+    def close(self) -> None:
+        """Close the CSV and write the JSON."""
+        with disk_errors_said(self.path):
+            self._file.close()
+            if len(self.record):
+                self._write_json()
+
+    def _write_last(self) -> None:
         if len(self.record.columns) > len(self._columns):
             self._start_over()
         else:
@@ -219,12 +251,6 @@ class RecordWriter:
             )
             self._file.flush()
         if len(self.record) >= max(16, 1.25 * self._json_rows):
-            self._write_json()
-
-    def close(self) -> None:
-        """Close the CSV and write the JSON."""
-        self._file.close()
-        if len(self.record) > self._json_rows:
             self._write_json()
 
     def _start_over(self) -> None:

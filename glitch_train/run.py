@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import logging
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import torch
@@ -25,18 +25,18 @@ from .encode import (
     picture_variants,
     training_items,
 )
-from .errors import TrainingError
-from .lora_file import LoraStateDict, metadata, save_lora, to_kohya
+from .lora_file import LoraStateDict
 from .lora_targets import recipe_targets
+from .memory import is_out_of_memory, let_go, shortage
 from .probe import Probe, is_due, split_items
 from .recipe import Recipe, TrainRecipe
 from .record import LossRecord, RecordWriter
+from .run_files import RunFiles
 from .run_folder import RunPaths, write_recipe
-from .state import load_state, material_key, save_state
+from .state import material_key
+from .stop import Ending, Progress, reached
 from .team import ALONE, Team
-from .train import LoraTraining, StepReport
-
-log = logging.getLogger(__name__)
+from .train import LoraTraining, NotFiniteError, StepReport
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +78,8 @@ class TrainingRun:
     However the iteration ends, the LoRA so far is on disk once a step has been done.
 
     Attributes:
-        record: the losses so far.
-        lora: the LoRA as saved; empty before it was saved.
+        record: the losses so far; ``about["ended"]`` says why it stopped.
+        files: what it writes.
     """
 
     def __init__(
@@ -93,6 +93,8 @@ class TrainingRun:
         cache_folder: Path,
         device: torch.device,
         team: Team = ALONE,
+        base_key: str = "",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Describe the run; nothing is done yet.
 
@@ -105,6 +107,8 @@ class TrainingRun:
             cache_folder: where latents and prompt embeddings are kept between runs.
             device: where to train.
             team: the processes that train together; only the main one writes files.
+            base_key: :func:`cache.sampled_key` of the UNet, where it is known already.
+            clock: seconds, increasing; for stop_at_minutes.
 
         Raises:
             TrainingError: for a precision the device cannot train in, or a choice of layers that
@@ -127,13 +131,33 @@ class TrainingRun:
                 "recipe": recipe.to_dict(),
             },
         )
-        self.lora: LoraStateDict = {}
+        key = base_key or sampled_key(base.unet)
+        self.files = RunFiles(paths, recipe, base, dataset, self.record, key, team)
         self._cache = TensorCache(cache_folder)
-        self._base_key = sampled_key(base.unet)
-        self._started = time.time()
+        self._clock = clock
+
+    @property
+    def lora(self) -> LoraStateDict:
+        """The LoRA as saved; empty before it was saved."""
+        return self.files.lora
 
     def events(self) -> Generator[Event, None, None]:
-        """Encode what the cache lacks, then train."""
+        """Encode what the cache lacks, then train.
+
+        Raises:
+            GlitchTrainError: one sentence; what was trained so far is saved.
+        """
+        try:
+            yield from self._events()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            let_go(error)
+        else:
+            return
+        raise shortage(self.recipe.train, "")
+
+    def _events(self) -> Iterator[Event]:
         if self.team.is_main:
             write_recipe(self.paths, self.recipe)
         items: list[TrainingItem] = []
@@ -181,70 +205,67 @@ class TrainingRun:
     def _train(self, source: BatchSource, probe: Probe) -> Iterator[StepReport]:
         training = LoraTraining(self.base, source, self.recipe.train, self.device, self.team)
         material = material_key(source.items)
-        self._go_on(training, material)
-        writer = RecordWriter(self.record, self.paths.losses) if self.team.is_main else None
+        progress = self.files.go_on(training, material)
+        self.files.check_space(training)
+        began = self._clock() - progress.seconds
         every, save_every = self.recipe.train.probe_every, self.recipe.train.save_every
-        before = probe.measure(training) if every and not training.step else {}
+        ending = reached(self.recipe.train, progress)
+        writer = RecordWriter(self.record, self.paths.losses) if self.team.is_main else None
         try:
+            before = probe.measure(training) if every and not training.step else {}
             for report in training:
                 measured, before = before, {}  # step 0 stands in the first row
-                if is_due(report.step, report.steps, every):
+                progress = self._progress(training, began)
+                ending = self._ending(progress)
+                if is_due(report.step, report.steps, every) or (every and ending):
                     measured = measured or probe.measure(training)
-                self.record.append(report, **measured)
-                if writer:
-                    writer.write_last()
+                self._write(writer, report, measured)
+                progress = self._progress(training, began)
+                ending = ending or self._ending(progress)
                 if save_every and report.step % save_every == 0:
-                    self.record.about.setdefault("snapshots", []).append(report.step)
-                    self._save(training, self.paths.snapshot(report.step))
-                    self._save_state(training, material)
+                    self.files.save_snapshot(training)
+                    if not ending:  # a finished run's state is written after its LoRA
+                        self.files.save_state(training, progress, material)
                 yield report
+                if ending:
+                    break
+        except GeneratorExit:
+            cancelled = f"Cancelled after step {training.step}; run it again to go on."
+            ending = ending or Ending("cancel", training.step, cancelled)
+            raise
+        except Exception as error:
+            ending = Ending("error", training.step, str(error))
+            if isinstance(error, NotFiniteError):
+                self._write(writer, error.report, {})
+            raise
         finally:
-            if writer:
-                writer.close()
-            if training.step:
-                self._save(training, self.paths.lora)
-                self._save_state(training, material)
+            if ending:
+                self.record.about["ended"] = dataclasses.asdict(ending)
+            with contextlib.closing(writer) if writer else contextlib.nullcontext():
+                if training.step and training.is_whole:
+                    self.files.save_lora(self.paths.lora, training)
+                    self.files.save_state(training, progress, material)
 
-    def _save_state(self, training: LoraTraining, material: str) -> None:
-        if not self.team.is_main:
-            return
-        save_state(self.paths.state, training, self.record, material=material, base=self._base_key)
+    def _ending(self, progress: Progress) -> Ending | None:
+        # Clocks differ: all processes stop where the main one does.
+        return self.team.from_main(lambda: reached(self.recipe.train, progress))
 
-    def _go_on(self, training: LoraTraining, material: str) -> None:
-        """Go back to the run's saved state, where it has one."""
-        path = self.paths.state
-        state = self.team.from_main(lambda: load_state(path) if path.is_file() else None)
-        if state is None:
-            return
-        if state["material"] != material:
-            raise TrainingError(
-                f"The pictures or captions changed since {self.paths.name} was stopped, so it "
-                "cannot go on; set resume to never."
-            )
-        training.load_state_dict(state["training"])
-        self.record.restore(state["record"])
-        log.info("%s goes on after step %d", self.paths.name, training.step)
-
-    def _save(self, training: LoraTraining, path: Path) -> None:
-        if not self.team.is_main:
-            return
-        train = self.recipe.train
-        self.lora = to_kohya(
-            training.lora,
-            self.base,
-            save_precision=train.save_precision,
+    def _progress(self, training: LoraTraining, began: float) -> Progress:
+        return Progress(
+            training.step,
+            training.source.epochs_done,
+            self._clock() - began,
+            self.record.last("drift"),
         )
-        about = metadata(
-            self.recipe,
-            self.base,
-            self.dataset,
-            self.lora,
-            steps_done=training.step,
-            epochs_done=training.source.epoch,
-            started=self._started,
-        )
-        save_lora(path, self.lora, about)
-        log.info("LoRA of %d steps saved to %s", training.step, path)
+
+    def _write(
+        self, writer: RecordWriter | None, report: StepReport, measured: dict[str, float]
+    ) -> None:
+        self.record.append(report, **measured)
+        if not report.finite and self.recipe.train.glitch_through:
+            self.record.about["passed_over"] = self.record.about.get("passed_over", 0) + 1
+        if writer:
+            writer.write_last()
 
 
 def _loss_name(train: TrainRecipe) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from .errors import GlitchTrainError, TrainingError
 from .files import write_text
 from .recipe import Recipe
+from .stop import reached
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,15 +74,15 @@ def claim_run(output_name: str, runs_folder: Path, loras_folder: Path) -> RunPat
 def unfinished_run(
     recipe: Recipe, base: str, runs_folder: Path, loras_folder: Path
 ) -> RunPaths | None:
-    """Return the newest run of a recipe that has a state and steps left to do.
+    """Return the newest run of a recipe that has a state and is not finished.
 
     Args:
-        recipe: the recipe; it may ask for more steps than the run did.
+        recipe: the recipe; it may ask for more than the run did, then the run is not finished.
         base: what identifies the base model; runs on another one are passed over.
         runs_folder: where run folders live.
         loras_folder: where LoRA files live.
     """
-    from .state import load_state, same_run
+    from .state import load_state, progress_of, same_run
 
     name = recipe.train.output_name
     for folder in sorted(runs_folder.glob(f"{glob.escape(name)}_[0-9]*"), reverse=True):
@@ -94,7 +95,7 @@ def unfinished_run(
         except (OSError, GlitchTrainError):
             continue
         state = load_state(paths.state)
-        if state["base"] == base and state["training"]["step"] < recipe.train.steps:
+        if state["base"] == base and reached(recipe.train, progress_of(state)) is None:
             return paths
     return None
 
@@ -119,7 +120,8 @@ def choose_run(
     if found is None and resume == "must":
         raise TrainingError(
             f"There is no unfinished run of {recipe.train.output_name!r} with this recipe in "
-            f"{runs_folder}; set resume to auto, or raise steps to go on with a finished one."
+            f"{runs_folder}; set resume to auto, or raise steps or the stop_at rule to go on with "
+            "a finished one."
         )
     return found or claim_run(recipe.train.output_name, runs_folder, loras_folder)
 

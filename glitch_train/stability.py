@@ -89,7 +89,10 @@ def _evidence(curve: Curve, spikes: Spikes | None, swing: Oscillation | None) ->
 def _not_finite(curve: Curve, evidence: dict[str, Any]) -> Finding:
     kind = "infinite" if curve.infinite == curve.not_finite else "not a number"
     step = curve.bad_step or 0.0
-    times = f"{curve.not_finite:,} losses are" if curve.not_finite > 1 else "one loss is"
+    many = curve.not_finite > 1
+    times = (
+        f"{curve.not_finite:,} losses (or gradients) are" if many else "one loss (or gradient) is"
+    )
     return Finding(
         "nan", 1.0, f"Broken: {times} {kind}, first at step {words_for_step(step)}.", evidence
     )

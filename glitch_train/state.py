@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,26 +13,45 @@ import torch
 from .cache import content_key
 from .encode import TrainingItem
 from .errors import TrainingError
-from .files import atomic_path
+from .files import atomic_path, disk_errors_said
 from .recipe import Recipe
 from .record import LossRecord
+from .stop import Progress
 from .train import LoraTraining
 
 STATE_VERSION = 1
 
 # What may differ between a run and its continuation.
-_MAY_DIFFER = ("steps", "save_every", "save_precision")
+_MAY_DIFFER = (
+    "steps",
+    "stop_at_epochs",
+    "stop_at_minutes",
+    "stop_at_drift",
+    "glitch_through",
+    "gradient_checkpointing",
+    "save_every",
+    "save_precision",
+)
+# What a record knows of the run's past; the rest is the recipe's and the base's.
+_PAST = ("snapshots", "passed_over")
 
 
 def save_state(
-    path: Path, training: LoraTraining, record: LossRecord, *, material: str, base: str
+    path: Path,
+    training: LoraTraining,
+    record: LossRecord,
+    progress: Progress,
+    *,
+    material: str,
+    base: str,
 ) -> None:
     """Write everything a run needs to go on, in one piece.
 
     Args:
         path: the file; the one before stays whole until this one is.
         training: the run.
-        record: its losses so far.
+        record: its losses so far; a row of a step that was not done is left out.
+        progress: how far it is.
         material: what :func:`material_key` gave for its pictures and captions.
         base: what identifies the base model.
     """
@@ -42,10 +61,12 @@ def save_state(
         "material": material,
         "base": base,
         "training": training.state_dict(),
-        "record": copy.deepcopy(record.columns),
+        "progress": dataclasses.asdict(progress),
+        "record": {name: values[: training.step] for name, values in record.columns.items()},
+        "about": {name: record.about[name] for name in _PAST if name in record.about},
     }
     torch.save(state, content)
-    with atomic_path(path) as part:
+    with disk_errors_said(path), atomic_path(path) as part:
         part.write_bytes(content.getbuffer())
 
 
@@ -67,6 +88,11 @@ def load_state(path: Path) -> dict[str, Any]:
             f"{STATE_VERSION}; set resume to never."
         )
     return state
+
+
+def progress_of(state: dict[str, Any]) -> Progress:
+    """Return how far the run of a state had come."""
+    return Progress(**state.get("progress", {"step": state["training"]["step"]}))
 
 
 def material_key(items: Sequence[TrainingItem]) -> str:

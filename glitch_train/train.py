@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Iterator
@@ -10,19 +11,21 @@ from typing import Any
 
 import torch
 
-from .batches import Batch, BatchSource, pad_prompts
+from .batches import BatchSource
 from .checkpoint import BaseModel
-from .devices import peak_memory_mb, resolve_precision, wants_checkpointing
-from .encode import encode_prompt
+from .devices import peak_memory_mb, resolve_precision
 from .errors import TrainingError
 from .lora import LoraLayers, LoraShape, TrainedLora, inject_lora, trainable
 from .lora_targets import recipe_targets, text_encoder_targets
-from .loss import per_sample_loss, snr_weights
-from .noise import draw_noise, draw_timesteps, noise_schedule, perturbed, training_target
+from .memory import MemoryPlan, free_unused, is_out_of_memory, let_go, shortage
+from .noise import draw_noise, draw_timesteps, perturbed
 from .optim import build_optimizer, build_schedule
+from .predictor import Predictor
 from .recipe import TrainRecipe
 from .seeds import generator
 from .team import ALONE, Team
+
+log = logging.getLogger(__name__)
 
 CLIP_NORM = 1.0
 """Largest gradient norm; kohya's ``max_grad_norm``."""
@@ -44,6 +47,7 @@ class StepReport:
             far training has moved the model.
         peak_memory_mb: most memory in use so far, in MiB; NaN where it is not known.
         text_encoder_lr: of the text encoders at this step; NaN when they are left alone.
+        finite: whether loss and gradient were finite numbers; where not, nothing was changed.
     """
 
     step: int
@@ -56,13 +60,31 @@ class StepReport:
     lora_norm: float = math.nan
     peak_memory_mb: float = math.nan
     text_encoder_lr: float = math.nan
+    finite: bool = True
 
 
-class LoraTraining:
+class NotFiniteError(TrainingError):
+    """The loss or its gradient is NaN or infinite; the LoRA is as it was before that step.
+
+    Attributes:
+        report: the step that was not done.
+    """
+
+    def __init__(self, message: str, report: StepReport) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class LoraTraining(Predictor):
     """One LoRA being trained; iterate to train, stop iterating to cancel.
 
     Every random draw comes from a generator of its own, seeded by the recipe, on the CPU: data
     order, noise and timesteps are the same on every device.
+
+    Attributes:
+        step: optimizer steps done.
+        lora: the factors.
+        is_whole: whether the LoRA may be saved: no update broke off and all factors are finite.
     """
 
     def __init__(
@@ -85,19 +107,16 @@ class LoraTraining:
         Raises:
             TrainingError: for a precision the device cannot train in.
         """
-        self.base = base
+        super().__init__(base, recipe, device, resolve_precision(recipe.precision, device))
         self.source = source
-        self.recipe = recipe
-        self.device = device
         self.team = team
-        self.dtype = resolve_precision(recipe.precision, device)
         self.step = 0
+        self.is_whole = True
         with torch.inference_mode(False):
             # diffusers' own .to() warns about modules to keep in fp32; this UNet has none.
             torch.nn.Module.to(base.unet, device=device, dtype=self.dtype)
             self.lora = self._inject()
-            if self._wants_checkpointing():
-                base.unet.enable_gradient_checkpointing()
+            self.memory = self._plan_memory()
             unet = list(trainable(self.lora.unet))
             text = [p for layers in self.lora.text_encoders for p in trainable(layers)]
             self.parameters = unet + text
@@ -116,36 +135,44 @@ class LoraTraining:
         """Do one optimizer step.
 
         Raises:
-            TrainingError: when the loss is not a finite number.
+            NotFiniteError: when loss or gradient is NaN or infinite, without glitch_through; or
+                when the LoRA itself is. The next draws are those of this step again.
+            OutOfMemory: when there is nothing left to give up.
         """
         started = time.perf_counter()
+        here = self._position()
         with torch.inference_mode(False), torch.enable_grad():
-            losses = self.team.all_succeed(self._accumulate)
+            losses = self.team.all_succeed(lambda: self._gradients(here))
             self.team.share_gradients(self.parameters)
             self.scaler.unscale_(self.optimizer)
             grad_norm = torch.nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
             # One wait for the device per step: the record needs all three numbers.
             numbers = [self.team.total(losses.mean()), grad_norm.float(), self._lora_norm()]
             loss, norm, lora_norm = torch.stack(numbers).tolist()
-            self._check_finite(loss if self.scaler.is_enabled() else loss + norm)
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            self.optimizer.zero_grad(set_to_none=True)
+            # A gradient out of fp16's range is the scaler's to handle: it skips the update.
+            finite = math.isfinite(loss if self.scaler.is_enabled() else loss + norm)
             rates = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
-            self.schedule.step()
+            report = StepReport(
+                step=self.step + 1,
+                steps=self.recipe.steps,
+                epoch=self.source.epoch,
+                loss=loss,
+                learning_rate=rates.get("unet", math.nan),
+                text_encoder_lr=rates.get("text_encoder", math.nan),
+                grad_norm=norm,
+                seconds=time.perf_counter() - started,
+                lora_norm=lora_norm,
+                peak_memory_mb=peak_memory_mb(self.device),
+                finite=finite,
+            )
+            if not finite:
+                self.is_whole = all(bool(one.isfinite().all()) for one in self.parameters)
+            if not finite and not (self.recipe.glitch_through and self.is_whole):
+                self._undo(here)
+                raise self._not_finite(report)
+            self._update(finite)
         self.step += 1
-        return StepReport(
-            step=self.step,
-            steps=self.recipe.steps,
-            epoch=self.source.epoch,
-            loss=loss,
-            learning_rate=rates.get("unet", math.nan),
-            text_encoder_lr=rates.get("text_encoder", math.nan),
-            grad_norm=norm,
-            seconds=time.perf_counter() - started,
-            lora_norm=lora_norm,
-            peak_memory_mb=peak_memory_mb(self.device),
-        )
+        return dataclasses.replace(report, seconds=time.perf_counter() - started)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that decides the next step, as tensors, numbers and text."""
@@ -155,10 +182,7 @@ class LoraTraining:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "noise": self._noise.get_state(),
-            "timesteps": self._timesteps.get_state(),
-            "source": self.source.state_dict(),
-        }
+        } | self._position()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to where :meth:`state_dict` was taken, in a training of the same recipe."""
@@ -169,79 +193,43 @@ class LoraTraining:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
-        self._noise.set_state(state["noise"])
-        self._timesteps.set_state(state["timesteps"])
-        self.source.load_state_dict(state["source"])
+        self._go_back(state)
 
-    def predict(
-        self, batch: Batch, noisy_latents: torch.Tensor, timesteps: torch.Tensor
-    ) -> torch.Tensor:
-        """Run the UNet with the LoRA as it stands.
+    def _position(self) -> dict[str, Any]:
+        """Return where the draws of the next step begin."""
+        return {
+            "noise": self._noise.get_state(),
+            "timesteps": self._timesteps.get_state(),
+            "source": self.source.state_dict(),
+        }
 
-        Args:
-            batch: conditioning, on the device.
-            noisy_latents: (B, 4, H/8, W/8).
-            timesteps: (B,).
+    def _go_back(self, position: dict[str, Any]) -> None:
+        self._noise.set_state(position["noise"])
+        self._timesteps.set_state(position["timesteps"])
+        self.source.load_state_dict(position["source"])
 
-        Returns:
-            (B, 4, H/8, W/8).
-        """
-        extra = None
-        if batch.pooled_prompt_embeds is not None:
-            extra = {"text_embeds": batch.pooled_prompt_embeds, "time_ids": batch.add_time_ids}
-        mixed = self.dtype != torch.float32
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=mixed):
-            return self.base.unet(
-                noisy_latents.to(self.dtype),
-                timesteps,
-                encoder_hidden_states=batch.prompt_embeds,
-                encoder_attention_mask=batch.prompt_mask,
-                added_cond_kwargs=extra,
-                return_dict=False,
-            )[0]
+    def _undo(self, position: dict[str, Any]) -> None:
+        """Forget a step that was begun."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self._go_back(position)
 
-    def loss(
-        self,
-        batch: Batch,
-        noise: torch.Tensor,
-        timesteps: torch.Tensor,
-        noise_seen: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Return the loss of each sample for given noise and timesteps.
-
-        Args:
-            batch: on the device.
-            noise: (B, 4, H/8, W/8), what is to be predicted.
-            timesteps: (B,) int64.
-            noise_seen: what is added to the latents; ``noise`` by default.
-
-        Returns:
-            (B,) fp32.
-        """
-        schedule = noise_schedule(self.base.prediction_type)
-        seen = noise if noise_seen is None else noise_seen
-        noisy_latents = schedule.add_noise(batch.latents, seen, timesteps)
-        model_pred = self.predict(batch, noisy_latents, timesteps)
-        prediction_type = self.base.prediction_type
-        target = training_target(batch.latents, noise, timesteps, prediction_type)
-        losses = per_sample_loss(model_pred, target, self.recipe.loss_type)
-        if self.recipe.min_snr_gamma:
-            losses *= snr_weights(timesteps, self.recipe.min_snr_gamma, prediction_type)
-        return losses
-
-    def measure(self, batch: Batch, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """Return the loss of each sample with the LoRA as it stands; call it without gradients.
-
-        Args:
-            batch: on the CPU.
-            noise: (B, 4, H/8, W/8), on the CPU.
-            timesteps: (B,), on the CPU.
-
-        Returns:
-            (B,) fp32.
-        """
-        batch = self._with_trained_prompts(batch.to(self.device, self.dtype))
-        return self.loss(batch, noise.to(self.device), timesteps.to(self.device))
+    def _gradients(self, here: dict[str, Any]) -> torch.Tensor:
+        """Do the passes of one step, anew and more thriftily where memory runs out."""
+        while True:
+            try:
+                return self._accumulate()
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                let_go(error)
+            self._undo(here)
+            free_unused(self.device)
+            given_up = self.memory.tighten()
+            if not given_up:
+                raise shortage(self.recipe, f" at step {self.step + 1}")
+            log.warning("Out of memory at step %d: %s", self.step + 1, given_up)
+            if self.memory.checkpointing:
+                self.base.unet.enable_gradient_checkpointing()
 
     def _accumulate(self) -> torch.Tensor:
         """Return this process's share of the loss of each forward pass of a step."""
@@ -252,19 +240,31 @@ class LoraTraining:
         # Everything is drawn for the whole batch, so that it is the same for any number of
         # processes; each then takes its rows.
         whole = self.source.next()
-        count = len(whole.latents)
+        count = len(whole)
         noise = draw_noise(whole.latents.shape, self.recipe, self._noise)
         seen = perturbed(noise, self.recipe, self._noise)
         timesteps = draw_timesteps(count, self.recipe, self._timesteps)
         rows = self.team.rows(count)
-        share = len(range(*rows.indices(count))) / count
-        if not share:
+        if rows.start == rows.stop:
             return torch.zeros((), device=self.device)
-        batch = self._with_trained_prompts(whole.rows(rows).to(self.device, self.dtype))
-        noise, seen = noise[rows].to(self.device), seen[rows].to(self.device)
-        loss = self.loss(batch, noise, timesteps[rows].to(self.device), seen).mean() * share
-        self.scaler.scale(loss / self.recipe.gradient_accumulation).backward()
-        return loss.detach()
+        losses = []
+        for place, part in whole.rows(rows).cut(self.memory.micro_batch):
+            part = self.with_trained_prompts(part.to(self.device, self.dtype))
+            drawn = (draw[rows][place].to(self.device) for draw in (noise, timesteps, seen))
+            loss = self.loss(part, *drawn).sum() / count
+            self.scaler.scale(loss / self.recipe.gradient_accumulation).backward()
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
+
+    def _update(self, finite: bool) -> None:
+        """Let the optimizer change the LoRA; a step that is not finite changes nothing."""
+        self.is_whole = False
+        if finite:
+            self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.schedule.step()
+        self.is_whole = True
 
     def _inject(self) -> TrainedLora:
         recipe, base = self.recipe, self.base
@@ -282,43 +282,32 @@ class LoraTraining:
             unet, tuple(inject(tower, text_encoder_targets(tower)) for tower in towers)
         )
 
-    def _with_trained_prompts(self, batch: Batch) -> Batch:
-        """Return the batch with its captions encoded by the text encoders, where they train."""
-        if batch.tokens is None:
-            return batch
-        mixed = self.dtype != torch.float32
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=mixed):
-            prompts = [encode_prompt(self.base.text_encoders, ids) for ids in batch.tokens]
-        embeds, mask = pad_prompts([prompt.prompt_embeds for prompt in prompts])
-        pooled = [p.pooled_prompt_embeds for p in prompts if p.pooled_prompt_embeds is not None]
-        return dataclasses.replace(
-            batch,
-            prompt_embeds=embeds.to(self.dtype),
-            prompt_mask=None if mask is None else mask.to(self.device, self.dtype),
-            pooled_prompt_embeds=torch.stack(pooled).to(self.dtype) if pooled else None,
-        )
-
     def _lora_norm(self) -> torch.Tensor:
         parts = (self.lora.unet, *self.lora.text_encoders)
         norms = torch._foreach_norm([layer.up.detach() for p in parts for layer in p.values()])
         return torch.linalg.vector_norm(torch.stack(norms))
 
-    def _wants_checkpointing(self) -> bool:
-        largest = max(height * width for height, width in self._latents_sizes())
-        return wants_checkpointing(
-            self.recipe.gradient_checkpointing,
+    def _plan_memory(self) -> MemoryPlan:
+        sizes = (item.latents_size for item in self.source.items)
+        plan = MemoryPlan(
+            self.recipe,
             self.device,
-            latent_pixels=largest,
-            batch_size=self.recipe.batch_size,
+            latent_pixels=max(height * width for height, width in sizes),
             is_xl=self.base.family.is_xl,
         )
+        if plan.checkpointing:
+            self.base.unet.enable_gradient_checkpointing()
+        return plan
 
-    def _latents_sizes(self) -> set[tuple[int, int]]:
-        return {item.latents_size for item in self.source.items}
-
-    def _check_finite(self, loss: float) -> None:
-        if loss - loss != 0:  # NaN or infinite
-            raise TrainingError(
-                f"The loss or its gradient became {loss} at step {self.step + 1}; the LoRA up to "
-                f"step {self.step} is kept. Lower learning_rate, or choose precision fp32."
-            )
+    def _not_finite(self, report: StepReport) -> NotFiniteError:
+        which = "gradient" if math.isfinite(report.loss) else "loss"
+        value = report.grad_norm if math.isfinite(report.loss) else report.loss
+        kept = f"the LoRA up to step {self.step} is kept"
+        hint = ", or switch glitch_through on to pass over such steps"
+        if not self.is_whole:
+            kept, hint = "the LoRA broke too, so only earlier snapshots are kept (save_every)", ""
+        return NotFiniteError(
+            f"The {which} became {value} at step {report.step}; {kept}. Lower learning_rate, or "
+            f"choose precision fp32{hint}.",
+            report,
+        )

@@ -44,8 +44,9 @@ class GlitchLoraTrainer(io.ComfyNode):
                     options=list(RESUMES),
                     default=RESUMES[0],
                     optional=True,
-                    tooltip="auto: go on with a run of the same settings that was stopped, or that "
-                    "now has more steps. never: begin anew. must: refuse to begin anew.",
+                    tooltip="auto: go on with a run of the same settings that was stopped, or "
+                    "whose steps or stop_at rule were raised. never: begin anew. must: refuse to "
+                    "begin anew.",
                 ),
                 recipe_input(),
             ],
@@ -82,6 +83,22 @@ class GlitchLoraTrainer(io.ComfyNode):
         **settings: Any,
     ) -> io.NodeOutput:
         """Train, showing progress, and hand on the result."""
+        from . import training
+
+        with training.memory_given_back():
+            return cls._train(model, clip, vae, dataset, resume, recipe, settings)
+
+    @classmethod
+    def _train(
+        cls,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        dataset: Any,
+        resume: str,
+        recipe: PartialRecipe | None,
+        settings: dict[str, Any],
+    ) -> io.NodeOutput:
         from . import training
 
         named = recipe or PartialRecipe()

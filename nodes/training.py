@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,12 @@ from comfy_api.latest import ui
 
 from ..glitch_train.cache import sampled_key
 from ..glitch_train.dataset import GlitchDataset
+from ..glitch_train.memory import let_go
 from ..glitch_train.partial_recipe import PartialRecipe, where_from
 from ..glitch_train.plots import draw_losses, to_image
 from ..glitch_train.preview import LivePreview
 from ..glitch_train.recipe import Recipe, TrainRecipe
+from ..glitch_train.record import LossRecord
 from ..glitch_train.run import Event, Preparing, TrainingRun
 from ..glitch_train.run_folder import choose_run
 from ..glitch_train.train import StepReport
@@ -30,14 +35,16 @@ def prepare_run(
     encoders = weights.encoders(model, clip, vae)
     output = Path(folder_paths.get_output_directory()) / "glitch"
     loras = Path(folder_paths.get_folder_paths("loras")[0])
+    base_key = sampled_key(base.unet)
     return TrainingRun(
         base,
         dataset,
         recipe,
         encoders,
-        choose_run(recipe, resume, sampled_key(base.unet), output, loras),
+        choose_run(recipe, resume, base_key, output, loras),
         cache_folder=dataset.cache_folder or folders.temporary_cache(),
         device=comfy.model_management.get_torch_device(),
+        base_key=base_key,
     )
 
 
@@ -72,11 +79,35 @@ class LiveView:
 
     def final_view(self, node: Any) -> dict[str, Any]:
         """Return the finished curve for the node's ``ui``: a cached node shows it again."""
+        ended = ended_in_words(self.run.record)
         picture = to_image(draw_losses([self.run.record]))
         shown = ui.PreviewImage(host.to_image_tensor([picture]), cls=node).as_dict()
-        if self._said:
-            self.progress.say(self._said)
-        return {**shown, "text": (str(self.run.paths.lora), *filter(None, [self._said]))}
+        lines = [*filter(None, [self._said]), ended]
+        self.progress.say(" ".join(lines))
+        return {**shown, "text": (str(self.run.paths.lora), *lines)}
+
+
+def ended_in_words(record: LossRecord) -> str:
+    """Return why a run stopped, and what it passed over, as one line."""
+    passed_over = record.about.get("passed_over", 0)
+    more = f" {passed_over} steps were passed over (glitch_through)." if passed_over else ""
+    return record.about["ended"]["why"] + more
+
+
+@contextlib.contextmanager
+def memory_given_back() -> Iterator[None]:
+    """Give back what a training took, however it ends.
+
+    An error keeps the frames it went through, and they the model, until the host forgets it.
+    """
+    try:
+        yield
+    except BaseException as error:
+        let_go(error)
+        raise
+    finally:
+        gc.collect()
+        comfy.model_management.soft_empty_cache()
 
 
 def describe(report: StepReport, seconds_per_step: float) -> str:

@@ -13,7 +13,7 @@ from tiny import tiny_base, tiny_unet
 
 from glitch_train.checkpoint import BaseModel, build_unet
 from glitch_train.dataset import GlitchDataset, Sample
-from glitch_train.errors import LoraFileError
+from glitch_train.errors import DiskError, LoraFileError
 from glitch_train.lora import LoraLayer, LoraShape, TrainedLora, inject_lora
 from glitch_train.lora_file import metadata, read_metadata, read_recipe_of, save_lora, to_kohya
 from glitch_train.lora_targets import unet_targets
@@ -133,7 +133,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("safetensors.torch.save_file", full_disk)
-    with pytest.raises(LoraFileError, match="No space left"):
+    with pytest.raises(DiskError, match="No space left"):
         save_lora(path, {"a": torch.ones(2)}, {})
     assert load_file(path)["a"].equal(torch.zeros(2))
     assert list(tmp_path.iterdir()) == [path]

@@ -31,11 +31,7 @@ SETTINGS = {
 
 def going_on(tmp_path: Path, folder: Path, resume: str = "auto", **train) -> TrainingRun:  # noqa: F811
     """Return a run in the place that ``resume`` chooses."""
-    run = make_run(tmp_path, folder, Counted(), **SETTINGS | train)
-    run.paths.folder.rmdir()  # make_run claimed a new one
-    base = sampled_key(run.base.unet)
-    run.paths = choose_run(run.recipe, resume, base, tmp_path / "runs", tmp_path / "loras")
-    return run
+    return make_run(tmp_path, folder, Counted(), resume, **SETTINGS | train)
 
 
 def stop_after(run: TrainingRun, steps: int) -> None:

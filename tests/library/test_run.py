@@ -12,13 +12,14 @@ from safetensors.torch import load_file
 from tiny import picture, tiny_base
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
+from glitch_train.cache import sampled_key
 from glitch_train.checkpoint import TextEncoder
 from glitch_train.dataset_load import load_dataset
 from glitch_train.errors import TrainingError
 from glitch_train.recipe import DatasetRecipe, Recipe, TrainRecipe
 from glitch_train.record import LossRecord
 from glitch_train.run import Encoders, Preparing, TrainingRun
-from glitch_train.run_folder import claim_run
+from glitch_train.run_folder import choose_run
 from glitch_train.train import StepReport
 
 
@@ -60,20 +61,23 @@ def folder(tmp_path: Path) -> Path:
     return pictures
 
 
-def make_run(tmp_path: Path, folder: Path, counted: Counted, **train) -> TrainingRun:
-    """Return a run of three steps."""
+def make_run(
+    tmp_path: Path, folder: Path, counted: Counted, resume: str = "never", **train
+) -> TrainingRun:
+    """Return a run of three steps, in the place that ``resume`` chooses."""
     recipe = Recipe(
         DatasetRecipe(folder=str(folder), width=64, height=64, repeats=2),
         TrainRecipe(**{"steps": 3, "network_dim": 2, "batch_size": 2} | train),
     )
     base = tiny_base()
     base.text_encoders = (tiny_tower(),)
+    key = sampled_key(base.unet)
     return TrainingRun(
         base,
         load_dataset(recipe.dataset),
         recipe,
         Encoders(counted.encode_picture, counted.tokenize, "vae"),
-        claim_run(recipe.train.output_name, tmp_path / "runs", tmp_path / "loras"),
+        choose_run(recipe, resume, key, tmp_path / "runs", tmp_path / "loras"),
         cache_folder=tmp_path / "cache",
         device=torch.device("cpu"),
     )

@@ -1,0 +1,47 @@
+"""Find out before a run that the disk would not hold what it writes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from .errors import DiskError
+
+
+def check_space(needs: Mapping[Path, int], advice: str) -> None:
+    """Compare what would be written with what is free, disk by disk.
+
+    Args:
+        needs: folder to bytes that would be written below it; folders may not exist yet.
+        advice: what to do when there is too little, in the imperative.
+
+    Raises:
+        DiskError: one sentence with both figures.
+    """
+    disks: dict[int, list[Path]] = {}
+    for folder in needs:
+        disks.setdefault(os.stat(_existing(folder)).st_dev, []).append(folder)
+    for folders in disks.values():
+        needed = sum(needs[folder] for folder in folders)
+        free = shutil.disk_usage(_existing(folders[0])).free
+        if needed > free:
+            places = " and ".join(map(str, folders))
+            raise DiskError(
+                f"This run would write {size_text(needed)} to {places}, where {size_text(free)} "
+                f"are free; {advice}."
+            )
+
+
+def size_text(size: float) -> str:
+    """Return bytes in the unit a person would choose."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.4g} TB"
+
+
+def _existing(folder: Path) -> Path:
+    return next(place for place in (folder, *folder.absolute().parents) if place.exists())

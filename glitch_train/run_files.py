@@ -1,0 +1,157 @@
+"""What a run leaves on disk: its recipe, the LoRA, snapshots, and the state to go on from."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from .checkpoint import BaseModel
+from .dataset import GlitchDataset
+from .disk_space import check_space
+from .errors import TrainingError
+from .lora_file import SAVE_DTYPES, LoraStateDict, metadata, save_lora, to_kohya
+from .optim import STATE_FLOATS
+from .recipe import Recipe
+from .record import LossRecord
+from .run_folder import RunPaths
+from .state import load_state, progress_of, save_state
+from .stop import Progress
+from .team import ALONE, Team
+from .train import LoraTraining
+
+log = logging.getLogger(__name__)
+
+
+class RunFiles:
+    """Writes and reads the files of one run.
+
+    Attributes:
+        lora: the LoRA as last saved; empty before.
+    """
+
+    def __init__(
+        self,
+        paths: RunPaths,
+        recipe: Recipe,
+        base: BaseModel,
+        dataset: GlitchDataset,
+        record: LossRecord,
+        base_key: str,
+        team: Team = ALONE,
+    ) -> None:
+        """Describe the run; nothing is written yet.
+
+        Args:
+            paths: where the files go.
+            recipe: kept with the LoRA.
+            base: the base model.
+            dataset: its pictures are named in the LoRA.
+            record: kept in the state.
+            base_key: what identifies the base model.
+            team: the processes that train together; only the main one writes.
+        """
+        self.team = team
+        self.paths = paths
+        self.recipe = recipe
+        self.base = base
+        self.dataset = dataset
+        self.record = record
+        self.base_key = base_key
+        self.lora: LoraStateDict = {}
+        self._started = time.time()
+
+    def save_lora(self, path: Path, training: LoraTraining) -> None:
+        """Write the LoRA as it stands.
+
+        Raises:
+            DiskError: when the disk does not take it; an older file stays whole.
+        """
+        if not self.team.is_main:
+            return
+        train = self.recipe.train
+        self.lora = to_kohya(
+            training.lora,
+            self.base,
+            save_precision=train.save_precision,
+        )
+        about = metadata(
+            self.recipe,
+            self.base,
+            self.dataset,
+            self.lora,
+            steps_done=training.step,
+            epochs_done=training.source.epoch,
+            started=self._started,
+        )
+        save_lora(path, self.lora, about)
+        log.info("LoRA of %d steps saved to %s", training.step, path)
+
+    def save_snapshot(self, training: LoraTraining) -> None:
+        """Keep the LoRA as it stands beside the finished one.
+
+        Raises:
+            DiskError: when the disk does not take it.
+        """
+        self.save_lora(self.paths.snapshot(training.step), training)
+        self.record.about.setdefault("snapshots", []).append(training.step)
+
+    def save_state(self, training: LoraTraining, progress: Progress, material: str) -> None:
+        """Write what the run goes on from.
+
+        Raises:
+            DiskError: when the disk does not take it; the older state stays whole.
+        """
+        if not self.team.is_main:
+            return
+        save_state(
+            self.paths.state,
+            training,
+            self.record,
+            progress,
+            material=material,
+            base=self.base_key,
+        )
+
+    def go_on(self, training: LoraTraining, material: str) -> Progress:
+        """Go back to the run's saved state, where it has one; return how far it was.
+
+        Raises:
+            TrainingError: when the pictures are not those of the state.
+        """
+        path = self.paths.state
+        state: dict[str, Any] | None = self.team.from_main(
+            lambda: load_state(path) if path.is_file() else None
+        )
+        if state is None:
+            return Progress()
+        if state["material"] != material:
+            raise TrainingError(
+                f"The pictures or captions changed since {self.paths.name} was stopped, so it "
+                "cannot go on; set resume to never."
+            )
+        training.load_state_dict(state["training"])
+        self.record.restore(state["record"], state.get("about", {}))
+        log.info("%s goes on after step %d", self.paths.name, training.step)
+        return progress_of(state)
+
+    def check_space(self, training: LoraTraining) -> None:
+        """Find out whether LoRA, snapshots and state will find room.
+
+        Raises:
+            DiskError: one sentence with figures.
+        """
+        train = self.recipe.train
+        numbers = sum(parameter.numel() for parameter in training.parameters)
+        lora = numbers * SAVE_DTYPES[train.save_precision].itemsize
+        state = int(numbers * 4 * (1 + STATE_FLOATS[train.optimizer]))
+        snapshots = (train.steps - training.step) // train.save_every if train.save_every else 0
+        if train.stop_at_epochs or train.stop_at_minutes or train.stop_at_drift:
+            snapshots = min(snapshots, 1)  # how many there will be is not known
+        # The state is replaced again and again, the old one beside the new one for a moment.
+        copies = 1 if self.paths.state.is_file() else 2
+        needs = {self.paths.lora.parent: lora * (1 + snapshots), self.paths.folder: state * copies}
+        fewer = "raise save_every, " if snapshots > 1 else ""
+        advice = f"free space, {fewer}or lower network_dim"
+        self.team.from_main(lambda: check_space(needs, advice))
