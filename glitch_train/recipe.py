@@ -15,6 +15,7 @@ from .recipe_text import RECIPE_VERSION, parse_toml, recipe_parts
 from .settings import choice, from_mapping, integer, number, switch, validate, words
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+BASE_PRECISIONS = ("as precision", "fp8", "nf4")
 SAVE_PRECISIONS = ("fp16", "bf16", "fp32")
 OPTIMIZERS = ("AdamW", "AdamW8bit", "Prodigy", "Lion", "Adafactor", "SGD")
 SCHEDULERS = (
@@ -184,6 +185,12 @@ class TrainRecipe:
         "Number format of the frozen model. auto: bf16 on GPUs that have it, else fp16 on a GPU, "
         "fp32 on a CPU. LoRA weights are always trained in fp32.",
     )
+    base_precision: str = choice(
+        "as precision",
+        BASE_PRECISIONS,
+        "How the frozen UNet is kept in memory while it trains. fp8 takes half of bf16; nf4 less "
+        "still and rounds more (needs bitsandbytes). Not for dora.",
+    )
     gradient_checkpointing: str = choice(
         "auto",
         AUTO_ON_OFF,
@@ -240,6 +247,11 @@ class TrainRecipe:
             raise RecipeError(
                 "unet_layers convolutions trains nothing while conv_dim is 0; set conv_dim, for "
                 "example to 8."
+            )
+        if self.network_type == "dora" and self.base_precision != "as precision":
+            raise RecipeError(
+                "network_type dora measures the weights that base_precision "
+                f"{self.base_precision} rounds; choose as precision, or lora or rslora."
             )
         both = self.train_text_encoder and not self.text_encoder_only
         if self.optimizer == "Prodigy" and both and self.text_encoder_lr != self.learning_rate:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from .base_storage import check_base_precision
 from .batches import BatchSource, CaptionDropout
 from .cache import TensorCache, sampled_key
 from .checkpoint import BaseModel
@@ -111,10 +112,11 @@ class TrainingRun:
             clock: seconds, increasing; for stop_at_minutes.
 
         Raises:
-            TrainingError: for a precision the device cannot train in, or a choice of layers that
-                this UNet has none of.
+            TrainingError: for a precision the device cannot train in, a package that
+                base_precision needs, or a choice of layers that this UNet has none of.
         """
         resolve_precision(recipe.train.precision, device)
+        check_base_precision(recipe.train.base_precision)
         recipe_targets(base.unet, recipe.train)
         self.base = base
         self.dataset = dataset

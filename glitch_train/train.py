@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from .base_storage import store_base
 from .batches import BatchSource
 from .checkpoint import BaseModel
 from .devices import peak_memory_mb, resolve_precision
@@ -113,9 +114,13 @@ class LoraTraining(Predictor):
         self.step = 0
         self.is_whole = True
         with torch.inference_mode(False):
-            # diffusers' own .to() warns about modules to keep in fp32; this UNet has none.
-            torch.nn.Module.to(base.unet, device=device, dtype=self.dtype)
-            self.lora = self._inject()
+            if recipe.base_precision == "as precision":
+                # diffusers' own .to() warns about modules to keep in fp32; this UNet has none.
+                torch.nn.Module.to(base.unet, device=device, dtype=self.dtype)
+                self.lora = self._inject()
+            else:
+                self.lora = self._inject()
+                store_base(base.unet, recipe.base_precision, device, self.dtype)
             self.memory = self._plan_memory()
             unet = list(trainable(self.lora.unet))
             text = [p for layers in self.lora.text_encoders for p in trainable(layers)]
