@@ -29,8 +29,8 @@ def draw_matrix(rows: Sequence[Row], style: str = "dark") -> Figure:
 
     palette = PALETTES[style]
     count = len(rows)
-    figure = Figure(figsize=(10.5, 1.3 + 0.3 * count), dpi=_DPI, facecolor=palette.paper)
-    axes = figure.add_axes((0.25, 0.02, 0.73, 1 - 1.0 / (1.3 + 0.3 * count) - 0.02))
+    figure = Figure(figsize=(10.5, 0.75 + 0.3 * count), dpi=_DPI, facecolor=palette.paper)
+    axes = figure.add_axes((0.25, 0.02, 0.73, 1 - 0.65 / (0.75 + 0.3 * count) - 0.02))
     colours = LinearSegmentedColormap.from_list("index", [palette.panel, palette.runs[0]])
     table = [[row.indices[key] or 0.0 for key in PICTURE_EFFECTS] for row in rows]
     axes.imshow(table, cmap=colours, vmin=0.0, vmax=_BRIGHTEST, aspect="auto")

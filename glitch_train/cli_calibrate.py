@@ -17,7 +17,7 @@ def add_verb(verbs: Any) -> None:
     )
     parser.add_argument(
         "-o", "--out", type=Path, metavar="DIR",
-        help="write calibration.json, calibration.md (the table) and calibration.png there",
+        help="write calibration.json and calibration.png there",
     )  # fmt: skip
     parser.add_argument(
         "--write",
@@ -55,7 +55,6 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         from .calibration_picture import draw_matrix
         from .plots import save_figure
 
-        write_text(options.out / "calibration.md", table)
         write_text(
             options.out / "calibration.json",
             json.dumps(result, indent=2, ensure_ascii=False) + "\n",

@@ -168,7 +168,7 @@ def _growth(pairs: Sequence[PairFeatures], which: int) -> float:
 
 
 def _grew_or_shrank(what: str, ratio: float) -> str:
-    if abs(ratio - 1.0) < 0.02:
+    if abs(ratio - 1.0) < SMALL:
         return f"{what} is as in base"
     return f"{what} {'shrank' if ratio < 1 else 'grew'} to {percent(ratio)} of base"
 
@@ -198,7 +198,7 @@ def _mode_collapse(pairs: Sequence[PairFeatures], scale: Reference) -> Measureme
 def _overall(pairs: Sequence[PairFeatures], scale: Reference) -> Measurement:
     values = [pair.structure for pair in pairs]
     value = mean(values)
-    sentence = f"Structure is {percent(1.0 - value)} that of base (SSIM {1.0 - value:.2f})."
+    sentence = f"Structure agrees with base to {percent(max(0.0, 1.0 - value))} (SSIM)."
     ends = interval_of_mean(values)
     return measured(
         "overall", value, ends, scale.values["overall"], len(values), sentence, few(len(values)),

@@ -53,7 +53,7 @@ def draw_radar(report: GlitchReport, size: GraphSize = RADAR_SIZE, style: str = 
         dpi=size.dpi,
         facecolor=palette.paper,
     )
-    axes = figure.add_axes((0.14, 0.1, 0.72, 0.7), projection="polar")
+    axes = figure.add_axes((0.14, 0.1, 0.72, 0.68), projection="polar")
     top = _top(report)
     _prepare(axes, top, angles, [_LABELS.get(key, EFFECTS[key].title) for key in keys], style)
     for number, run in enumerate(report.runs):
@@ -102,7 +102,7 @@ def _prepare(axes: Axes, top: float, angles: list[float], labels: list[str], sty
     axes.set_theta_direction(-1)  # type: ignore[attr-defined]
     axes.set_ylim(0, top)
     axes.set_xticks(angles, labels, fontsize=10, color=palette.ink)
-    axes.tick_params(axis="x", pad=16)
+    axes.tick_params(axis="x", pad=20)
     ticks = [tick for tick in (0.25, 0.5, 0.75, 1.0, 1.5, 2.0) if tick <= top]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=8, color=palette.faint)
     axes.set_rlabel_position(180 / max(1, len(angles)))  # type: ignore[attr-defined]
