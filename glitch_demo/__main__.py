@@ -2,15 +2,11 @@
 
 import argparse
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
-from glitch_demo.api_graph import Graph, load_graph, nodes_of, set_input, title
 from glitch_demo.host import REPO_ROOT, Host
 from glitch_demo.material import (
     own_checkpoint,
@@ -20,10 +16,12 @@ from glitch_demo.material import (
     suit_own_checkpoint,
     suit_own_pictures,
 )
-from glitch_demo.results import Outputs, Results, collect, newest_record
-from glitch_demo.terminal import TrainingBar, last_loss, say
+from glitch_demo.results import Outputs, Results, collect
+from glitch_demo.terminal import say, training_bar
+from glitch_train.api_graph import Graph, load_graph, nodes_of, set_input, title
 from glitch_train.comfy_client import ComfyClient
 from glitch_train.errors import GlitchTrainError
+from glitch_train.workflow_run import run_workflow, terminate_as_ctrl_c
 
 WORKFLOW = REPO_ROOT / "workflows" / "api" / "demo.json"
 LOADER, LOADER_INPUT = "CheckpointLoaderSimple", "ckpt_name"
@@ -107,38 +105,31 @@ def _run(options: argparse.Namespace) -> Results:
     with host, ComfyClient(host.address) as client:
         say(f"ComfyUI {client.system_stats()['system']['comfyui_version']} runs at {host.url}")
         since = time.time()
-        outputs = _follow(client, graph, host.base_dir, since)
+        outputs = _follow(client, graph)
     return collect(host.base_dir, out, graph, outputs, since)
 
 
-def _follow(client: ComfyClient, graph: Graph, base_dir: Path, since: float) -> Outputs:
+def _follow(client: ComfyClient, graph: Graph) -> Outputs:
     """Run the workflow, showing how it goes; Ctrl-C stops it in the host too."""
-
-    def newest_loss() -> float | None:
-        record = newest_record(base_dir, since)
-        return last_loss(record) if record else None
-
     titles = {
         node: title(graph, node)
         for node, entry in graph.items()
         if entry["class_type"].startswith(TOLD_CLASSES)
     }
     steps = {node: graph[node]["inputs"].get(TRAINER_INPUT) for node in nodes_of(graph, TRAINER)}
-    with TrainingBar(steps, titles, newest_loss) as bar:
-        try:
-            return client.run(graph, bar)
-        except KeyboardInterrupt:
-            _stop(client)
-            raise
+    with training_bar(steps, titles) as bar:
+        run = run_workflow(
+            client, graph, bar, on_stop=_say_stopping, stop_wait_s=INTERRUPT_TIMEOUT_S
+        )
+    if run.interrupted:
+        raise KeyboardInterrupt
+    if run.error is not None:
+        raise run.error
+    return run.outputs
 
 
-def _stop(client: ComfyClient) -> None:
-    """Stop what the host does and give it time to save what it has so far."""
+def _say_stopping() -> None:
     say("\nStopping (once more Ctrl-C: at once) ...")
-    client.interrupt()
-    deadline = time.monotonic() + INTERRUPT_TIMEOUT_S
-    while client.is_queued() and time.monotonic() < deadline:
-        time.sleep(0.2)
 
 
 def _show(results: Results) -> None:
@@ -154,11 +145,7 @@ def _show(results: Results) -> None:
         say(f"  {what + ':':<15}{path}")
 
 
-def _as_ctrl_c(number: int, frame: FrameType | None) -> NoReturn:
-    """Treat a request to end as Ctrl-C, so that the host is stopped too."""
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _as_ctrl_c)
-    sys.exit(main())
+    with terminate_as_ctrl_c():  # so that the host is stopped too
+        code = main()
+    sys.exit(code)

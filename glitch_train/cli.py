@@ -27,6 +27,7 @@ VERB_MODULES = (
     "cli_inspect",
     "cli_report",
     "cli_calibrate",
+    "cli_queue",
 )
 
 EXIT_OK = 0

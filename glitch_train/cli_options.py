@@ -80,7 +80,7 @@ def with_assignments(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
         if name not in known:
             raise RecipeError(f"There is no setting called {name!r}{nearest(name, known) or '.'}")
         half, field = known[name]
-        halves[half][name] = _read(name, text.strip(), type(field.default))
+        halves[half][name] = read_value(name, text.strip(), type(field.default))
     changed = {
         half: dataclasses.replace(getattr(recipe, half), **values)
         for half, values in halves.items()
@@ -91,7 +91,17 @@ def with_assignments(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
     return dataclasses.replace(recipe, **changed, origins=origins)
 
 
-def _read(name: str, text: str, kind: type) -> Any:
+def read_value(name: str, text: str, kind: type) -> Any:
+    """Return a setting's value from what a person typed.
+
+    Args:
+        name: of the setting, for the error.
+        text: what was typed.
+        kind: ``bool``, ``int``, ``float`` or ``str``.
+
+    Raises:
+        RecipeError: when it is not of that kind.
+    """
     if kind is bool:
         if text.lower() not in _YES + _NO:
             raise RecipeError(f"{name} must be true or false, got {text!r}.")

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 from .comfy_errors import (
     Graph,
     RequestRefused,
-    RunFailed,
     RunInterrupted,
     ServerBusy,
     ServerLost,
     ServerUnreachable,
-    node_name,
     rejection,
+    run_failed,
 )
 from .comfy_events import (
     TERMINAL_EVENTS,
@@ -34,12 +33,11 @@ from .comfy_events import (
     Interrupted,
 )
 from .comfy_http import ComfyHttp, multipart
-from .errors import GlitchTrainError
+from .comfy_socket import close_socket, connect
 
 if TYPE_CHECKING:
     from websocket import WebSocket
 
-_SILENCE_S = 5.0  # after this long without a message, ask whether the workflow is still there
 _POLL_S = 1.0
 
 
@@ -76,7 +74,7 @@ class ComfyClient:
     def close(self) -> None:
         """Close the connections of workflows that were queued and not followed."""
         while self._sockets:
-            _close(self._sockets.popitem()[1])
+            close_socket(self._sockets.popitem()[1])
 
     def system_stats(self) -> dict[str, Any]:
         """Return the host's versions and devices."""
@@ -149,18 +147,28 @@ class ComfyClient:
             ServerUnreachable: Nothing answers.
         """
         client_id = uuid.uuid4().hex
-        socket = self._connect(client_id) if follow else None
+        socket = connect(self._http, client_id) if follow else None
         try:
-            answer = self._http.post_json("/prompt", {"prompt": graph, "client_id": client_id})
-        except BaseException as error:
-            _close(socket)
-            if isinstance(error, RequestRefused) and error.status == 400:
-                raise rejection(graph, json.loads(error.body)) from None
+            prompt_id = self._post(graph, client_id)
+        except BaseException:
+            close_socket(socket)
             raise
-        prompt_id = str(json.loads(answer)["prompt_id"])
         if socket is not None:
             self._sockets[prompt_id] = socket
         return prompt_id
+
+    def _post(self, graph: Graph, client_id: str) -> str:
+        try:
+            body = self._http.post_json("/prompt", {"prompt": graph, "client_id": client_id})
+        except RequestRefused as error:
+            if error.status == 400:
+                raise rejection(graph, json.loads(error.body)) from None
+            raise
+        answer = json.loads(body)
+        if answer.get("node_errors"):  # the host would run the rest and call it a success
+            self.interrupt(answer["prompt_id"])
+            raise rejection(graph, answer)
+        return str(answer["prompt_id"])
 
     def interrupt(self, prompt_id: str | None = None) -> None:
         """Stop a workflow, or whatever runs now.
@@ -200,9 +208,8 @@ class ComfyClient:
                 match event:
                     case Executed(node, output):
                         outputs[node] = output
-                    case Failed(message, node):
-                        name = node_name(graph, node)
-                        raise RunFailed(f"{name[:1].upper()}{name[1:]} failed: {message}", event)
+                    case Failed():
+                        raise run_failed(graph, event)
                     case Interrupted():
                         raise RunInterrupted("The workflow was interrupted before its end.")
         return outputs
@@ -234,7 +241,7 @@ class ComfyClient:
                 "its log, start it again, and queue the workflow again."
             ) from error
         finally:
-            _close(socket)
+            close_socket(socket)
 
     def _follow(self, socket: "WebSocket", reader: EventReader) -> Iterator[Event]:
         """Yield what comes over the connection, until the end or until the connection breaks."""
@@ -274,27 +281,3 @@ class ComfyClient:
             reader.is_over = True
             failed = status.get("status_str") == "error"
             yield Failed("ComfyUI's log has the reason", "unknown") if failed else Finished()
-
-    def _connect(self, client_id: str) -> "WebSocket":
-        try:
-            import websocket
-        except ImportError:
-            raise GlitchTrainError(
-                "Following a workflow needs websocket-client: pip install websocket-client."
-            ) from None
-        url = f"ws{self.url.removeprefix('http')}/ws?clientId={client_id}"
-        try:
-            socket = websocket.create_connection(url, timeout=self._http.timeout_s)
-        except (websocket.WebSocketException, OSError) as error:
-            raise self._http.unreachable(error) from error
-        # Asks for previews that name their node; a host that does not know this ignores it.
-        flags = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
-        socket.send(json.dumps(flags))
-        socket.settimeout(_SILENCE_S)
-        return socket
-
-
-def _close(socket: "WebSocket | None") -> None:
-    if socket is not None:
-        with contextlib.suppress(Exception):
-            socket.close(timeout=1)

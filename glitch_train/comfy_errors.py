@@ -5,9 +5,12 @@ from typing import Any
 
 from .comfy_events import Failed
 from .errors import GlitchTrainError
+from .settings import nearest
 
 Graph = Mapping[str, Mapping[str, Any]]
 """A workflow in API format: node id to `{"class_type": …, "inputs": {…}}`."""
+
+_OFFERED = 5  # names in a sentence; a longer list is not read
 
 
 class ServerUnreachable(GlitchTrainError):
@@ -89,6 +92,63 @@ def rejection(graph: Graph, answer: Mapping[str, Any]) -> PromptRejected:
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     text = f"ComfyUI does not accept the workflow: {problems[0].rstrip('.')}{more}."
     return PromptRejected(text, node_errors)
+
+
+def run_failed(graph: Graph, failure: Failed) -> RunFailed:
+    """Return the error for a node that failed while the workflow ran.
+
+    Args:
+        graph: The workflow.
+        failure: The host's message.
+    """
+    name = node_name(graph, failure.node)
+    return RunFailed(f"{name[:1].upper()}{name[1:]} failed: {failure.message}", failure)
+
+
+def with_nearest_choice(
+    error: PromptRejected, graph: Graph, object_info: Mapping[str, Any]
+) -> PromptRejected:
+    """Return a rejection that offers names, where a file or word is not one that the host has.
+
+    Args:
+        error: As :func:`rejection` made it.
+        graph: The workflow.
+        object_info: The host's description of its nodes, with what it has.
+
+    Returns:
+        The same error where the reason is another.
+    """
+    for node, entry in error.node_errors.items():
+        for problem in entry.get("errors", ()):
+            if problem.get("type") == "value_not_in_list":
+                about = problem.get("extra_info") or {}
+                name, wanted = about.get("input_name"), str(about.get("received_value"))
+                choices = _choices(object_info, str(entry.get("class_type")), str(name))
+                text = f"{node_name(graph, node)}, input {name}: this ComfyUI has no {wanted!r}"
+                text = f"{text}{_offer(wanted, choices)}"
+                return PromptRejected(f"{text[:1].upper()}{text[1:]}", error.node_errors)
+    return error
+
+
+def _choices(object_info: Mapping[str, Any], class_type: str, name: str) -> list[str]:
+    """Return what a combo of a node offers, in the host's older or newer way of saying it."""
+    parts = object_info.get(class_type, {}).get("input", {})
+    for part in ("required", "optional"):
+        kind, *rest = parts.get(part, {}).get(name, (None,))
+        options = kind if isinstance(kind, list) else (rest[0] if rest else {}).get("options", ())
+        if options:
+            return [str(option) for option in options]
+    return []
+
+
+def _offer(wanted: str, choices: list[str]) -> str:
+    if not choices:
+        return ", and nothing else to choose: put the file where ComfyUI looks for it."
+    close = nearest(wanted, choices)
+    if close:
+        return close
+    more = f" and {len(choices) - _OFFERED} more" if len(choices) > _OFFERED else ""
+    return f"; it has {', '.join(map(repr, choices[:_OFFERED]))}{more}."
 
 
 def node_name(graph: Graph, node: str) -> str:

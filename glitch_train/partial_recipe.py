@@ -22,6 +22,9 @@ LEFT_TO_THE_LOADER = "folder"
 OWN_SETTINGS = "settings of its own"
 """Who names a setting that is in no preset."""
 
+NO_PRESET = "none: only the settings below"
+"""What the Glitch Recipe node's preset says when there is none."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Named:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..glitch_train.partial_recipe import PartialRecipe, combine, parse_settings
+from ..glitch_train.partial_recipe import NO_PRESET, PartialRecipe, combine, parse_settings
 from ..glitch_train.presets import PRESETS, preset_named, presets_help
 from . import host
 from .sockets import CATEGORY, GlitchRecipeSocket
-
-NO_PRESET = "none: only the settings below"
 
 
 class GlitchRecipe(io.ComfyNode):

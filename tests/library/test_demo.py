@@ -7,7 +7,11 @@ import pytest
 from PIL import Image
 
 from glitch_demo.__main__ import WORKFLOW, main
-from glitch_demo.api_graph import (
+from glitch_demo.contact_sheet import CELL_PX, Row, contact_sheet
+from glitch_demo.host import link_or_copy
+from glitch_demo.material import place_pictures, suit_own_checkpoint, suit_own_pictures
+from glitch_demo.results import newest_record
+from glitch_train.api_graph import (
     Graph,
     GraphError,
     load_graph,
@@ -15,11 +19,6 @@ from glitch_demo.api_graph import (
     picture_caption,
     set_input,
 )
-from glitch_demo.contact_sheet import CELL_PX, Row, contact_sheet
-from glitch_demo.host import link_or_copy
-from glitch_demo.material import place_pictures, suit_own_checkpoint, suit_own_pictures
-from glitch_demo.results import newest_record
-from glitch_demo.terminal import last_loss
 
 
 def _graph() -> Graph:
@@ -62,19 +61,6 @@ def test_the_editors_format_is_refused(tmp_path: Path) -> None:
 def test_a_picture_is_captioned_with_its_own_prompt() -> None:
     """Catches the negative prompt, or another sampler's seed, under a picture."""
     assert picture_caption(_graph(), "5") == "seed 7: a cat"
-
-
-def test_the_last_loss_of_a_growing_record(tmp_path: Path) -> None:
-    """Catches half a line read as a loss."""
-    record = tmp_path / "losses.csv"
-    assert last_loss(record) is None
-    record.write_text("step,loss,lr\n")
-    assert last_loss(record) is None
-    record.write_text("step,loss,lr\n1,0.5,1e-4\n2,0.25,1e-4\n3,0.1")
-    assert last_loss(record) == 0.25
-    long = "".join(f"{step},0.5,1e-4\n" for step in range(2000))
-    record.write_text(f"step,loss,lr\n{long}2000,0.125,1e-4\n")
-    assert last_loss(record) == 0.125
 
 
 def test_the_record_of_an_earlier_run_does_not_count(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """Reads and changes a workflow in API format: inputs by node class, what feeds a node."""
 
+from __future__ import annotations
+
 import copy
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from glitch_train.errors import GlitchTrainError
+from .errors import GlitchTrainError
 
 Graph = dict[str, dict[str, Any]]
 
@@ -22,13 +24,23 @@ def load_graph(path: Path) -> Graph:
         path: The JSON file.
 
     Raises:
-        GraphError: There is no such file, or it is a workflow in the editor's format.
+        GraphError: There is no such file, or it is something else, such as a workflow in the
+            editor's format.
     """
     if not path.is_file():
-        raise GraphError(f"The workflow {path} is missing: restore it from the repository.")
-    graph: Graph = json.loads(path.read_text("utf-8"))
-    if "nodes" in graph:
+        raise GraphError(f"The workflow {path} is missing: give the path of a .json file.")
+    try:
+        graph = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise GraphError(f"The workflow {path} is not readable JSON: {error}.") from error
+    if isinstance(graph, dict) and "nodes" in graph:
         raise GraphError(f"{path} must be in API format (File, Export (API)), got the editor's.")
+    nodes = graph.values() if isinstance(graph, dict) and graph else [None]
+    if not all(isinstance(node, dict) and {"class_type", "inputs"} <= set(node) for node in nodes):
+        raise GraphError(
+            f"{path} must be a workflow in API format, nodes with class_type and inputs by id, and "
+            "is other JSON."
+        )
     return graph
 
 
@@ -105,6 +117,11 @@ def title(graph: Mapping[str, Mapping[str, Any]], node: str) -> str:
     return str((entry.get("_meta") or {}).get("title") or entry.get("class_type") or node)
 
 
+def is_link(value: Any) -> bool:
+    """Return whether an input's value is another node's output, rather than a widget's value."""
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
+
+
 def upstream(graph: Mapping[str, Mapping[str, Any]], node: str, *inputs: str) -> Iterator[str]:
     """Yield a node and what feeds it, nearest first.
 
@@ -121,8 +138,7 @@ def upstream(graph: Mapping[str, Mapping[str, Any]], node: str, *inputs: str) ->
         seen.add(current)
         yield current
         for name, value in graph[current]["inputs"].items():
-            is_link = isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
-            if is_link and (current != node or not inputs or name in inputs):
+            if is_link(value) and (current != node or not inputs or name in inputs):
                 waiting.append(value[0])
 
 

@@ -1,0 +1,187 @@
+"""Inputs of a workflow set by name: what ``--set`` of ``queue`` and ``sweep`` means.
+
+``NAME=VALUE`` sets an input wherever the workflow has it. A setting of a recipe (``steps``,
+``width``, ``seed`` …) is the exception: it is meant for the Glitch Dataset Loader and the Glitch
+LoRA Trainer, and a sampler's ``steps`` or a graph's ``width`` stay. ``WHERE.NAME=VALUE`` sets it in
+the nodes of that title, class or id, and ``*.NAME=VALUE`` in every node without exception.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from .api_graph import Graph, GraphError, is_link, natural_order, title
+from .cli_options import read_value
+from .comfy_errors import node_name
+from .dataset_recipe import DatasetRecipe
+from .partial_recipe import LEFT_TO_THE_LOADER, NO_PRESET
+from .recipe import TrainRecipe
+from .settings import check_setting, declared, nearest
+
+OWNERS: dict[str, type] = {"GlitchDatasetLoader": DatasetRecipe, "GlitchLoraTrainer": TrainRecipe}
+"""Node class to the half of a recipe whose settings are its widgets."""
+
+ALIASES = {"ckpt": "ckpt_name", "checkpoint": "ckpt_name"}
+EVERY_NODE = "*"
+RECIPE_INPUT = "recipe"
+RECIPE_TITLE = "What was set beside the recipe"
+
+_KINDS = {"INT": int, "FLOAT": float, "BOOLEAN": bool, "STRING": str}  # the host's words
+
+
+def with_overrides(
+    graph: Mapping[str, Mapping[str, Any]],
+    assignments: Iterable[str],
+    object_info: Mapping[str, Any] | None = None,
+) -> Graph:
+    """Return a workflow with some inputs set.
+
+    A setting that a recipe could name wins over connected recipes too: a Glitch Recipe node with it
+    is put between the recipe and the loader or trainer. Later assignments win over earlier ones.
+
+    Args:
+        graph: The workflow in API format; it is not changed.
+        assignments: ``NAME=VALUE`` or ``WHERE.NAME=VALUE`` each, see the module. ``ckpt`` stands
+            for ``ckpt_name``.
+        object_info: The host's description of its nodes: types of inputs, and inputs that the
+            workflow leaves out. Without it a value is of the type that is there.
+
+    Raises:
+        GraphError: Nothing of that name can be set (the nearest names are offered).
+        RecipeError: A value does not fit.
+    """
+    changed: Graph = copy.deepcopy({node: dict(entry) for node, entry in graph.items()})
+    over_recipes: dict[str, dict[str, Any]] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or not name.strip():
+            raise GraphError(f"--set takes NAME=VALUE, got {assignment!r}.")
+        where, name = _split(changed, name.strip(), object_info or {})
+        nodes = _find(changed, where, name, object_info or {})
+        for node in nodes:
+            value = _typed(changed[node], name, text, object_info or {})
+            changed[node]["inputs"][name] = value
+            if _owns(changed[node], name) and name != LEFT_TO_THE_LOADER:
+                # Loader and trainer hear of it both: a trainer says where its recipe and the
+                # dataset's disagree.
+                for reader in [node] if where else _of_classes(changed, OWNERS):
+                    over_recipes.setdefault(reader, {})[name] = value
+    _lay_over_recipes(changed, over_recipes)
+    return changed
+
+
+def _split(graph: Graph, wanted: str, info: Mapping[str, Any]) -> tuple[str, str]:
+    """Return where an assignment goes, empty for everywhere, and the name of the input."""
+    known = {name for entry in graph.values() for name in _inputs(entry, info)}
+    where, dot, name = wanted.rpartition(".")
+    if not dot or wanted in known:  # an input's own name may have a dot
+        where, name = "", wanted
+    return where, name if name in known else ALIASES.get(name, name)
+
+
+def _find(graph: Graph, where: str, name: str, info: Mapping[str, Any]) -> list[str]:
+    """Return the nodes whose input is to be set."""
+    among = _nodes_called(graph, where) if where else list(graph)
+    having = [node for node in among if name in _inputs(graph[node], info)]
+    if not having:
+        known = {name for node in among for name in _inputs(graph[node], info)}
+        place = f"in {where}" if where else "in the workflow"
+        raise GraphError(f"There is no input {name!r} {place}{nearest(name, known) or '.'}")
+    if not where:
+        having = [node for node in having if _owns(graph[node], name)] or having
+    free = [node for node in having if not is_link(graph[node]["inputs"].get(name))]
+    if not free:
+        source = node_name(graph, graph[having[0]]["inputs"][name][0])
+        raise GraphError(
+            f"The input {name!r} of {node_name(graph, having[0])} is connected: set it in {source}."
+        )
+    return sorted(free, key=natural_order)
+
+
+def _nodes_called(graph: Graph, where: str) -> list[str]:
+    """Return the nodes of an id, a class or a title, whichever there is first."""
+    if where == EVERY_NODE:
+        return list(graph)
+    if where in graph:
+        return [where]
+    found = _of_classes(graph, (where,)) or [n for n in graph if title(graph, n) == where]
+    if found:
+        return found
+    known = {words for node in graph for words in (graph[node]["class_type"], title(graph, node))}
+    raise GraphError(
+        f"No node of the workflow has the title, class or id {where!r}"
+        f"{nearest(where, known) or '.'}"
+    )
+
+
+def _of_classes(graph: Graph, classes: Collection[str]) -> list[str]:
+    return [node for node, entry in graph.items() if entry["class_type"] in classes]
+
+
+def _owns(entry: Mapping[str, Any], name: str) -> bool:
+    half = OWNERS.get(entry["class_type"])
+    return half is not None and name in declared(half)
+
+
+def _inputs(entry: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what each input of a node is described as, by name; None where nothing is known."""
+    described = {
+        name: description
+        for part in ("required", "optional")
+        for name, description in _described(entry, info).get(part, {}).items()
+        if isinstance(description[0], list) or description[0] in (*_KINDS, "COMBO")
+    }
+    half = OWNERS.get(entry["class_type"])
+    declared_here = dict.fromkeys(declared(half) if half else ())
+    return {**dict.fromkeys(entry["inputs"]), **declared_here, **described}
+
+
+def _described(entry: Mapping[str, Any], info: Mapping[str, Any]) -> Mapping[str, Any]:
+    return info.get(entry["class_type"], {}).get("input", {})
+
+
+def _typed(entry: Mapping[str, Any], name: str, text: str, info: Mapping[str, Any]) -> Any:
+    """Return a value of the type that the input has."""
+    if _owns(entry, name):
+        half = OWNERS[entry["class_type"]]
+        value = read_value(name, text, type(declared(half)[name][0].default))
+        if name != LEFT_TO_THE_LOADER:
+            check_setting(half, name, value)
+        return value
+    kind, *rest = _inputs(entry, info)[name] or (None,)
+    if isinstance(kind, list) or kind == "COMBO":
+        options = kind if isinstance(kind, list) else (rest[0] if rest else {}).get("options", ())
+        return next((option for option in options if str(option) == text), text)
+    if kind in _KINDS:
+        return read_value(name, text, _KINDS[kind])
+    current = entry["inputs"].get(name)
+    if isinstance(current, int) and not isinstance(current, bool):
+        # JSON does not tell 1 from 1.0, so a whole number here may stand for a fraction.
+        return read_value(name, text, int if text.lstrip("+-").isdigit() else float)
+    return read_value(name, text, type(current) if isinstance(current, (bool, float)) else str)
+
+
+def _lay_over_recipes(graph: Graph, over_recipes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put a recipe with the settings between each loader or trainer and the recipe it is given."""
+    added: dict[str, str] = {}
+    for node, settings in over_recipes.items():
+        link = graph[node]["inputs"].get(RECIPE_INPUT)
+        if not is_link(link):
+            continue
+        lines = "\n".join(f"{name} = {_as_toml(value)}" for name, value in settings.items())
+        key = json.dumps([link, lines])
+        if key not in added:
+            added[key] = str(1 + max((int(n) for n in graph if n.isdigit()), default=0))
+            graph[added[key]] = {
+                "class_type": "GlitchRecipe",
+                "inputs": {"preset": NO_PRESET, "settings": lines, RECIPE_INPUT: link},
+                "_meta": {"title": RECIPE_TITLE},
+            }
+        graph[node]["inputs"][RECIPE_INPUT] = [added[key], 0]
+
+
+def _as_toml(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
