@@ -38,9 +38,16 @@ class DatasetRecipe:
         "0: landscape pictures get the same shape as all others.",
         step=8,
         multiple=True,
+        advanced=True,
     )
     landscape_height: int = integer(
-        0, 0, 4096, "Height for landscape pictures, in pixels. 0: as above.", step=8, multiple=True
+        0,
+        0,
+        4096,
+        "Height for landscape pictures, in pixels. 0: as above.",
+        step=8,
+        multiple=True,
+        advanced=True,
     )
     framing: str = choice(
         "center_crop",
@@ -55,13 +62,19 @@ class DatasetRecipe:
         "",
         "Several framings by weight, drawn anew for each variant, such as '70 bucket, 30 stretch'. "
         "When filled in, it replaces framing.",
+        advanced=True,
     )
     random_flip: bool = switch(False, "Mirror every second variant at random, left to right.")
     letterbox_fill: str = choice(
-        "black", FILLS, "What letterbox puts beside the picture: black, blur or the repeated edge."
+        "black",
+        FILLS,
+        "What letterbox puts beside the picture: black, blur or the repeated edge.",
+        advanced=True,
     )
     bucket_no_upscale: bool = switch(
-        False, "bucket: never enlarge a small picture; its bucket is its own size, rounded down."
+        False,
+        "bucket: never enlarge a small picture; its bucket is its own size, rounded down.",
+        advanced=True,
     )
     bucket_reso_steps: int = integer(
         64,
@@ -70,21 +83,38 @@ class DatasetRecipe:
         "bucket: widths and heights are multiples of this, in pixels.",
         step=8,
         multiple=True,
+        advanced=True,
     )
     min_bucket_reso: int = integer(
-        256, 64, 4096, "bucket: shortest side of a bucket, in pixels.", step=8, multiple=True
+        256,
+        64,
+        4096,
+        "bucket: shortest side of a bucket, in pixels.",
+        step=8,
+        multiple=True,
+        advanced=True,
     )
     max_bucket_reso: int = integer(
-        1024, 64, 8192, "bucket: longest side of a bucket, in pixels.", step=8, multiple=True
+        1024,
+        64,
+        8192,
+        "bucket: longest side of a bucket, in pixels.",
+        step=8,
+        multiple=True,
+        advanced=True,
     )
     size_conditioning: str = choice(
         "truthful",
         SIZE_CONDITIONINGS,
         "What SDXL is told of a picture's source size and crop. lie: always the standard values, "
         "as if the source had the training size and nothing was cut.",
+        advanced=True,
     )
     background: str = words(
-        "white", "Colour behind transparent pictures: a name or #rrggbb.", lines=False
+        "white",
+        "Colour behind transparent pictures: a name or #rrggbb.",
+        lines=False,
+        advanced=True,
     )
     corruption: str = words(
         "",
@@ -99,9 +129,10 @@ class DatasetRecipe:
         "Where captions are. sidecar: a .txt or .caption beside each picture. metadata: "
         "metadata.jsonl with file_name and text. fixed: fixed_caption for all. auto: sidecar, "
         "else metadata.",
+        advanced=True,
     )
     fixed_caption: str = words(
-        "", "The caption of every picture when caption_source is fixed.", lines=True
+        "", "The caption of every picture when caption_source is fixed.", lines=True, advanced=True
     )
     trigger_word: str = words("", "Put before every caption, with a comma.")
     caption_dropout: float = number(
@@ -112,14 +143,24 @@ class DatasetRecipe:
         "(kohya's caption_dropout_rate).",
     )
     caption_part_dropout: float = number(
-        0.0, 0.0, 1.0, "Chance of each sentence or comma part of a caption to be left out."
+        0.0,
+        0.0,
+        1.0,
+        "Chance of each sentence or comma part of a caption to be left out.",
+        advanced=True,
     )
     caption_word_dropout: float = number(
-        0.0, 0.0, 1.0, "Chance of each word of a caption to be left out."
+        0.0, 0.0, 1.0, "Chance of each word of a caption to be left out.", advanced=True
     )
-    caption_shuffle: bool = switch(False, "Shuffle the sentences and comma parts of captions.")
+    caption_shuffle: bool = switch(
+        False, "Shuffle the sentences and comma parts of captions.", advanced=True
+    )
     caption_swap: float = number(
-        0.0, 0.0, 1.0, "Chance that a picture's caption goes to another picture: semantic drift."
+        0.0,
+        0.0,
+        1.0,
+        "Chance that a picture's caption goes to another picture: semantic drift.",
+        advanced=True,
     )
     repeats: int = integer(
         10, 1, 100_000, "How often each picture is seen per epoch. 10 is usual, 900 overtrains."

@@ -41,12 +41,15 @@ class GridRecipe:
     sizes: str = words("512x512", "Picture sizes in pixels, such as 1088x896, 1536x640.")
     sampler_name: str = words("dpmpp_2m", "The host's sampler.")
     scheduler: str = words("normal", "The host's schedule of noise levels.")
-    denoise: float = number(1.0, 0.0, 1.0, "As in KSampler: 1 is the whole way from noise.")
+    denoise: float = number(
+        1.0, 0.0, 1.0, "As in KSampler: 1 is the whole way from noise.", advanced=True
+    )
     base: bool = switch(True, "Show the base model too, and hand out its pictures as pairs.")
     patch_clip: bool = switch(
         True,
         "Patch the text encoders with the same strength, as Load LoRA. Off: the model alone, as "
         "LoraLoaderModelOnly.",
+        advanced=True,
     )
     columns: str = words(
         "",
@@ -54,9 +57,13 @@ class GridRecipe:
         f"{', '.join(AXES)}; the others run down. Empty: seeds, and what makes the picture's "
         "shape handy.",
     )
-    style: str = choice("dark", STYLES, "Dark or light paper.")
+    style: str = choice("dark", STYLES, "Dark or light paper.", advanced=True)
     max_cells: int = integer(
-        400, 1, 10_000, "Refuse a larger grid before it starts: it may have been a slip."
+        400,
+        1,
+        10_000,
+        "Refuse a larger grid before it starts: it may have been a slip.",
+        advanced=True,
     )
     max_megapixels: int = integer(
         64,
@@ -64,6 +71,7 @@ class GridRecipe:
         400,
         "Cells are shrunk in the one large picture until it has at most this many million pixels; "
         "the cells' own outputs stay whole.",
+        advanced=True,
     )
 
     def __post_init__(self) -> None:

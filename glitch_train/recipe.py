@@ -69,31 +69,50 @@ class TrainRecipe:
         "encoded anew at every step.",
     )
     text_encoder_only: bool = switch(
-        False, "Leaves the UNet alone and trains the text encoders only."
+        False, "Leaves the UNet alone and trains the text encoders only.", advanced=True
     )
     text_encoder_lr: float = number(
-        5e-5, 0.0, 10.0, "Learning rate of the text encoders, when they are trained.", step=1e-6
+        5e-5,
+        0.0,
+        10.0,
+        "Learning rate of the text encoders, when they are trained.",
+        step=1e-6,
+        advanced=True,
     )
     lr_scheduler: str = choice(
         "constant",
         SCHEDULERS,
         "How the learning rate goes over the run. constant is the log's standard; the others fall "
         "to zero at the last step.",
+        advanced=True,
     )
     warmup_steps: int = integer(
-        0, 0, 1_000_000, "Steps over which the learning rate rises from zero (not for constant)."
+        0,
+        0,
+        1_000_000,
+        "Steps over which the learning rate rises from zero (not for constant).",
+        advanced=True,
     )
     lr_cycles: int = integer(
-        1, 1, 1000, "Times the learning rate starts anew; for cosine_with_restarts only."
+        1,
+        1,
+        1000,
+        "Times the learning rate starts anew; for cosine_with_restarts only.",
+        advanced=True,
     )
     optimizer: str = choice(
         "AdamW",
         OPTIMIZERS,
         "AdamW is the standard. AdamW8bit needs bitsandbytes, Prodigy needs prodigyopt (set "
         "learning_rate to 1), Lion needs lion-pytorch (a third of AdamW's learning_rate).",
+        advanced=True,
     )
     weight_decay: float = number(
-        0.01, 0.0, 10.0, "How strongly the LoRA is pulled to zero; 0.01 is AdamW's standard."
+        0.01,
+        0.0,
+        10.0,
+        "How strongly the LoRA is pulled to zero; 0.01 is AdamW's standard.",
+        advanced=True,
     )
     network_dim: int = integer(
         128, 1, 512, "Rank of the LoRA. 128 is standard, 192 is wide, 8 is thin."
@@ -110,6 +129,7 @@ class TrainRecipe:
         NETWORK_TYPES,
         "lora is the standard. dora trains the strength of every output beside its direction; "
         "slower. rslora divides network_alpha by the root of network_dim: louder at high ranks.",
+        advanced=True,
     )
     conv_dim: int = integer(
         0,
@@ -117,6 +137,7 @@ class TrainRecipe:
         512,
         "Rank of a LoRA on the 3x3 convolutions too: grain, edges, surfaces. 8 is usual, 0 is off. "
         "The small projections beside them get network_dim.",
+        advanced=True,
     )
     conv_alpha: float = number(
         4.0,
@@ -124,53 +145,84 @@ class TrainRecipe:
         4096.0,
         "The LoRA of the 3x3 convolutions is scaled by conv_alpha / conv_dim.",
         step=0.001,
+        advanced=True,
     )
     unet_blocks: str = choice(
         "all",
         UNET_BLOCKS,
         "Which part of the UNet gets a LoRA. down and mid aim at composition, up at surfaces.",
+        advanced=True,
     )
     unet_layers: str = choice(
         "all",
         UNET_LAYERS,
         "Which layers of the UNet's transformers get a LoRA. cross_attention: what words do; "
         "self_attention: layout; feed_forward: texture. convolutions: none, conv_dim only.",
+        advanced=True,
     )
     batch_size: int = integer(1, 1, 1024, "Pictures per forward pass.")
     gradient_accumulation: int = integer(
-        1, 1, 4096, "Forward passes per optimizer step; multiplies the batch without the memory."
+        1,
+        1,
+        4096,
+        "Forward passes per optimizer step; multiplies the batch without the memory.",
+        advanced=True,
     )
     loss_type: str = choice(
-        "mse", LOSS_TYPES, "Error of the prediction. huber and l1 forgive large errors."
+        "mse",
+        LOSS_TYPES,
+        "Error of the prediction. huber and l1 forgive large errors.",
+        advanced=True,
     )
     min_snr_gamma: float = number(
         0.0,
         0.0,
         100.0,
         "Weighs timesteps by their signal-to-noise ratio, capped here; 5 is usual, 0 is off.",
+        advanced=True,
     )
-    timestep_min: int = integer(0, 0, 999, "Lowest timestep trained. 600 and up: composition only.")
+    timestep_min: int = integer(
+        0, 0, 999, "Lowest timestep trained. 600 and up: composition only.", advanced=True
+    )
     timestep_max: int = integer(
-        999, 0, 999, "Highest timestep trained. 300 and below: texture only."
+        999, 0, 999, "Highest timestep trained. 300 and below: texture only.", advanced=True
     )
     timestep_sampling: str = choice(
-        "uniform", TIMESTEP_SAMPLINGS, "uniform, or logit_normal: more often the middle."
+        "uniform",
+        TIMESTEP_SAMPLINGS,
+        "uniform, or logit_normal: more often the middle.",
+        advanced=True,
     )
     noise_offset: float = number(
-        0.0, 0.0, 10.0, "Shifts the noise of a whole picture: darker darks; 0.05 is usual."
+        0.0,
+        0.0,
+        10.0,
+        "Shifts the noise of a whole picture: darker darks; 0.05 is usual.",
+        advanced=True,
     )
     multires_noise_iterations: int = integer(
-        0, 0, 16, "Levels of coarser noise on top: composition shifts; 6 is usual, 0 is off."
+        0,
+        0,
+        16,
+        "Levels of coarser noise on top: composition shifts; 6 is usual, 0 is off.",
+        advanced=True,
     )
-    multires_noise_discount: float = number(0.3, 0.0, 1.0, "How much weaker each coarser level is.")
+    multires_noise_discount: float = number(
+        0.3, 0.0, 1.0, "How much weaker each coarser level is.", advanced=True
+    )
     input_perturbation: float = number(
-        0.0, 0.0, 10.0, "Further noise that is not predicted: softer, stranger; 0.1 is usual."
+        0.0,
+        0.0,
+        10.0,
+        "Further noise that is not predicted: softer, stranger; 0.1 is usual.",
+        advanced=True,
     )
     validation_split: float = number(
         0.0,
         0.0,
         0.9,
         "Share of the pictures that is held out of training, so that overfitting can be told.",
+        advanced=True,
     )
     probe_every: int = integer(
         100,
@@ -184,12 +236,14 @@ class TrainRecipe:
         PRECISIONS,
         "Number format of the frozen model. auto: bf16 on GPUs that have it, else fp16 on a GPU, "
         "fp32 on a CPU. LoRA weights are always trained in fp32.",
+        advanced=True,
     )
     base_precision: str = choice(
         "as precision",
         BASE_PRECISIONS,
         "How the frozen UNet is kept in memory while it trains. fp8 takes half of bf16; nf4 less "
         "still and rounds more (needs bitsandbytes). Not for dora.",
+        advanced=True,
     )
     gradient_checkpointing: str = choice(
         "auto",
@@ -197,9 +251,14 @@ class TrainRecipe:
         "Recompute activations instead of keeping them: less memory, about a third slower. "
         "auto decides by the free memory; where memory runs out all the same, it is turned on, and "
         "then batches are cut into smaller ones, with equal losses.",
+        advanced=True,
     )
     stop_at_epochs: int = integer(
-        0, 0, 10_000_000, "Stop after so many epochs, if steps are not done before; 0 is off."
+        0,
+        0,
+        10_000_000,
+        "Stop after so many epochs, if steps are not done before; 0 is off.",
+        advanced=True,
     )
     stop_at_minutes: float = number(
         0.0,
@@ -207,6 +266,7 @@ class TrainRecipe:
         1_000_000.0,
         "Stop after so many minutes of training, all sessions of the run together; 0 is off.",
         step=0.1,
+        advanced=True,
     )
     stop_at_drift: float = number(
         0.0,
@@ -214,11 +274,13 @@ class TrainRecipe:
         1000.0,
         "Stop when the predictions are this far from the base model's, as a share of their size; "
         "looked at with every probe. 0 is off.",
+        advanced=True,
     )
     glitch_through: bool = switch(
         False,
         "Goes on when a loss is not a finite number: that step changes nothing and is counted. "
         "Off: the run stops there.",
+        advanced=True,
     )
     save_every: int = integer(
         0,
@@ -232,7 +294,10 @@ class TrainRecipe:
     )
     output_name: str = words("glitch_lora", "Name of the LoRA file and of the run's folder.")
     save_precision: str = choice(
-        "fp16", SAVE_PRECISIONS, "Number format of the LoRA file. fp16 is half the size of fp32."
+        "fp16",
+        SAVE_PRECISIONS,
+        "Number format of the LoRA file. fp16 is half the size of fp32.",
+        advanced=True,
     )
 
     def __post_init__(self) -> None:

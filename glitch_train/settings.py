@@ -32,6 +32,7 @@ class Setting:
         multiple: whether an integer must be a multiple of ``step``.
         text: whether the widget is a free text field.
         lines: whether the text may have several lines.
+        advanced: whether it is seldom turned, so that a node may keep it out of sight.
     """
 
     help: str
@@ -42,37 +43,49 @@ class Setting:
     multiple: bool = False
     text: bool = False
     lines: bool = False
+    advanced: bool = False
 
 
 def integer(
-    default: int, low: int, high: int, help: str, *, step: int = 1, multiple: bool = False
+    default: int,
+    low: int,
+    high: int,
+    help: str,
+    *,
+    step: int = 1,
+    multiple: bool = False,
+    advanced: bool = False,
 ) -> Any:
     """Declare an integer field in ``low..high``."""
-    setting = Setting(help=help, low=low, high=high, step=step, multiple=multiple)
-    return dataclasses.field(default=default, metadata={META: setting})
+    return _field(default, Setting(help, low, high, step, multiple=multiple, advanced=advanced))
 
 
-def number(default: float, low: float, high: float, help: str, *, step: float = 0.01) -> Any:
+def number(
+    default: float,
+    low: float,
+    high: float,
+    help: str,
+    *,
+    step: float = 0.01,
+    advanced: bool = False,
+) -> Any:
     """Declare a floating-point field in ``low..high``."""
-    setting = Setting(help=help, low=low, high=high, step=step)
-    return dataclasses.field(default=default, metadata={META: setting})
+    return _field(default, Setting(help, low, high, step, advanced=advanced))
 
 
-def choice(default: str, choices: Iterable[str], help: str) -> Any:
+def choice(default: str, choices: Iterable[str], help: str, *, advanced: bool = False) -> Any:
     """Declare a field that is one of a few words."""
-    setting = Setting(help=help, choices=tuple(choices))
-    return dataclasses.field(default=default, metadata={META: setting})
+    return _field(default, Setting(help, choices=tuple(choices), advanced=advanced))
 
 
-def switch(default: bool, help: str) -> Any:
+def switch(default: bool, help: str, *, advanced: bool = False) -> Any:
     """Declare an on/off field."""
-    return dataclasses.field(default=default, metadata={META: Setting(help=help)})
+    return _field(default, Setting(help, advanced=advanced))
 
 
-def words(default: str, help: str, *, lines: bool = False) -> Any:
+def words(default: str, help: str, *, lines: bool = False, advanced: bool = False) -> Any:
     """Declare a free text field, of one line or of several."""
-    setting = Setting(help=help, text=True, lines=lines)
-    return dataclasses.field(default=default, metadata={META: setting})
+    return _field(default, Setting(help, text=True, lines=lines, advanced=advanced))
 
 
 def declared(recipe_type: type) -> dict[str, tuple[dataclasses.Field[Any], Setting]]:
@@ -133,6 +146,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest known names, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=3)
     return "; did you mean " + " or ".join(repr(word) for word in close) + "?" if close else ""
+
+
+def _field(default: Any, setting: Setting) -> Any:
+    return dataclasses.field(default=default, metadata={META: setting})
 
 
 def _check(name: str, value: Any, kind: type, setting: Setting) -> None:

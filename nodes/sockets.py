@@ -50,6 +50,16 @@ def recipe_input() -> io.Input:
 
 
 def _widget(name: str, field: dataclasses.Field[Any], setting: Setting, optional: bool) -> io.Input:
+    made = _plain_widget(name, field, setting, optional)
+    if setting.advanced:
+        # Not as an argument: hosts before it know no such name and would drop the whole pack.
+        made.extra_dict["advanced"] = True
+    return made
+
+
+def _plain_widget(
+    name: str, field: dataclasses.Field[Any], setting: Setting, optional: bool
+) -> io.Input:
     common = {
         "id": name,
         "default": field.default,
