@@ -73,7 +73,7 @@ def run_self(*arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure every mapping × fit (× depth) and target, and mark what is over the limits."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--dim", type=int, default=128)
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.here:
         measure_here(options.rest)
         return

@@ -162,7 +162,7 @@ class Host:
                 self._process = subprocess.Popen(
                     self._command(tree),
                     cwd=tree,
-                    env=self._environment(),
+                    env=host_environment(self.python),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -205,13 +205,6 @@ class Host:
             command += ["--front-end-root", str(self.front_end_root)]
         return [*command, *self.extra_args]
 
-    def _environment(self) -> dict[str, str]:
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
-        if _probe(self.python)["shim"]:
-            paths = [str(_SHIM_FOLDER), environment.get("PYTHONPATH", "")]
-            environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-        return environment
-
     def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + self.start_timeout_s
         while time.monotonic() < deadline:
@@ -227,6 +220,22 @@ class Host:
     def _failure(self, what: str) -> str:
         tail = "\n".join(self.log().splitlines()[-25:])
         return f"{what}; the whole log is {self.log_path}, its last lines:\n{tail}"
+
+
+def host_environment(python: str = sys.executable) -> dict[str, str]:
+    """Return the environment variables for a process that imports ComfyUI's modules.
+
+    Args:
+        python: The interpreter that has ComfyUI's requirements.
+
+    Raises:
+        HostError: It cannot run ComfyUI.
+    """
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+    if _probe(python)["shim"]:
+        paths = [str(_SHIM_FOLDER), environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    return environment
 
 
 def link_or_copy(source: Path, target: Path) -> None:

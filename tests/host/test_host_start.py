@@ -1,4 +1,4 @@
-"""The pack in a real host: it loads, quickly, and the Host class tells what goes wrong."""
+"""The pack in a real host: it loads, and the Host class tells what goes wrong."""
 
 import re
 from pathlib import Path
@@ -9,16 +9,14 @@ from glitch_demo.host import PACK_NAME, Host, HostError, host_tree
 
 pytestmark = pytest.mark.host
 
-_IMPORT_LINE = re.compile(rf"^ *([0-9.]+) seconds(.*): .*[/\\]{PACK_NAME}$", re.MULTILINE)
+_IMPORT_LINE = re.compile(rf"^ *[0-9.]+ seconds(.*): .*[/\\]{PACK_NAME}$", re.MULTILINE)
 
 
-def test_the_pack_loads_in_a_tenth_of_a_second(host: Host) -> None:
-    """Catches a pack that fails to load, or that imports torch or diffusers while loading."""
+def test_the_pack_loads(host: Host) -> None:
+    """Catches a pack that fails to load; what loading costs is looked at in tests/nodes."""
     found = _IMPORT_LINE.search(host.log())
     assert found, "ComfyUI's log has no import time for the pack"
-    seconds, remark = float(found[1]), found[2]
-    assert "FAILED" not in remark
-    assert seconds <= 0.1
+    assert "FAILED" not in found[1]
 
 
 def test_the_log_has_no_complaint_about_the_pack(host: Host) -> None:
