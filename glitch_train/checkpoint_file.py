@@ -1,7 +1,7 @@
 """A single-file checkpoint as base model, VAE and tokenizers, without a host.
 
-The file is mapped into memory: what is not copied to another device or number format stays on the
-disk's pages, which several processes share.
+The file is read tensor by tensor and not mapped: what moves to another device or number format gives
+its memory back at once, while a mapping stays whole as long as one tensor of it is in use.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from .encode import TokenChunks
 from .errors import CheckpointError, LoraFileError
 from .file_vae import FileVae
 from .run import Encoders
+from .tensor_file import TensorFile
 
 _UNET = "model.diffusion_model."
 _VAE = "first_stage_model."
@@ -55,8 +56,8 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[BaseModel, Encode
     Raises:
         CheckpointError: when the file is missing, damaged, of another family or not whole.
     """
-    weights = _map(path)
-    unet, layout, family = build_unet(_below(weights, _UNET) or weights, path.name)
+    weights = _open(path)
+    unet, layout, family = build_unet(_below(weights, _UNET) or dict(weights), path.name)
     towers = _xl_towers(weights) if family.is_xl else (_sd15_tower(weights),)
     base = BaseModel(family, layout, unet, towers, _prediction_type(weights), path.name)
     vae = FileVae(_below(weights, _VAE), family.latent_scale, device)
@@ -68,24 +69,19 @@ def tokenize(caption: str, towers: int) -> TokenChunks:
     return tuple(torch.tensor(token_chunks(caption, padding)) for padding in _PADDING[:towers])
 
 
-def _map(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    from .tensor_file import TensorFile
-
+def _open(path: Path) -> TensorFile:
     if not path.is_file():
         is_what = "is a folder" if path.is_dir() else "does not exist"
         raise CheckpointError(f"The checkpoint {path} {is_what}; give one .safetensors file.")
     try:
-        TensorFile(path)  # checks the header against the size, with a sentence of what is wrong
-        return load_file(path)
+        return TensorFile(path)
     except LoraFileError as error:
         raise CheckpointError(str(error)) from error
 
 
 def _below(weights: Weights, prefix: str) -> dict[str, torch.Tensor]:
     start = len(prefix)
-    return {name[start:]: value for name, value in weights.items() if name.startswith(prefix)}
+    return {name[start:]: weights[name] for name in weights if name.startswith(prefix)}
 
 
 def _sd15_tower(weights: Weights) -> TextEncoder:
