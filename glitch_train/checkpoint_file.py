@@ -1,7 +1,7 @@
 """A single-file checkpoint as base model, VAE and tokenizers, without a host.
 
-The file is read tensor by tensor and not mapped: what moves to another device or number format gives
-its memory back at once, while a mapping stays whole as long as one tensor of it is in use.
+The file is read tensor by tensor and not mapped: what moves to another device or number format
+gives its memory back at once, while a mapping stays whole as long as one tensor of it is in use.
 """
 
 from __future__ import annotations
