@@ -203,15 +203,37 @@ def read_batch(
         prompts: where prompt embeddings are kept.
         with_tokens: whether the token ids are wanted too.
     """
-    read = [prompts.load(item.prompt_key) for item in chosen]
+    stacked = torch.stack([latents.load(item.latents_key)["latents"] for item in chosen])
+    time_ids = [item.add_time_ids for item in chosen]
+    return with_prompts(
+        stacked, [item.prompt_key for item in chosen], time_ids, prompts, with_tokens
+    )
+
+
+def with_prompts(
+    latents: torch.Tensor,
+    prompt_keys: Sequence[str],
+    time_ids: Sequence[Sequence[int]],
+    prompts: TensorCache,
+    with_tokens: bool,
+) -> Batch:
+    """Return latents as a batch with their prompts.
+
+    Args:
+        latents: (B, 4, H/8, W/8).
+        prompt_keys: B keys into ``prompts``.
+        time_ids: SDXL's six numbers for each, see :class:`encode.TrainingItem`.
+        prompts: where prompt embeddings are kept.
+        with_tokens: whether the token ids are wanted too.
+    """
+    read = [prompts.load(key) for key in prompt_keys]
     embeds, mask = pad_prompts([prompt["prompt_embeds"] for prompt in read])
-    pooled = time_ids = None
+    pooled = add_time_ids = None
     if "pooled_prompt_embeds" in read[0]:
         pooled = torch.stack([prompt["pooled_prompt_embeds"] for prompt in read])
-        time_ids = torch.tensor([item.add_time_ids for item in chosen], dtype=torch.float32)
+        add_time_ids = torch.tensor(time_ids, dtype=torch.float32)
     tokens = [_token_chunks(prompt) for prompt in read] if with_tokens else None
-    stacked = torch.stack([latents.load(item.latents_key)["latents"] for item in chosen])
-    return Batch(stacked, embeds, mask, pooled, time_ids, tokens)
+    return Batch(latents, embeds, mask, pooled, add_time_ids, tokens)
 
 
 def _token_chunks(prompt: dict[str, torch.Tensor]) -> TokenChunks:

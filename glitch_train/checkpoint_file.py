@@ -13,10 +13,9 @@ import torch
 
 from .checkpoint import BaseModel, TextEncoder, Weights, build_text_encoder, build_unet
 from .clip_tokens import END_TOKEN, token_chunks
-from .encode import TokenChunks
+from .encode import Encoders, TokenChunks
 from .errors import CheckpointError, LoraFileError
 from .file_vae import FileVae
-from .run import Encoders
 from .tensor_file import TensorFile
 
 _UNET = "model.diffusion_model."
@@ -61,7 +60,10 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[BaseModel, Encode
     towers = _xl_towers(weights) if family.is_xl else (_sd15_tower(weights),)
     base = BaseModel(family, layout, unet, towers, _prediction_type(weights), path.name)
     vae = FileVae(_below(weights, _VAE), family.latent_scale, device)
-    return base, Encoders(vae.encode, lambda caption: tokenize(caption, len(towers)), vae.key)
+    encoders = Encoders(
+        vae.encode, vae.decode, lambda caption: tokenize(caption, len(towers)), vae.key
+    )
+    return base, encoders
 
 
 def tokenize(caption: str, towers: int) -> TokenChunks:

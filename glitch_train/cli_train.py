@@ -31,8 +31,9 @@ it does not name keeps its default. The base model and the pictures are named by
 
 _AFTER = """
 Files: OUT/NAME_00001.safetensors, and OUT/NAME_00001/ with recipe.json, losses.csv and the state
-to go on from; NAME is output_name. Ctrl-C (or SIGTERM) finishes the step, saves both and exits
-with 130; the same command then goes on where it stopped. A second Ctrl-C leaves at once.
+to go on from, and with sample_every the sample pictures and their strip; NAME is output_name.
+Ctrl-C (or SIGTERM) finishes the step, saves both and exits with 130; the same command then goes on
+where it stopped. A second Ctrl-C leaves at once.
 
 Several GPUs or machines: accelerate launch -m glitch_train train RECIPE … The batch of each step
 (batch_size) is split over the processes, so the losses are those of one process.
@@ -141,10 +142,13 @@ def describe_run(run: TrainingRun, *, interrupted: bool = False) -> dict[str, An
         "lora": str(paths.lora) if paths.lora.is_file() else None,
         "run": str(paths.folder),
         "losses": str(paths.losses) if len(record) else None,
+        "samples": str(paths.strip) if paths.strip.is_file() else None,
         "steps": len(record),
         "interrupted": interrupted,
         "ended": record.about.get("ended"),
     }
+    if result["samples"]:
+        result["text"] += f"\n{paths.strip}"
     if len(record):
         result |= {"loss": record.loss[-1], "smoothed_loss": record.columns["smoothed"][-1]}
         result["verdict"] = diagnose(record).to_dict()

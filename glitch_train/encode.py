@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,26 @@ TokenChunks = tuple[torch.Tensor, ...]
 """Token ids of one caption per text encoder: (chunks, 77) int64 each, start and end included."""
 
 Tokenize = Callable[[str], TokenChunks]
+
+DecodePicture = Callable[[torch.Tensor], Image.Image]
+"""Latents (4, H/8, W/8), scaled by the family's latent scale → RGB picture."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoders:
+    """What turns pictures and captions into numbers and back; given by the host or a checkpoint.
+
+    Attributes:
+        encode_picture: the VAE.
+        decode_picture: the VAE, the other way.
+        tokenize: the tokenizers.
+        vae_key: identifies the VAE's weights, for the cache.
+    """
+
+    encode_picture: EncodePicture
+    decode_picture: DecodePicture
+    tokenize: Tokenize
+    vae_key: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -99,16 +119,16 @@ def picture_variants(dataset: GlitchDataset) -> Iterator[tuple[Sample, int]]:
 
 
 def encode_captions(
-    dataset: GlitchDataset,
+    captions: Iterable[str],
     tokenize: Tokenize,
     encoders: Sequence[TextEncoder],
     cache: TensorCache,
     device: torch.device,
 ) -> Iterator[tuple[str, str]]:
-    """Encode every different caption once, the empty one among them where captions drop out.
+    """Encode captions that the cache does not hold yet.
 
     Args:
-        dataset: its captions.
+        captions: each of them once, see :func:`captions_to_encode`.
         tokenize: caption to token chunks, one tensor per encoder.
         encoders: the text towers.
         cache: where embeddings are kept.
@@ -122,7 +142,7 @@ def encode_captions(
     )
     with contextlib.ExitStack() as towers_in_use:
         in_use = False
-        for caption in captions_to_encode(dataset):
+        for caption in captions:
             chunks = tokenize(caption)
             ids = b"".join(part.numpy().tobytes() + b"|" for part in chunks)
             key = content_key("prompt with tokens", towers, ids)

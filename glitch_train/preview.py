@@ -1,4 +1,4 @@
-"""The growing curve while a run trains, drawn only as often as it may cost."""
+"""The growing curve while a run trains, drawn only as often as it may cost, and its samples."""
 
 from __future__ import annotations
 
@@ -33,6 +33,12 @@ class LivePreview:
         self._began = clock()
         self._spent_s = 0.0
         self._last_s: float | None = None
+        self._samples: Image.Image | None = None
+        self._new_samples = False
+
+    def show_samples(self, strip: Image.Image | None) -> None:
+        """Show a strip of sample pictures below the curve from here on, and at once."""
+        self._samples, self._new_samples = strip, strip is not None
 
     def warm_up(self) -> None:
         """Load matplotlib and learn what a picture costs, before the training's time begins."""
@@ -48,17 +54,35 @@ class LivePreview:
         self._spent_s = 0.0
 
     def picture_if_due(self) -> Image.Image | None:
-        """Return the curve so far, or None while drawing it would cost too much."""
+        """Return the curve so far, or None while drawing it would cost too much.
+
+        New samples are worth a picture at any time; before the second step they stand alone.
+        """
         self.warm_up()
         elapsed = self._clock() - self._began
         expected = self._spent_s + (self._last_s or 0.0)
-        if len(self.record) < 2 or expected > SHARE * elapsed:
+        has_curve = len(self.record) >= 2
+        if not self._new_samples and (not has_curve or expected > SHARE * elapsed):
             return None
+        self._new_samples = False
+        if not has_curve:
+            return self._samples
         began = self._clock()
         picture = _draw(self.record)
+        if self._samples:
+            picture = above_each_other(picture, self._samples)
         self._last_s = self._clock() - began
         self._spent_s += self._last_s
         return picture
+
+
+def above_each_other(upper: Image.Image, lower: Image.Image) -> Image.Image:
+    """Return two pictures in one, as wide as the first."""
+    height = max(1, round(lower.height * upper.width / lower.width))
+    both = Image.new("RGB", (upper.width, upper.height + height))
+    both.paste(upper, (0, 0))
+    both.paste(lower.resize((upper.width, height), Image.Resampling.LANCZOS), (0, upper.height))
+    return both
 
 
 def _draw(record: LossRecord) -> Image.Image:

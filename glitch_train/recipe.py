@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .dataset_recipe import MAX_SEED, DatasetRecipe
+from .dataset_recipe import MAX_SEED, MIN_SIDE, DatasetRecipe
 from .errors import RecipeError
 from .recipe_text import RECIPE_VERSION, parse_toml, recipe_parts
 from .settings import choice, from_mapping, integer, number, switch, validate, words
@@ -32,6 +32,7 @@ POLYNOMIAL_END = 1e-7
 LOSS_TYPES = ("mse", "huber", "l1")
 TIMESTEP_SAMPLINGS = ("uniform", "logit_normal")
 RESUMES = ("auto", "never", "must")
+SAMPLERS = ("dpmpp_2m", "dpmpp_2m_karras", "euler")
 AUTO_ON_OFF = ("auto", "on", "off")
 NETWORK_TYPES = ("lora", "dora", "rslora")
 UNET_BLOCKS = ("all", "down", "mid", "up", "down+mid", "mid+up", "down+up")
@@ -299,10 +300,65 @@ class TrainRecipe:
         "Number format of the LoRA file. fp16 is half the size of fp32.",
         advanced=True,
     )
+    sample_every: int = integer(
+        0,
+        0,
+        10_000_000,
+        "Sample pictures from the model as it stands every so many steps, and before the first; 0 "
+        "is never. The losses stay the same.",
+    )
+    sample_prompts: str = words(
+        "",
+        "Prompts of the sample pictures, one a line; for prompts of several lines put a line of "
+        "--- between (or after) them. Empty: the first captions of the folder.",
+        lines=True,
+    )
+    sample_sampler: str = choice(
+        "dpmpp_2m", SAMPLERS, "How sample pictures are drawn, named as in KSampler.", advanced=True
+    )
+    sample_steps: int = integer(20, 1, 1000, "Sampling steps of a sample picture.", advanced=True)
+    sample_cfg: float = number(
+        7.0,
+        0.0,
+        100.0,
+        "Guidance of the sample pictures against the empty prompt; 1 is none, in half the time.",
+        step=0.1,
+        advanced=True,
+    )
+    sample_seed: int = integer(
+        0,
+        0,
+        MAX_SEED,
+        "Seeds the noise of the sample pictures, the same for every prompt and as in KSampler.",
+        advanced=True,
+    )
+    sample_width: int = integer(
+        0,
+        0,
+        4096,
+        "Width of the sample pictures, in pixels. 0: as the first training picture.",
+        step=8,
+        multiple=True,
+        advanced=True,
+    )
+    sample_height: int = integer(
+        0,
+        0,
+        4096,
+        "Height of the sample pictures, in pixels. 0: as the first training picture.",
+        step=8,
+        multiple=True,
+        advanced=True,
+    )
 
     def __post_init__(self) -> None:
         validate(self)
         check_output_name(self.output_name)
+        for name in ("sample_width", "sample_height"):
+            if 0 < getattr(self, name) < MIN_SIDE:
+                raise RecipeError(
+                    f"{name} must be 0 or {MIN_SIDE} to 4096, got {getattr(self, name)}."
+                )
         if self.timestep_min > self.timestep_max:
             raise RecipeError(
                 f"timestep_min must not be above timestep_max, got {self.timestep_min} and "

@@ -17,8 +17,7 @@ from .checkpoint import BaseModel
 from .dataset import GlitchDataset
 from .devices import resolve_precision
 from .encode import (
-    EncodePicture,
-    Tokenize,
+    Encoders,
     TrainingItem,
     captions_to_encode,
     encode_captions,
@@ -26,6 +25,7 @@ from .encode import (
     picture_variants,
     training_items,
 )
+from .framing import LATENT_STEP
 from .lora_file import LoraStateDict
 from .lora_targets import recipe_targets
 from .memory import is_out_of_memory, let_go, shortage
@@ -34,6 +34,7 @@ from .recipe import Recipe, TrainRecipe
 from .record import LossRecord, RecordWriter
 from .run_files import RunFiles
 from .run_folder import RunPaths, write_recipe
+from .samples import Prompts, Samples, Sampling, sampled_prompts
 from .state import material_key
 from .stop import Ending, Progress, reached
 from .team import ALONE, Team
@@ -55,22 +56,7 @@ class Preparing:
     total: int
 
 
-Event = Preparing | StepReport
-
-
-@dataclasses.dataclass(frozen=True)
-class Encoders:
-    """What turns pictures and captions into numbers; given by the host or by a checkpoint.
-
-    Attributes:
-        encode_picture: the VAE.
-        tokenize: the tokenizers.
-        vae_key: identifies the VAE's weights, for the cache.
-    """
-
-    encode_picture: EncodePicture
-    tokenize: Tokenize
-    vae_key: str
+Event = Preparing | StepReport | Sampling
 
 
 class TrainingRun:
@@ -81,6 +67,7 @@ class TrainingRun:
     Attributes:
         record: the losses so far; ``about["ended"]`` says why it stopped.
         files: what it writes.
+        samples: its sample pictures; None while there are none to be made.
     """
 
     def __init__(
@@ -135,6 +122,7 @@ class TrainingRun:
         )
         key = base_key or sampled_key(base.unet)
         self.files = RunFiles(paths, recipe, base, dataset, self.record, key, team)
+        self.samples: Samples | None = None
         self._cache = TensorCache(cache_folder)
         self._clock = clock
 
@@ -169,6 +157,8 @@ class TrainingRun:
         train = self.recipe.train
         split = split_items(items, train.validation_split, train.seed)
         source = self._source(split.training, prompt_keys.get("", ""))
+        if train.sample_every and self.team.is_main:
+            self.samples = self._samples(items[0], prompt_keys)
         del prompt_keys
         yield from self._train(source, Probe(split, self._cache, self.recipe.train.seed))
 
@@ -183,12 +173,14 @@ class TrainingRun:
         ):
             latents_keys.append(key)
             yield Preparing("pictures", len(latents_keys), total)
-        total = sum(1 for _ in captions_to_encode(self.dataset))
+        captions = dict.fromkeys(captions_to_encode(self.dataset))
+        if self.recipe.train.sample_every:
+            captions |= dict.fromkeys([*sampled_prompts(self.recipe.train, self.dataset), ""])
         for caption, key in encode_captions(
-            self.dataset, encoders.tokenize, self.base.text_encoders, self._cache, self.device
+            captions, encoders.tokenize, self.base.text_encoders, self._cache, self.device
         ):
             prompt_keys[caption] = key
-            yield Preparing("captions", len(prompt_keys), total)
+            yield Preparing("captions", len(prompt_keys), len(captions))
         items += training_items(self.dataset, latents_keys, prompt_keys)
 
     def _source(self, items: list[TrainingItem], empty_prompt_key: str) -> BatchSource:
@@ -204,16 +196,29 @@ class TrainingRun:
             with_tokens=self.recipe.train.trains_text_encoder,
         )
 
-    def _train(self, source: BatchSource, probe: Probe) -> Iterator[StepReport]:
+    def _samples(self, first: TrainingItem, prompt_keys: dict[str, str]) -> Samples:
+        train = self.recipe.train
+        height, width = (side * LATENT_STEP for side in first.latents_size)
+        prompts = Prompts(
+            {text: prompt_keys[text] for text in sampled_prompts(train, self.dataset)},
+            prompt_keys[""],
+            self._cache,
+            (train.sample_width or width, train.sample_height or height),
+        )
+        return Samples(train, prompts, self.encoders.decode_picture, self.paths, self.record)
+
+    def _train(self, source: BatchSource, probe: Probe) -> Iterator[StepReport | Sampling]:
         training = LoraTraining(self.base, source, self.recipe.train, self.device, self.team)
         material = material_key(source.items)
         progress = self.files.go_on(training, material)
         self.files.check_space(training)
         began = self._clock() - progress.seconds
-        every, save_every = self.recipe.train.probe_every, self.recipe.train.save_every
+        train, every = self.recipe.train, self.recipe.train.probe_every
         ending = reached(self.recipe.train, progress)
         writer = RecordWriter(self.record, self.paths.losses) if self.team.is_main else None
         try:
+            if self.samples:
+                began += yield from self._paused(self.samples.begin(training))
             before = probe.measure(training) if every and not training.step else {}
             for report in training:
                 measured, before = before, {}  # step 0 stands in the first row
@@ -224,11 +229,17 @@ class TrainingRun:
                 self._write(writer, report, measured)
                 progress = self._progress(training, began)
                 ending = ending or self._ending(progress)
-                if save_every and report.step % save_every == 0:
+                sample = is_due(report.step, report.steps, train.sample_every)
+                sample = sample or bool(train.sample_every and ending)
+                if train.save_every and report.step % train.save_every == 0:
                     self.files.save_snapshot(training)
                     if not ending:  # a finished run's state is written after its LoRA
                         self.files.save_state(training, progress, material)
+                if sample:  # it takes memory of its own: nothing is lost if it ends the process
+                    self._keep(training, progress, material)
                 yield report
+                if sample and self.samples:
+                    began += yield from self._paused(self.samples.make(training))
                 if ending:
                     break
         except GeneratorExit:
@@ -245,8 +256,17 @@ class TrainingRun:
                 self.record.about["ended"] = dataclasses.asdict(ending)
             with contextlib.closing(writer) if writer else contextlib.nullcontext():
                 if training.step and training.is_whole:
-                    self.files.save_lora(self.paths.lora, training)
-                    self.files.save_state(training, progress, material)
+                    self._keep(training, progress, material)
+
+    def _keep(self, training: LoraTraining, progress: Progress, material: str) -> None:
+        self.files.save_lora(self.paths.lora, training)
+        self.files.save_state(training, progress, material)
+
+    def _paused(self, work: Iterator[Sampling]) -> Generator[Sampling, None, float]:
+        """Follow work that is not training; return its seconds, which stop_at_minutes omits."""
+        began = self._clock()
+        yield from work
+        return self._clock() - began
 
     def _ending(self, progress: Progress) -> Ending | None:
         # Clocks differ: all processes stop where the main one does.

@@ -41,6 +41,16 @@ class RunPaths:
         return self.lora.parent / self.name / f"{self.name}_step{step:06}.safetensors"
 
     @property
+    def samples(self) -> Path:
+        """Folder of the sample pictures."""
+        return self.folder / "samples"
+
+    @property
+    def strip(self) -> Path:
+        """All sample pictures in one, prompts × steps."""
+        return self.samples / "strip.png"
+
+    @property
     def losses(self) -> Path:
         """The loss record as CSV, growing while the run trains."""
         return self.folder / "losses.csv"

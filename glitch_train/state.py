@@ -31,9 +31,17 @@ _MAY_DIFFER = (
     "gradient_checkpointing",
     "save_every",
     "save_precision",
+    "sample_every",
+    "sample_prompts",
+    "sample_sampler",
+    "sample_steps",
+    "sample_cfg",
+    "sample_seed",
+    "sample_width",
+    "sample_height",
 )
 # What a record knows of the run's past; the rest is the recipe's and the base's.
-_PAST = ("snapshots", "passed_over")
+_PAST = ("snapshots", "passed_over", "samples_missing")
 
 
 def save_state(

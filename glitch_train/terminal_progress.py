@@ -7,13 +7,14 @@ import sys
 from typing import Any
 
 from .run import Event, Preparing
+from .samples import Sampling
 
 _SECONDS_BETWEEN_LINES = 30
 """Where the output is a file: each update of the bar is then a line of its own."""
 
 
 class TerminalProgress(contextlib.ExitStack):
-    """Bars on stderr: pictures, captions, then steps with their loss."""
+    """Bars on stderr: pictures, captions, then steps with their loss, sample pictures between."""
 
     def __init__(self, quiet: bool = False) -> None:
         """Draw nothing before the first event, and nothing at all when ``quiet``."""
@@ -33,6 +34,8 @@ class TerminalProgress(contextlib.ExitStack):
         """Move the bar that an event belongs to."""
         if isinstance(event, Preparing):
             self._move(f"encoding {event.what}", event.done, event.total)
+        elif isinstance(event, Sampling):
+            self._move(f"sampling after step {event.step}", event.done, event.total)
         else:
             self._move("training", event.step, event.steps)
             self._bar.set_postfix(loss=f"{event.loss:.4f}", refresh=False)

@@ -19,19 +19,24 @@ LossMapSocket = io.Custom("LOSS_MAP")
 
 
 def widgets(
-    recipe_type: type, *, without: tuple[str, ...] = (), optional: bool = False
+    recipe_type: type,
+    *,
+    without: tuple[str, ...] = (),
+    only: tuple[str, ...] = (),
+    optional: bool = False,
 ) -> list[io.Input]:
     """Return one widget per setting of a recipe dataclass, in its order.
 
     Args:
         recipe_type: a dataclass declared with ``glitch_train.settings``.
-        without: settings that the node offers in another way.
+        without: settings that the node offers in another way or place.
+        only: the settings wanted; all by default.
         optional: whether a graph sent to the API may leave them out.
     """
     return [
         _widget(name, field, setting, optional)
         for name, (field, setting) in declared(recipe_type).items()
-        if name not in without
+        if name not in without and (name in only or not only)
     ]
 
 

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..glitch_train.partial_recipe import PartialRecipe
 from ..glitch_train.recipe import RESUMES, Recipe, TrainRecipe
+from ..glitch_train.settings import declared
 from . import host
 from .sockets import (
     CATEGORY,
@@ -18,6 +19,9 @@ from .sockets import (
     recipe_input,
     widgets,
 )
+
+# They came after `resume`: saved workflows keep widgets by position.
+_SAMPLES = tuple(name for name in declared(TrainRecipe) if name.startswith("sample_"))
 
 
 class GlitchLoraTrainer(io.ComfyNode):
@@ -38,7 +42,7 @@ class GlitchLoraTrainer(io.ComfyNode):
                 io.Clip.Input("clip", tooltip="Encodes the captions."),
                 io.Vae.Input("vae", tooltip="Encodes the pictures."),
                 GlitchDatasetSocket.Input("dataset", tooltip="From the Glitch Dataset Loader."),
-                *widgets(TrainRecipe, optional=True),
+                *widgets(TrainRecipe, without=_SAMPLES, optional=True),
                 io.Combo.Input(
                     "resume",
                     options=list(RESUMES),
@@ -48,6 +52,7 @@ class GlitchLoraTrainer(io.ComfyNode):
                     "whose steps or stop_at rule were raised. never: begin anew. must: refuse to "
                     "begin anew.",
                 ),
+                *widgets(TrainRecipe, only=_SAMPLES, optional=True),
                 recipe_input(),
             ],
             outputs=[

@@ -23,6 +23,7 @@ from ..glitch_train.recipe import Recipe, TrainRecipe
 from ..glitch_train.record import LossRecord
 from ..glitch_train.run import Event, Preparing, TrainingRun
 from ..glitch_train.run_folder import choose_run
+from ..glitch_train.samples import Sampling
 from ..glitch_train.train import StepReport
 from . import folders, host, weights
 
@@ -71,17 +72,31 @@ class LiveView:
             self._preview.restart()
             self._started = time.perf_counter()
             return
+        if isinstance(event, Sampling):
+            self._show_sampling(event)
+            return
         if self._steps_before < 0:  # a run that goes on did some steps in another session
             self._steps_before = event.step - 1
         elapsed_s = time.perf_counter() - self._started
         self.progress.say(describe(event, elapsed_s / (event.step - self._steps_before)))
         self.progress.show(event.step, event.steps, self._preview.picture_if_due())
 
+    def _show_sampling(self, event: Sampling) -> None:
+        self.progress.say(f"sampling {event.done}/{event.total}, step {event.step}")
+        if event.done == event.total and self.run.samples:
+            self._preview.show_samples(self.run.samples.strip(small=True))
+            picture = self._preview.picture_if_due()
+            self.progress.show(len(self.run.record), self.run.recipe.train.steps, picture)
+
     def final_view(self, node: Any) -> dict[str, Any]:
-        """Return the finished curve for the node's ``ui``: a cached node shows it again."""
+        """Return finished curve and strip for the node's ``ui``: a cached node shows them again."""
         ended = ended_in_words(self.run.record)
-        picture = to_image(draw_losses([self.run.record]))
-        shown = ui.PreviewImage(host.to_image_tensor([picture]), cls=node).as_dict()
+        pictures = [to_image(draw_losses([self.run.record]))]
+        if self.run.samples and (strip := self.run.samples.strip()):
+            pictures.append(strip)
+        views = [ui.PreviewImage(host.to_image_tensor([one]), cls=node) for one in pictures]
+        shown = views[0].as_dict()
+        shown["images"] = [image for view in views for image in view.as_dict()["images"]]
         lines = [*filter(None, [self._said]), ended]
         self.progress.say(" ".join(lines))
         return {**shown, "text": (str(self.run.paths.lora), *lines)}

@@ -14,9 +14,8 @@ from PIL import Image
 
 from ..glitch_train.cache import content_key, weights_key
 from ..glitch_train.checkpoint import BaseModel, TextEncoder, build_text_encoder, build_unet
-from ..glitch_train.encode import TokenChunks
+from ..glitch_train.encode import Encoders, TokenChunks
 from ..glitch_train.errors import CheckpointError, DatasetError
-from ..glitch_train.run import Encoders
 
 # The host's names of CLIP towers, in the order in which the families join them.
 _TOWERS = ("clip_l", "clip_g")
@@ -50,11 +49,15 @@ def base_model(model: Any, clip: Any) -> BaseModel:
 
 def encoders(model: Any, clip: Any, vae: Any) -> Encoders:
     """Return the host's VAE and tokenizers as plain functions."""
-    scale = model.model.process_latent_in
+    scale, unscale = model.model.process_latent_in, model.model.process_latent_out
 
     def encode_picture(image: Image.Image) -> torch.Tensor:
         pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255.0)
         return scale(vae.encode(pixels.unsqueeze(0)))[0].float().cpu()
+
+    def decode_picture(latents: torch.Tensor) -> Image.Image:
+        pixels = vae.decode(unscale(latents.float().cpu()[None]))[0]
+        return Image.fromarray(pixels.mul(255).round().byte().cpu().numpy())
 
     def tokenize(caption: str) -> TokenChunks:
         tokens = clip.tokenize(_as_literal(caption))
@@ -65,7 +68,7 @@ def encoders(model: Any, clip: Any, vae: Any) -> Encoders:
         )
 
     key = content_key(weights_key(vae.first_stage_model.state_dict()), type(model.model).__name__)
-    return Encoders(encode_picture, tokenize, key)
+    return Encoders(encode_picture, decode_picture, tokenize, key)
 
 
 def unload(*patchers: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from tiny import picture, tiny_base
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
@@ -43,6 +44,10 @@ class Counted:
         self.pictures += 1
         return torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(self.pictures))
 
+    def decode_picture(self, latents: torch.Tensor) -> Image.Image:
+        grey = latents.mean(0).mul(40).add(128).clamp(0, 255).byte().numpy()
+        return Image.fromarray(grey).resize((latents.shape[2] * 8, latents.shape[1] * 8))
+
     def tokenize(self, caption: str) -> tuple[torch.Tensor, ...]:
         ids = torch.full((1 + len(caption) // 20, 77), 3)
         ids[:, 1] = len(caption) % 60
@@ -76,7 +81,7 @@ def make_run(
         base,
         load_dataset(recipe.dataset),
         recipe,
-        Encoders(counted.encode_picture, counted.tokenize, "vae"),
+        Encoders(counted.encode_picture, counted.decode_picture, counted.tokenize, "vae"),
         choose_run(recipe, resume, key, tmp_path / "runs", tmp_path / "loras"),
         cache_folder=tmp_path / "cache",
         device=torch.device("cpu"),
