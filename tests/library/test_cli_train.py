@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny import picture
 from tiny_checkpoint import process_environment, write_tiny_checkpoint
@@ -73,6 +74,18 @@ def test_a_lora_with_its_recipe(place: Path, checkpoint: Path, capsys) -> None:
     record = LossRecord.from_csv(Path(result["losses"]))
     assert len(record) == result["steps"] == 3
     assert record.loss[-1] == pytest.approx(result["loss"], rel=1e-6)
+
+
+def test_sample_pictures(place: Path, checkpoint: Path, capsys) -> None:
+    """Catches pictures that nobody is told of, or a VAE of the file that does not decode."""
+    more = ("sample_every=2", "sample_steps=2", "sample_prompts=a red square")
+    result = train(capsys, *arguments(place, checkpoint, "--set", *more))
+    strip = place / "out" / "glitch_lora_00001" / "samples" / "strip.png"
+    assert result["samples"] == str(strip)
+    assert len(list(strip.parent.glob("step*_prompt01.png"))) == 3
+    with Image.open(strip) as image:
+        assert len(image.convert("L").getcolors(1 << 16)) > 16  # something is in it
+    assert train(capsys, *arguments(place, checkpoint, "--resume", "never"))["samples"] is None
 
 
 def test_a_lora_is_a_recipe(place: Path, checkpoint: Path, capsys) -> None:
