@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers.optimization import get_scheduler
 from transformers.optimization import Adafactor
+from transformers.optimization import get_scheduler as of_transformers
 
 from glitch_train.errors import RecipeError, TrainingError
 from glitch_train.optim import build_optimizer, build_schedule, rex
@@ -88,6 +89,31 @@ def test_schedules_equal_diffusers(name: str) -> None:
     reference = get_scheduler(name, theirs, num_warmup_steps=3, num_training_steps=20, num_cycles=2)
     for _ in range(20):
         assert mine.param_groups[0]["lr"] == theirs.param_groups[0]["lr"]
+        for optimizer, its_schedule in ((mine, schedule), (theirs, reference)):
+            optimizer.step()
+            its_schedule.step()
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEDULERS if name != "rex"])
+def test_schedules_equal_transformers(name: str) -> None:
+    """Catches a schedule of one library alone, or a group of rates that does not follow."""
+    recipe = TrainRecipe(
+        lr_scheduler=name, learning_rate=0.01, text_encoder_lr=0.002, train_text_encoder=True,
+        warmup_steps=3, steps=20, lr_cycles=2,
+    )  # fmt: skip
+    unet, text = parameters()
+    mine = build_optimizer(recipe, [unet], [text])
+    of_unet, of_text = parameters()
+    groups = [{"params": [of_unet]}, {"params": [of_text], "lr": 0.002}]
+    theirs = torch.optim.AdamW(groups, lr=0.01)
+    schedule = build_schedule(recipe, mine)
+    cycles = {"num_cycles": 2} if name == "cosine_with_restarts" else {}
+    reference = of_transformers(
+        name, theirs, num_warmup_steps=3, num_training_steps=20, scheduler_specific_kwargs=cycles
+    )
+    for _ in range(20):
+        rates = [[group["lr"] for group in one.param_groups] for one in (mine, theirs)]
+        assert rates[0] == pytest.approx(rates[1], rel=1e-9)
         for optimizer, its_schedule in ((mine, schedule), (theirs, reference)):
             optimizer.step()
             its_schedule.step()
