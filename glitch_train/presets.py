@@ -16,12 +16,14 @@ class Preset:
     """One named experiment.
 
     Attributes:
+        slug: its name where spaces cannot be, as that of the shipped workflow; it never changes.
         title: how it is called everywhere.
         reason: what it does to the pictures, and why, as the log has it.
         settings: what it names; every other setting stays as it is.
         is_experiment: whether it stands on its own, rather than changing one thing of another.
     """
 
+    slug: str
     title: str
     reason: str
     settings: Mapping[str, Any]
@@ -38,6 +40,7 @@ _VARIANTS = {"variants_per_picture": 10}  # one for each of the usual repeats
 
 _PRESETS = (
     Preset(
+        "sdxl_standard",
         "SDXL standard",
         "The SDXL run that all others are compared with: portraits cropped to 832×1216, landscapes "
         "to 1216×832, 8000 steps.",
@@ -48,6 +51,7 @@ _PRESETS = (
         is_experiment=True,
     ),
     Preset(
+        "sd15_standard",
         "SD1.5 standard",
         "The SD1.5 run that all others are compared with: cropped to 512×512, 2000 steps. In the "
         "log the loss begins at 0.07 to 0.08 and falls smoothly until it is flat.",
@@ -55,6 +59,7 @@ _PRESETS = (
         is_experiment=True,
     ),
     Preset(
+        "sd15_uncropped_portraits",
         "SD1.5 uncropped portraits",
         "The standard run on whole pictures: backgrounds, postures and framing that do not agree. "
         "In the log the loss begins higher (0.11 to 0.12), jitters, and ends near 0.08; postures "
@@ -63,6 +68,7 @@ _PRESETS = (
         is_experiment=True,
     ),
     Preset(
+        "text_encoder_drift",
         "text encoder drift",
         "Trains the text encoder too: words drift from their meaning, and prompts call up what "
         "nobody expected.",
@@ -70,39 +76,46 @@ _PRESETS = (
     ),
     Preset(
         "uncropped",
+        "uncropped",
         "Keeps each picture's own asymmetry: framing becomes inconsistent and does not match what "
         "the latents expect.",
         {"framing": "uncropped"},
     ),
     Preset(
+        "no_bucket_stretched",
         "no bucket (stretched)",
         "Buckets off: every picture is forced into one shape, which stretches it and leaves "
         "compression artefacts.",
         {"framing": "stretch"},
     ),
     Preset(
+        "random_crop_and_flip",
         "random crop and flip",
         "Distorts where things are: compositions fall out of line.",
         {"framing": "random_crop", "random_flip": True, **_VARIANTS},
     ),
     Preset(
+        "high_learning_rate",
         "high learning rate (2e-4)",
         "Updates that overshoot: textures glitch, contrast collapses.",
         {"learning_rate": 2e-4},
     ),
     Preset(
+        "caption_dropout",
         "caption dropout",
         "Three captions in ten are empty when their picture is seen: words hold less, pictures "
         "become more abstract.",
         {"caption_dropout": 0.3},
     ),
     Preset(
+        "overtrain",
         "overtrain (> 5000 steps)",
         "6000 steps push the model past convergence: modes collapse, surreal artefacts of "
         "overfitting.",
         {"steps": 6000},
     ),
     Preset(
+        "overtrain_compression",
         "overtrain + compression (900 repeats, 512²)",
         "900 repeats of pictures that are crushed into 512×512, for 5400 steps: overfitting on "
         "squeezed bodies.",
@@ -110,12 +123,14 @@ _PRESETS = (
         is_experiment=True,
     ),
     Preset(
+        "jpeg_crushed",
         "JPEG-crushed",
         "Compressed JPEGs in the dataset: each variant is saved two times at quality 5 to 20; "
         "noise and block artefacts are learnt.",
         {"corruption": "jpeg_crush quality_high=20 generations=2 shift_px=1", **_VARIANTS},
     ),
     Preset(
+        "mismatched_base",
         "mismatched base",
         "An SDXL LoRA on SD1.5, or the other way round: the model is at odds with what it wears. "
         "It changes nothing in training and names no setting; the glitch happens when the trained "
@@ -123,16 +138,19 @@ _PRESETS = (
         {},
     ),
     Preset(
+        "fine_learning_rate",
         "fine learning rate (5e-5)",
         "Smaller steps: finer control over subtle features of the style.",
         {"learning_rate": 5e-5},
     ),
     Preset(
+        "short",
         "short (1200 steps)",
         "Faster: in the log the loss is flat well before 2000 steps.",
         {"steps": 1200},
     ),
     Preset(
+        "wide",
         "wide (dim 192)",
         "A wider LoRA holds a richer style, for some more memory; network_alpha grows with it, so "
         "that the scale stays.",

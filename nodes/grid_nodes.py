@@ -59,7 +59,8 @@ class GlitchGrid(io.ComfyNode):
                     multiline=True,
                     optional=True,
                     tooltip="More files in models/loras, one a line; * stands for anything, such "
-                    "as glitch/run_*.",
+                    "as glitch/run_*. What it stands for is looked up when the grid begins, so "
+                    "snapshots of a trainer before it are found.",
                 ),
                 *after,
                 io.String.Input(
@@ -137,7 +138,8 @@ class GlitchGrid(io.ComfyNode):
 
         def check() -> None:
             GridRecipe(**{name: text for name, text in written.items() if text is not None})
-            for name in _lora_files(lora_name or NO_LORA, lora_names or ""):
+            # A pattern may stand for snapshots that a trainer of this graph is still to write.
+            for name in _lora_files(lora_name or NO_LORA, lora_names or "", yet_to_come=True):
                 TensorFile(_path(name))  # refuses pickles and broken files
 
         return host.sentence_or_true(check)
@@ -147,7 +149,7 @@ class GlitchGrid(io.ComfyNode):
         cls, lora_name: str = NO_LORA, lora_names: str = "", **_: Any
     ) -> list[Any]:
         """Run again when a LoRA's file changed."""
-        files = _lora_files(lora_name or NO_LORA, lora_names or "")
+        files = _lora_files(lora_name or NO_LORA, lora_names or "", yet_to_come=True)
         states = ((name, _path(name).stat()) for name in files)
         return [(name, state.st_size, state.st_mtime_ns) for name, state in states]
 
@@ -242,8 +244,13 @@ def _recipe_widgets() -> tuple[list[io.Input], list[io.Input]]:
     return found[:cut], [*of_host, *found[cut:]]
 
 
-def _lora_files(lora_name: str, lora_names: str) -> list[str]:
+def _lora_files(lora_name: str, lora_names: str, *, yet_to_come: bool = False) -> list[str]:
     """Return the chosen files, each once.
+
+    Args:
+        lora_name: a file, or none.
+        lora_names: files and patterns, one a line.
+        yet_to_come: whether a pattern may match nothing so far.
 
     Raises:
         GridError: for a line that no file in models/loras answers to.
@@ -255,7 +262,7 @@ def _lora_files(lora_name: str, lora_names: str) -> list[str]:
     for line in grid_axes.names(lora_names):
         wanted = line.replace("\\", "/")
         matching = [name for name in known if _answers(name.replace("\\", "/"), wanted)]
-        if not matching:
+        if not matching and not (yet_to_come and "*" in line):
             raise GridError(
                 f"lora_names: no file in models/loras is called {line!r}{nearest(line, known)}."
             )

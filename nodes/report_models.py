@@ -38,6 +38,24 @@ def check(given: Given) -> None:
         raise ReportError("glitched_clip is connected without base_clip; connect both.")
 
 
+def wearing(given: Given) -> Given:
+    """Return the inputs with the models that wear ``lora``, where one is connected.
+
+    Raises:
+        ReportError: when the models to put it on are missing, or worn ones are connected too.
+    """
+    lora = given.get("lora")
+    if lora is None:
+        return given
+    if any(given.get(name) is not None for name in ("glitched_model", "glitched_clip")):
+        raise ReportError("Connect lora, or glitched_model and glitched_clip, but not both.")
+    bases = (given.get("base_model"), given.get("base_clip"))
+    if bases[0] is None or bases[1] is None:
+        raise ReportError("lora needs base_model and base_clip beside it, to be put on them.")
+    model, clip = host.with_lora(*bases, lora)
+    return {**given, "glitched_model": model, "glitched_clip": clip}
+
+
 def contexts(base: Any, batches: Sequence[Any], given: Given) -> list[ModelContext]:
     """Return what the models tell of each run; text encoders and weights are the first run's.
 

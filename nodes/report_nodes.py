@@ -11,7 +11,7 @@ from ..glitch_train.errors import ReportError
 from ..glitch_train.measure_text import PROBE_PROMPTS
 from ..glitch_train.plot_style import STYLES
 from . import host, report_models
-from .sockets import CATEGORY
+from .sockets import CATEGORY, LoraModelSocket
 
 MAX_RUNS = 6
 _MORE = tuple(f"glitched_{number}" for number in range(2, MAX_RUNS + 1))
@@ -97,6 +97,12 @@ class GlitchReport(io.ComfyNode):
                     )
                     for name in _MORE
                 ),
+                LoraModelSocket.Input(
+                    "lora",
+                    optional=True,
+                    tooltip="The LoRA of the first run, instead of glitched_model and "
+                    "glitched_clip: base_model and base_clip wear it.",
+                ),
             ],
             outputs=[
                 io.String.Output(display_name="report", tooltip="Table and sentences (Markdown)."),
@@ -130,6 +136,7 @@ class GlitchReport(io.ComfyNode):
         runs = [
             pairs_of_arrays(name, base, batch) for name, batch in zip(called, batches, strict=True)
         ]
+        more = dict(report_models.wearing(more))
         report_models.check(more)
         place = host.output_place(filename_prefix)
         contexts = report_models.contexts(base, batches, more)

@@ -18,12 +18,15 @@ from glitch_demo.host import REPO_ROOT, Host
 from glitch_train.comfy_client import ComfyClient
 from glitch_train.errors import GlitchTrainError
 
-from .frontend import api_twin, chromium, chromium_path, open_frontend
+from .frontend import VIEWPORT, api_twin, chromium, chromium_path, open_frontend, screenshot
 from .node_info import NodeInfo, WorkflowError, read_object_info
 from .shipped import shipped
+from .thumbnail import thumbnail
 from .ui_file import CORE_ID, PACK_ID, ui_file
 
 WORKFLOWS = REPO_ROOT / "workflows"
+OWN_THUMBNAILS = frozenset({"demo"})
+"""Workflows whose thumbnail shows what they make."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m workflow_maker", description=__doc__)
     parser.add_argument("names", nargs="*", help="workflows to write (default: all)")
     parser.add_argument("--pictures", type=Path, help="folder for a screenshot of each")
+    parser.add_argument("--vue-nodes", action="store_true", help="nodes as HTML on screenshots")
     options = parser.parse_args(arguments)
     path = chromium_path()
     if path is None:
@@ -42,15 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     try:
         with tempfile.TemporaryDirectory() as folder, Host(Path(folder)) as host:
+            place_models(host)
             flows = described(host, options.names)
             with chromium(path) as browser:
-                page = browser.new_page(viewport={"width": 2400, "height": 1400})
-                open_frontend(page, host.url)
+                page = browser.new_page(viewport=VIEWPORT)
+                open_frontend(page, host.url, vue_nodes=options.vue_nodes)
                 for name, workflow in flows.items():
                     _write(WORKFLOWS / f"{name}.json", workflow)
                     _write(WORKFLOWS / "api" / f"{name}.json", api_twin(page, workflow))
-                    if options.pictures:
-                        screenshot(page, options.pictures / f"{name}.png")
+                    _pictures(page, name, options.pictures)
                     sys.stdout.write(f"{name}\n")
     except (GlitchTrainError, WorkflowError) as error:
         sys.stderr.write(f"{error}\n")
@@ -78,17 +82,25 @@ def described(host: Host, names: Sequence[str] = ()) -> dict[str, dict[str, Any]
     return {name: ui_file(flows[name], info, versions) for name in names or flows}
 
 
-def screenshot(page: Any, target: Path) -> None:
-    """Save what the frontend shows of the loaded workflow, in its whole.
+def place_models(host: Host) -> None:
+    """Put an empty file in the place of each model that a workflow names: none is missing then.
 
     Args:
-        page: The frontend.
-        target: A PNG file.
+        host: A host whose frontend is not open yet.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    page.evaluate("app.extensionManager.command.execute('Comfy.Canvas.FitView')")
-    page.wait_for_timeout(1500)
-    page.screenshot(path=str(target))
+    for flow in shipped():
+        for node in flow.nodes:
+            for model in node.models:
+                (host.base_dir / "models" / model["directory"] / model["name"]).touch()
+
+
+def _pictures(page: Any, name: str, folder: Path | None) -> None:
+    """Make the thumbnail, unless the workflow has a better one, and the screenshot."""
+    with tempfile.TemporaryDirectory() as scratch:
+        picture = (folder or Path(scratch)) / f"{name}.png"
+        screenshot(page, picture)
+        if name not in OWN_THUMBNAILS:
+            thumbnail(picture, name.replace("_", " "), WORKFLOWS / f"{name}.jpg")
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -2,40 +2,8 @@
 
 from __future__ import annotations
 
-from .flow import Column, Group, Node, Output
-
-POCKET = "pocket_sd15.safetensors"
-BASE_COLOR = ("#232", "#353")
-"""Green: every node in which the base model is chosen."""
-
-
-def base_model(
-    column: Column,
-    checkpoint: str = POCKET,
-    title: str = "Base model",
-    *,
-    models: tuple[dict[str, str], ...] = (),
-    top: int | None = None,
-) -> Node:
-    """Add a checkpoint loader.
-
-    Loaders of one file are loaded once: the host keeps what equal nodes give.
-
-    Args:
-        column: Where it stands.
-        checkpoint: The file's name.
-        title: What stands on it.
-        models: Where the file can be had.
-        top: As in `Column.add`.
-    """
-    return column.add(
-        "CheckpointLoaderSimple",
-        title,
-        top=top,
-        models=models,
-        color=BASE_COLOR,
-        ckpt_name=checkpoint,
-    )
+from .bases import Base
+from .flow import Group, Node, Output
 
 
 class SampleRows:
@@ -44,16 +12,14 @@ class SampleRows:
     PITCH = 680
     """From one row to the next, in pixels."""
 
-    def __init__(self, group: Group, checkpoint: str, models: tuple[dict[str, str], ...] = ()):
+    def __init__(self, group: Group, base: Base):
         """Open the columns.
 
         Args:
             group: The box they stand in.
-            checkpoint: The file's name.
-            models: Where the file can be had.
+            base: What the pictures are drawn with.
         """
-        self.checkpoint = checkpoint
-        self.models = models
+        self.base = base
         self.columns = [group.column(width) for width in (320, 340, 320, 200, 420)]
         self.count = 0
 
@@ -87,13 +53,7 @@ class SampleRows:
         first, second, third, fourth, fifth = self.columns
         # Wires that come from the left pass above the loader, which stands the lower.
         lowered = 60 if model and not clip else 380 if clip else 0
-        base = base_model(
-            first,
-            self.checkpoint,
-            f"Base model · {label}",
-            models=self.models,
-            top=top + lowered,
-        )
+        base = self.base.loader(first, f"Base model · {label}", top=top + lowered)
         clip = clip or base["CLIP"]
         positive = second.add(
             "CLIPTextEncode",
@@ -112,9 +72,9 @@ class SampleRows:
             f"Sample · {label}",
             top=top,
             model=model or base["MODEL"],
-            positive=positive["CONDITIONING"],
-            negative=negative["CONDITIONING"],
-            latent_image=empty["LATENT"],
+            positive=positive["CONDITIONING"].turning(15),
+            negative=negative["CONDITIONING"].turning(30),
+            latent_image=empty["LATENT"].turning(45),
             **sampling,
         )
         decoded = fourth.add(

@@ -21,12 +21,24 @@ class Output:
         name: its name in the host's node list.
         over: nodes that the wire passes above, in the order of its way.
         under: nodes that it passes below, after those.
+        turn: how far behind its node the wire goes straight up or down, in pixels; 0: nowhere.
+        end_turn: the same behind the last node that it passes, up or down to its end.
     """
 
     node: Node
     name: str
     over: tuple[Node, ...] = ()
     under: tuple[Node, ...] = ()
+    turn: int = 0
+    end_turn: int = 0
+
+    def turning_at_last(self, behind_px: int) -> Output:
+        """Return the same output with a wire that goes straight up or down before its end."""
+        return dataclasses.replace(self, end_turn=behind_px)
+
+    def turning(self, behind_px: int) -> Output:
+        """Return the same output with a wire that goes straight up or down behind its node."""
+        return dataclasses.replace(self, turn=behind_px)
 
     def passing_over(self, *nodes: Node) -> Output:
         """Return the same output with a wire that goes above other nodes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,12 +22,20 @@ FLAGS = [
     "--disable-sync",
 ]
 READY_MS = 90_000
+VIEWPORT = {"width": 3200, "height": 1600}
+SETTLED_MS = 1500  # the way to a fitting view is animated
 QUIET = {
     "Comfy.TutorialCompleted": True,
     "Comfy.Minimap.Visible": False,
+    "Comfy.Graph.CanvasInfo": False,
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,
 }
 """Settings: no greeting, and words on nodes at every zoom."""
+ONLY_THE_CANVAS = """
+body * { visibility: hidden; }
+#graph-canvas, .dom-widget, .dom-widget *, .lg-node, .lg-node *, [data-node-id], [data-node-id] *
+{ visibility: visible; }
+"""
 
 
 def chromium_path() -> str | None:
@@ -75,3 +84,17 @@ def api_twin(page: Page, workflow: dict[str, Any]) -> dict[str, Any]:
     page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
     twin: dict[str, Any] = page.evaluate("async () => (await app.graphToPrompt()).output")
     return twin
+
+
+def screenshot(page: Page, target: Path) -> None:
+    """Save the loaded workflow in its whole, without what stands around the canvas.
+
+    Args:
+        page: The frontend.
+        target: A PNG file.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    page.add_style_tag(content=ONLY_THE_CANVAS)
+    page.evaluate("app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+    page.wait_for_timeout(SETTLED_MS)
+    page.screenshot(path=str(target))

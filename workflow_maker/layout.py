@@ -10,6 +10,7 @@ from .node_info import NodeInfo
 
 TITLE_PX = 30  # LiteGraph draws a title above a node's position
 SLOT_PX = 20
+FIRST_SLOT_PX = 14  # from a node's position to its first socket
 WIDGET_PX = 24
 TEXT_PX = 90  # a text field of some lines
 PREVIEW_PX = 300
@@ -20,7 +21,16 @@ BEND_PX = 35  # a wire passes this far below a node
 OVER_PX = 16  # and this far above its title
 LANE_PX = 25
 WITH_PREVIEW = frozenset(
-    {"PreviewImage", "SaveImage", "GlitchContactSheet", "GlitchLossGraph", "GlitchLoraTrainer"}
+    {
+        "PreviewImage",
+        "SaveImage",
+        "GlitchContactSheet",
+        "GlitchCrossModelLoraApplier",
+        "GlitchGrid",
+        "GlitchLossGraph",
+        "GlitchLoraTrainer",
+        "GlitchReport",
+    }
 )
 
 
@@ -70,12 +80,15 @@ def place(flow: Flow, info: Mapping[str, NodeInfo]) -> dict[Node, Box]:
 def natural_height(info: NodeInfo) -> int:
     """Return the height that a node's sockets, widgets and preview need.
 
+    Advanced widgets take none: the frontend hides them until they are asked for.
+
     Args:
         info: What the host says about its class.
     """
     slots = max(len(info.sockets), len(info.outputs))
-    widgets = sum(TEXT_PX if widget.is_text else WIDGET_PX for widget in info.widgets)
-    widgets += sum(WIDGET_PX for widget in info.widgets if widget.is_seed)
+    shown = [widget for widget in info.widgets if not widget.is_advanced]
+    widgets = sum(TEXT_PX if widget.is_text else WIDGET_PX for widget in shown)
+    widgets += sum(WIDGET_PX for widget in shown if widget.is_seed)
     preview = PREVIEW_PX if info.class_type in WITH_PREVIEW else 0
     return 20 + slots * SLOT_PX + widgets + preview
 
@@ -96,13 +109,26 @@ def around(group: Group, boxes: Mapping[Node, Box]) -> list[int]:
     return [left, top, right - left, max(bottom, bends) - top]
 
 
-def bends(wire: Output, boxes: Mapping[Node, Box], lane: int) -> list[list[int]]:
+def slot_y(box: Box, slot: int) -> int:
+    """Return the height at which a wire meets a node.
+
+    Args:
+        box: Where the node stands.
+        slot: The place among its inputs, or among its outputs.
+    """
+    return box.y + FIRST_SLOT_PX + SLOT_PX * slot
+
+
+def bends(
+    wire: Output, boxes: Mapping[Node, Box], lane: int, ends: tuple[int, int]
+) -> list[list[int]]:
     """Return the points through which a wire passes by other nodes.
 
     Args:
         wire: What says which nodes it passes above and below.
         boxes: Where the nodes stand.
         lane: How many wires pass there already; each goes a little further out.
+        ends: The y at which it begins and ends.
     """
     points = []
     for node in wire.over:
@@ -113,4 +139,10 @@ def bends(wire: Output, boxes: Mapping[Node, Box], lane: int) -> list[list[int]]
         box = boxes[node]
         y = box.bottom + BEND_PX + LANE_PX * lane
         points += [[box.x, y], [box.right, y]]
+    if wire.turn:
+        x = boxes[wire.node].right + wire.turn
+        points = [[x, ends[0]], [x, points[0][1] if points else ends[1]], *points]
+    if wire.end_turn:
+        x = points[-1][0] + wire.end_turn
+        points += [[x, points[-1][1]], [x, ends[1]]]
     return points

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .blocks import POCKET, SampleRows, base_model
+from .bases import POCKET, SD15, SDXL
+from .blocks import SampleRows
+from .cross_model import cross_model
+from .experiments import experiments
 from .flow import Flow
+from .further import compare_runs, generation_sweep, resume_and_overtrain
 
 
 def shipped() -> Iterator[Flow]:
     """Return every shipped workflow."""
     yield demo()
+    yield from experiments()
+    yield cross_model("cross_model_sdxl_to_sd15", SDXL, SD15)
+    yield cross_model("cross_model_sd15_to_sdxl", SD15, SDXL)
+    yield resume_and_overtrain()
+    yield compare_runs()
+    yield generation_sweep()
 
 
 def demo() -> Flow:
@@ -60,7 +70,7 @@ def demo() -> Flow:
         cell_px=192,
         caption_lines=2,
     )
-    base = base_model(column, top=480)
+    base = POCKET.loader(column, top=480)
     group = flow.group("2 · Train and read")
     trainer = group.column(420).add(
         "GlitchLoraTrainer",
@@ -69,7 +79,7 @@ def demo() -> Flow:
         model=base["MODEL"],
         clip=base["CLIP"],
         vae=base["VAE"],
-        dataset=loader["dataset"],
+        dataset=loader["dataset"].passing_under(base),
         steps=60,
         lr_scheduler="constant_with_warmup",
         warmup_steps=5,

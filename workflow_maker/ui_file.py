@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .flow import GROUP_COLORS, Flow, Node, Output
-from .layout import Box, around, bends, place
+from .layout import Box, around, bends, place, slot_y
 from .node_info import Input, NodeInfo, WorkflowError
 
 PACK_ID = "glitching-the-gaze"
@@ -99,14 +99,17 @@ def _links(
             number = source.output_number(value.name)
             kind = source.outputs[number][1]
             links.append([len(links) + 1, ids[value.node], number, ids[node], slot, kind])
-            if passed := value.over + value.under:
-                lane = max(lanes.get(other, 0) for other in passed)
-                lanes |= dict.fromkeys(passed, lane + 1)
-                for index, point in enumerate(bends(value, boxes, lane)):
-                    bend: dict[str, Any] = {"id": len(reroutes) + 1}
-                    if index:
-                        bend["parentId"] = len(reroutes)
-                    reroutes.append(bend | {"pos": point, "linkIds": [len(links)]})
+            passed = value.over + value.under
+            lane = max((lanes.get(other, 0) for other in passed), default=0)
+            lanes |= dict.fromkeys(passed, lane + 1)
+            ends = slot_y(boxes[value.node], number), slot_y(boxes[node], slot)
+            points = bends(value, boxes, lane, ends)
+            for index, point in enumerate(points):
+                bend: dict[str, Any] = {"id": len(reroutes) + 1}
+                if index:
+                    bend["parentId"] = len(reroutes)
+                reroutes.append(bend | {"pos": point, "linkIds": [len(links)]})
+            if points:
                 extensions.append({"id": len(links), "parentId": len(reroutes)})
     return links, extensions, reroutes
 

@@ -1,0 +1,46 @@
+"""One workflow per preset: train as the recipe says, read the curve, compare, measure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from glitch_train.presets import PRESETS, Preset
+
+from .bases import SD15, SDXL, Base
+from .comparing import compare
+from .cross_model import cross_model
+from .flow import Flow
+from .notes import experiment_note
+from .training import Run, TrainingColumns, read_curve
+
+STANDARD = "SD1.5 standard"
+"""What a technique changes one thing of."""
+
+
+def experiments() -> Iterator[Flow]:
+    """Return the workflow of every preset, called by its slug."""
+    for preset in PRESETS.values():
+        if preset.settings:
+            yield experiment(preset)
+        else:
+            yield cross_model(preset.slug, SDXL, SD15, preset.title)
+
+
+def experiment(preset: Preset) -> Flow:
+    """Return a preset's workflow; a technique is laid over the standard run.
+
+    Args:
+        preset: An experiment or a technique.
+    """
+    flow = Flow(preset.slug)
+    chain = (preset.title,) if preset.is_experiment else (STANDARD, preset.title)
+    run = Run(preset.slug, chain, _base_of(preset), experiment_note(preset))
+    columns = TrainingColumns(flow, len(chain))
+    trainer = columns.add(run)
+    read_curve(columns, run, trainer)
+    compare(flow, run.name, run.base, trainer["lora"])
+    return flow
+
+
+def _base_of(preset: Preset) -> Base:
+    return SDXL if preset.title.startswith(SDXL.family) else SD15
