@@ -72,9 +72,9 @@ class SampleRows:
             f"Sample · {label}",
             top=top,
             model=model or base["MODEL"],
-            positive=positive["CONDITIONING"].turning(15),
-            negative=negative["CONDITIONING"].turning(30),
-            latent_image=empty["LATENT"].turning(45),
+            positive=positive["CONDITIONING"].turning(14),
+            negative=negative["CONDITIONING"].turning(24),
+            latent_image=empty["LATENT"].turning(34),
             **sampling,
         )
         decoded = fourth.add(

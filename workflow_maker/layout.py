@@ -80,15 +80,14 @@ def place(flow: Flow, info: Mapping[str, NodeInfo]) -> dict[Node, Box]:
 def natural_height(info: NodeInfo) -> int:
     """Return the height that a node's sockets, widgets and preview need.
 
-    Advanced widgets take none: the frontend hides them until they are asked for.
+    Advanced widgets count: older frontends show them always, newer ones when asked to.
 
     Args:
         info: What the host says about its class.
     """
     slots = max(len(info.sockets), len(info.outputs))
-    shown = [widget for widget in info.widgets if not widget.is_advanced]
-    widgets = sum(TEXT_PX if widget.is_text else WIDGET_PX for widget in shown)
-    widgets += sum(WIDGET_PX for widget in shown if widget.is_seed)
+    widgets = sum(TEXT_PX if widget.is_text else WIDGET_PX for widget in info.widgets)
+    widgets += sum(WIDGET_PX for widget in info.widgets if widget.is_seed)
     preview = PREVIEW_PX if info.class_type in WITH_PREVIEW else 0
     return 20 + slots * SLOT_PX + widgets + preview
 

@@ -24,7 +24,6 @@ class Input:
     is_optional: bool = False
     is_text: bool = False
     is_seed: bool = False  # the frontend adds a widget that says what becomes of it after a run
-    is_advanced: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,5 +102,4 @@ def _input(name: str, declaration: list[Any], is_optional: bool) -> Input:
         is_optional,
         is_text=kind == "STRING" and bool(options.get("multiline")),
         is_seed=kind == "INT" and bool(seed),
-        is_advanced=bool(options.get("advanced")),
     )
