@@ -63,16 +63,20 @@ def resume_and_overtrain() -> Flow:
         f"{OVERCOOK_EVERY}. Press Cancel whenever you like: the next Run goes on from there "
         "(`resume` is *auto*). To cook a finished run further, raise `steps` in the second "
         "recipe's *settings* (`steps = 12000`) and run again: it goes on from its last step.",
+        f"While it trains, one picture is drawn after every {OVERCOOK_EVERY} steps, in the node.",
         "**Look for:** The strip from left to right: base, then each snapshot, then the finished "
         "LoRA. Where do the pictures begin to resemble the training pictures, where do they turn "
         "into one picture, where do they burn? The strip takes the first run of this name; for a "
         "later one change the number in *lora_names*.",
         about_grid="",
     )
-    run = Run(
-        flow.name, ("SD1.5 standard", "overtrain (> 5000 steps)"), SD15, note,
-        {"save_every": OVERCOOK_EVERY},
-    )  # fmt: skip
+    watched = {
+        "save_every": OVERCOOK_EVERY,
+        "sample_every": OVERCOOK_EVERY,
+        "sample_prompts": PROMPTS[0],
+    }
+    chain = ("SD1.5 standard", "overtrain (> 5000 steps)")
+    run = Run(flow.name, chain, SD15, note, watched)
     columns = TrainingColumns(flow)
     trainer = columns.add(run)
     read_curve(columns, run, trainer)
