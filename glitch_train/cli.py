@@ -28,6 +28,8 @@ VERB_MODULES = (
     "cli_report",
     "cli_calibrate",
     "cli_queue",
+    "cli_sweep",
+    "cli_matrix",
 )
 
 EXIT_OK = 0

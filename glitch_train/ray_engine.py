@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class RunResult:
 
 def run_all(
     recipes: Sequence[Recipe], out: Path, *, share: Share | None = None, address: str | None = None
-) -> Iterator[RunResult]:
+) -> Generator[RunResult, None, None]:
     """Train recipes on a Ray cluster, as many at once as there is room for.
 
     What an earlier call with the same ``out`` finished is not trained again, and what it left

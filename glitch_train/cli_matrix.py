@@ -1,0 +1,55 @@
+"""``glitch_train matrix``: a sweep's folder summed up anew, and as a page."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .cli import add_json_option
+from .plot_style import STYLES
+
+
+def add_verb(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser(
+        "matrix",
+        help="sum up a sweep: which technique moved which effect",
+        description="Read the complete runs of a sweep's folder and write matrix.json, .csv, .md "
+        "and .png and strip.png into it. Nothing is run.",
+    )
+    parser.add_argument("folder", type=Path, help="as sweep --out was given it")
+    add_matrix_options(parser)
+    add_json_option(parser)
+    parser.set_defaults(run=lambda options: write_all(options.folder, options))
+
+
+def add_matrix_options(parser: argparse.ArgumentParser) -> None:
+    """Give a verb what the summary can be told."""
+    parser.add_argument(
+        "--page",
+        type=Path,
+        metavar="FILE.md",
+        help="write a page for readers too, its pictures in images/FILE beside it",
+    )
+    parser.add_argument("--style", choices=STYLES, default="dark", help="of the pictures")
+
+
+def write_all(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Write a sweep's summary, and the page where one is asked for.
+
+    Raises:
+        ReportError: the folder has no complete run.
+        DiskError: the disk does not take a file.
+    """
+    from .files import disk_errors_said
+    from .matrix import read_matrix
+    from .matrix_page import write_matrix, write_page
+
+    matrix = read_matrix(folder)
+    with disk_errors_said(folder):
+        files = write_matrix(matrix, folder, options.style)
+        if options.page:
+            files += write_page(matrix, options.page, options.style)
+    paths = [str(path) for path in files]
+    return {"text": "\n".join(paths), "files": paths, **matrix.to_dict()}

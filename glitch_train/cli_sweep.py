@@ -1,0 +1,165 @@
+"""``glitch_train sweep``: every experiment with every seed, and which technique moved what."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .cli import add_json_option
+from .cli_matrix import add_matrix_options, write_all
+from .cli_queue import SETTING_HELP, add_host_options, terminal_bar
+
+if TYPE_CHECKING:
+    from .sweep import SweepOutcome
+
+WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows" / "api"
+ENGINES = ("comfyui", "ray")
+
+_ABOUT = """
+Run the matrix of experiments: every workflow with every training seed, one after another on a
+running ComfyUI, or without one on a Ray cluster. What is there already is not run again, unless its
+settings changed; so the same command goes on where a sweep stopped.
+
+All runs draw the same pictures: prompts and sampling seeds stay, only the training's seed changes.
+"""
+
+_AFTER = f"""{SETTING_HELP}
+EXPERIMENT.NAME=VALUE is for one experiment and wins over the others:
+
+    python -m glitch_train sweep sd15_standard high_learning_rate overtrain --seeds 1 2 3 \\
+        --out matrix --set ckpt=sd15.safetensors folder=faces steps=500 overtrain.steps=1500
+
+Files: OUT/EXPERIMENT/seedN/ has loss.png, losses.csv, verdict.json and .md, grid.png, report.json,
+.csv and .md, radar.png, base/ and glitched/ pictures, workflow_api.json, and done.json, which also
+names the LoRA. OUT/matrix.json, .csv, .md and .png and strip.png sum up, after every run.
+
+The engine ray (pip install ray) trains the presets as recipes, one run per GPU: ckpt=FILE and
+folder=DIR are paths then. It draws no pictures, so it measures losses and no effects; what needs
+the host, such as a LoRA on another base, is left out and said.
+
+A run that fails does not stop the others. Ctrl-C stops the one that runs, on the host too; a run
+that was stopped goes on from its state.
+
+Exit codes: 0 all there, 1 a run failed (one sentence on stderr), 2 wrong arguments, 130
+interrupted.
+"""
+
+
+def add_verb(verbs: Any) -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser(
+        "sweep",
+        help="run the matrix of experiments, and go on where it stopped",
+        description=_ABOUT,
+        epilog=_AFTER,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="workflows (default: the log's experiments)"
+    )
+    add_host_options(parser)
+    parser.add_argument(
+        "--workflows", type=Path, default=WORKFLOWS, help="folder of workflows in API format"
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[1, 2, 3], help="of the training (default: 1 2 3)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("glitch_sweep"), help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=ENGINES[0], help="what trains (default: %(default)s)"
+    )
+    parser.add_argument("--ray-address", help="of a Ray cluster (default: a Ray on this machine)")
+    parser.add_argument(
+        "--gpus", type=float, help="per run on Ray (default: 1 where the cluster has any, else 0)"
+    )
+    parser.add_argument(
+        "--summary-only", action="store_true", help="run nothing; write the summary anew"
+    )
+    add_matrix_options(parser)
+    add_json_option(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> dict[str, Any]:
+    if options.summary_only:
+        return write_all(options.out, options)
+    outcome = _on_ray(options) if options.engine == "ray" else _on_comfyui(options)
+    result: dict[str, Any] = {"text": "", "files": []}
+    if outcome.done or outcome.kept:
+        result = write_all(options.out, options)
+    result["text"] = f"{_counted(outcome)}\n{result['text']}".rstrip("\n")
+    result |= {
+        "done": outcome.done,
+        "kept": outcome.kept,
+        "failed": outcome.failed,
+        "left_out": outcome.left_out,
+        "interrupted": outcome.interrupted,
+    }
+    if outcome.error:
+        result["error"] = outcome.error
+    return result
+
+
+def _on_comfyui(options: argparse.Namespace) -> SweepOutcome:
+    from .comfy_client import ComfyClient
+    from .sweep import run_sweep
+    from .sweep_plan import find_workflows, plan_sweep
+    from .workflow_run import terminate_as_ctrl_c
+
+    workflows = find_workflows(options.workflows, options.names)
+    with terminate_as_ctrl_c(), ComfyClient(options.server) as client:
+        info = client.object_info()
+        jobs = plan_sweep(workflows, options.seeds, options.out, options.set, info)
+        note_what_was_asked(options, list(workflows))
+        return run_sweep(
+            client,
+            jobs,
+            lambda job: terminal_bar(job.graph),
+            lambda: write_all(options.out, options),
+            info,
+        )
+
+
+def _on_ray(options: argparse.Namespace) -> SweepOutcome:
+    from .sweep_ray import run_sweep_on_ray
+
+    note_what_was_asked(options, options.names)
+    return run_sweep_on_ray(
+        options.names,
+        options.seeds,
+        options.out,
+        options.set,
+        address=options.ray_address,
+        gpus=options.gpus,
+        after_each=lambda: write_all(options.out, options),
+    )
+
+
+def note_what_was_asked(options: argparse.Namespace, names: list[str]) -> None:
+    """Keep the command with its results, without what differs from one machine to another."""
+    from .files import write_text
+    from .matrix import SWEEP, read_asked
+
+    words = ["python", "-m", "glitch_train", "sweep", *names]
+    words += ["--engine", options.engine] if options.engine != ENGINES[0] else []
+    words += ["--seeds", *map(str, options.seeds), "--out", options.out.name]
+    words += ["--set", *options.set] if options.set else []
+    command = shlex.join(words)
+    earlier = [one for one in read_asked(options.out).get("commands", ()) if one != command]
+    asked = {"commands": [*earlier, command]}
+    content = json.dumps(asked, indent=1, ensure_ascii=False) + "\n"
+    write_text(options.out / SWEEP, content)
+
+
+def _counted(outcome: SweepOutcome) -> str:
+    lines = [f"{len(outcome.done)} runs done, {len(outcome.kept)} were there already."]
+    lines += [f"{name} failed: {why}" for name, why in outcome.failed.items()]
+    lines += outcome.left_out
+    if outcome.interrupted:
+        lines.append("Interrupted; the same command goes on.")
+    return "\n".join(lines)

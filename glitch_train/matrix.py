@@ -1,0 +1,247 @@
+"""What a sweep found: experiments × effects, over the training seeds."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from .errors import ReportError
+from .expectations import Expectation, expectation, in_order
+from .finding import plain
+from .measurement import EFFECTS
+from .sweep_results import read_done
+
+SWEEP = "sweep.json"
+"""In a sweep's folder: what was asked for."""
+SCHEMA = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedRun:
+    """One complete run of a sweep.
+
+    Attributes:
+        seed: of the training.
+        folder: its results.
+        verdict: on its losses, as :meth:`.diagnose.Verdict.to_dict`.
+        effects: effect to its measurement, as :meth:`.measurement.Measurement.to_dict`; empty for
+            a run without pictures.
+        pairs: how many pairs of pictures it rests on.
+    """
+
+    seed: int
+    folder: Path
+    verdict: Mapping[str, Any]
+    effects: Mapping[str, Mapping[str, Any]]
+    pairs: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """An index over the training seeds of an experiment.
+
+    Attributes:
+        seeds: seed to index.
+        pairs: seed to the 95 % interval over pairs of pictures, where there is one.
+    """
+
+    seeds: Mapping[int, float]
+    pairs: Mapping[int, tuple[float, float]]
+
+    @property
+    def mean(self) -> float:
+        """Mean over the seeds."""
+        return fmean(self.seeds.values())
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """Smallest and largest over the seeds; of one seed its interval over pairs."""
+        if len(self.seeds) > 1:
+            return min(self.seeds.values()), max(self.seeds.values())
+        return next(iter(self.pairs.values()), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        low, high = self.ends or (None, None)
+        found: dict[str, Any] = plain(
+            {
+                "mean": self.mean,
+                "low": low,
+                "high": high,
+                "seeds": {str(seed): index for seed, index in self.seeds.items()},
+                "intervals_over_pairs": {str(seed): ends for seed, ends in self.pairs.items()},
+            }
+        )
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class MatrixRow:
+    """One experiment.
+
+    Attributes:
+        slug: its name.
+        runs: one per seed.
+    """
+
+    slug: str
+    runs: tuple[SeedRun, ...]
+
+    @property
+    def expected(self) -> Expectation:
+        """What the log says of it."""
+        return expectation(self.slug)
+
+    def spread(self, effect: str) -> Spread | None:
+        """Return an effect's index over the seeds, or None where no run could tell it."""
+        told = {run.seed: run.effects.get(effect, {}) for run in self.runs}
+        seeds = {seed: one["index"] for seed, one in told.items() if one.get("index") is not None}
+        pairs = {
+            seed: (told[seed]["index_low"], told[seed]["index_high"])
+            for seed in seeds
+            if told[seed].get("index_low") is not None
+        }
+        return Spread(seeds, pairs) if seeds else None
+
+    def untold(self, effect: str) -> str:
+        """Return why an effect could not be told, or empty."""
+        told = (run.effects.get(effect) for run in self.runs)
+        return next((one["sentence"] for one in told if one and one.get("index") is None), "")
+
+    def states(self, aspect: str) -> list[str]:
+        """Return the verdicts' states of an aspect, one per seed."""
+        return [str(run.verdict[aspect]["state"]) for run in self.runs]
+
+    def loss(self, where: str) -> float | None:
+        """Return the mean over seeds of the loss at ``start`` or ``final``."""
+        values = [run.verdict[where] for run in self.runs if run.verdict[where] is not None]
+        return fmean(values) if values else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Matrix:
+    """All experiments of a sweep.
+
+    Attributes:
+        rows: in the order of the presets.
+        asked: what the sweep was asked for, as :data:`SWEEP` holds it.
+    """
+
+    rows: tuple[MatrixRow, ...]
+    asked: Mapping[str, Any]
+
+    @property
+    def effects(self) -> list[str]:
+        """Effects that at least one run could tell, in the order of reports."""
+        return [key for key in EFFECTS if any(row.spread(key) for row in self.rows)]
+
+    def row(self, slug: str) -> MatrixRow | None:
+        """Return an experiment, or None when it is not there."""
+        return next((row for row in self.rows if row.slug == slug), None)
+
+    def standard_of(self, row: MatrixRow) -> MatrixRow | None:
+        """Return what an experiment is compared with, or None."""
+        return self.row(row.expected.against)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {"schema": SCHEMA, "asked": dict(self.asked),
+                "experiments": {row.slug: self._row_dict(row) for row in self.rows}}  # fmt: skip
+
+    def to_csv(self) -> str:
+        """Return one line per experiment and effect; an experiment without pictures has one."""
+        text = io.StringIO()
+        columns = ["experiment", "seeds", "convergence", "stability", "fit", "loss_start"]
+        columns += ["loss_final", "effect", "mean", "low", "high", "expected", "moved"]
+        table = csv.DictWriter(text, columns, lineterminator="\n")
+        table.writeheader()
+        for row in self.rows:
+            about = {"experiment": row.slug, "seeds": " ".join(str(run.seed) for run in row.runs)}
+            about |= {a: " ".join(row.states(a)) for a in ("convergence", "stability", "fit")}
+            about |= plain({"loss_start": row.loss("start"), "loss_final": row.loss("final")})
+            for effect, found in self._row_dict(row)["effects"].items() or [("", {})]:
+                told = {key: found.get(key) for key in ("mean", "low", "high", "expected", "moved")}
+                table.writerow({**about, "effect": effect, **told})
+        return text.getvalue()
+
+    def _row_dict(self, row: MatrixRow) -> dict[str, Any]:
+        from .matrix_findings import compare
+
+        effects = {}
+        for effect in self.effects:
+            spread = row.spread(effect)
+            if spread is not None:
+                found = compare(self, row, effect)
+                about = {"expected": effect in row.expected.effects, "moved": found.state}
+                effects[effect] = {**spread.to_dict(), **about}
+        return {
+            "preset": row.expected.preset,
+            "against": row.expected.against,
+            "seeds": [run.seed for run in row.runs],
+            "verdict": {a: row.states(a) for a in ("convergence", "stability", "fit")},
+            **plain({"loss_start": row.loss("start"), "loss_final": row.loss("final")}),
+            "effects": effects,
+        }
+
+
+def read_matrix(folder: Path) -> Matrix:
+    """Read the complete runs of a sweep.
+
+    Args:
+        folder: as ``sweep --out`` was given it.
+
+    Raises:
+        ReportError: there is none.
+    """
+    runs: dict[str, list[SeedRun]] = {}
+    for path in folder.glob("*/seed*/"):
+        done = read_done(path) if path.is_dir() else None
+        if done is not None and not path.name.startswith("."):
+            runs.setdefault(str(done["experiment"]), []).append(_read_run(path, int(done["seed"])))
+    if not runs:
+        raise ReportError(f"{folder} has no complete run of a sweep: run glitch_train sweep first.")
+    rows = tuple(
+        MatrixRow(slug, tuple(sorted(runs[slug], key=lambda run: run.seed)))
+        for slug in in_order(set(runs))
+    )
+    return Matrix(rows, read_asked(folder))
+
+
+def read_asked(folder: Path) -> dict[str, Any]:
+    """Return what a sweep was asked for: the ``commands``, the last one last."""
+    return _json(folder / SWEEP) or {}
+
+
+def _read_run(folder: Path, seed: int) -> SeedRun:
+    report = _json(folder / "report.json") or {"runs": [{"effects": {}, "pairs": 0}]}
+    verdict = _json(folder / "verdict.json")
+    if isinstance(verdict, list):  # one per curve of the loss graph
+        verdict = verdict[0]
+    if verdict is None:
+        from .diagnose import diagnose
+        from .record_read import read_csv
+
+        verdict = diagnose(read_csv(folder / "losses.csv")).to_dict()
+    told = report["runs"][0]
+    return SeedRun(seed, folder, verdict, told["effects"], int(told["pairs"]))
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+
+def chance_of_order(ours: int, theirs: int) -> float:
+    """Return how often all of ours would lie above all of theirs if there were no difference.
+
+    Args:
+        ours: number of training seeds here.
+        theirs: number of training seeds there.
+    """
+    return 1.0 / math.comb(ours + theirs, ours)

@@ -1,0 +1,161 @@
+"""A sweep as Markdown: what was asked for, the table, what came of every expectation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from .files import atomic_path, write_text
+from .matrix import Matrix, MatrixRow
+from .matrix_findings import how_sure, sentences, shown
+from .matrix_pictures import draw_heat_map, draw_row, draw_strip
+from .measurement import EFFECTS
+from .plots import save_figure
+
+JPEG_QUALITY = 82
+PAGE_CELL_PX = 160
+_READ = (
+    "Glitch index: 0 is the base model, 1 the reference named at the end. Mean over training "
+    "seeds; brackets: smallest and largest seed. What the development log expects is framed."
+)
+
+
+def write_matrix(matrix: Matrix, folder: Path, style: str = "dark") -> list[Path]:
+    """Write matrix.json, .csv, .md, the heat map and the strip of pictures.
+
+    Args:
+        matrix: what to write.
+        folder: where the files go.
+        style: of the pictures.
+
+    Returns:
+        The files.
+    """
+    import json
+
+    content = json.dumps(matrix.to_dict(), indent=1, ensure_ascii=False) + "\n"
+    write_text(folder / "matrix.json", content)
+    write_text(folder / "matrix.csv", matrix.to_csv())
+    files = [folder / "matrix.json", folder / "matrix.csv", folder / "matrix.md"]
+    pictures = []
+    if matrix.effects:
+        save_figure(draw_heat_map(matrix, style), folder / "matrix.png")
+        pictures.append(("Glitch index of every experiment and effect", "matrix.png"))
+    strip = draw_strip(matrix, style)
+    if strip is not None:
+        with atomic_path(folder / "strip.png") as part:
+            strip.save(part, "PNG")
+        pictures.append(("Base and every training seed, same prompt and seed", "strip.png"))
+    text = _summary(matrix, pictures)
+    write_text(folder / "matrix.md", text)
+    return files + [folder / name for _, name in pictures]
+
+
+def write_page(matrix: Matrix, page: Path, style: str = "dark") -> list[Path]:
+    """Write a page for readers, with its pictures in ``images/NAME`` beside it.
+
+    Args:
+        matrix: what to write.
+        page: the Markdown file.
+        style: of the pictures.
+
+    Returns:
+        The files.
+    """
+    images = page.parent / "images" / page.stem
+    files, pictures = [page], []
+    if matrix.effects:
+        files.append(images / "index.png")
+        save_figure(draw_heat_map(matrix, style), files[-1])
+        pictures.append(("Glitch index of every experiment and effect", _link(files[-1], page)))
+    lines = [_summary(matrix, pictures).rstrip("\n"), "", "## Experiment by experiment", ""]
+    for row in matrix.rows:
+        lines += [f"### {row.expected.preset}", "", *_about(matrix, row), ""]
+        picture = draw_row(row, style, PAGE_CELL_PX)
+        if picture is not None:
+            files.append(images / f"{row.slug}.jpg")
+            with atomic_path(files[-1]) as part:
+                picture.save(part, "JPEG", quality=JPEG_QUALITY, optimize=True)
+            alt = f"{row.expected.preset}: base pictures, and the same prompts and seeds glitched"
+            lines += [f"![{alt}]({_link(files[-1], page)})", ""]
+    lines += ["## What index 1 means", ""]
+    lines += [f"- {EFFECTS[key].title}: {EFFECTS[key].reference}." for key in matrix.effects]
+    write_text(page, "\n".join(lines) + "\n")
+    return files
+
+
+def _summary(matrix: Matrix, pictures: Sequence[tuple[str, str]]) -> str:
+    lines = ["# The measured matrix", ""]
+    commands = matrix.asked.get("commands", ())
+    if commands:
+        lines += ["Made by", "", *(f"    {command}" for command in commands), ""]
+    lines += [_material(matrix), ""]
+    if matrix.effects:
+        lines += [_READ, "", how_sure(matrix), ""]
+    for alt, link in pictures:
+        lines += [f"![{alt}]({link})", ""]
+    if matrix.effects:
+        lines += ["## Index", "", *_index_table(matrix), ""]
+    lines += ["## Losses", "", *_loss_table(matrix), "", "## What came of the expectations", ""]
+    for row in matrix.rows:
+        lines.append(f"- **{row.slug}**: {' '.join(sentences(matrix, row))}")
+    return "\n".join(lines) + "\n"
+
+
+def _material(matrix: Matrix) -> str:
+    runs = [run for row in matrix.rows for run in row.runs]
+    pairs = sorted({run.pairs for run in runs})
+    count = f"{pairs[0]}" if len(pairs) == 1 else f"{pairs[0]} to {pairs[-1]}"
+    text = f"{len(matrix.rows)} experiments, {len(runs)} runs"
+    return f"{text}, {count} pairs of pictures each." if pairs[-1] else f"{text}, without pictures."
+
+
+def _index_table(matrix: Matrix) -> list[str]:
+    heads = [EFFECTS[key].title for key in matrix.effects]
+    lines = ["| experiment | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(heads)]
+    for row in matrix.rows:
+        cells = []
+        for key in matrix.effects:
+            found = row.spread(key)
+            text = shown(found) if found else "–"
+            cells.append(f"**{text}**" if key in row.expected.effects else text)
+        lines.append(f"| {row.slug} | " + " | ".join(cells) + " |")
+    return [*lines, "", "Bold: what the log expects of the experiment."]
+
+
+def _loss_table(matrix: Matrix) -> list[str]:
+    lines = [
+        "| experiment | start | final | convergence | stability | fit |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in matrix.rows:
+        losses = [row.loss(where) for where in ("start", "final")]
+        cells = ["–" if loss is None else f"{loss:.4f}" for loss in losses]
+        cells += [_states(row, aspect) for aspect in ("convergence", "stability", "fit")]
+        lines.append(f"| {row.slug} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _states(row: MatrixRow, aspect: str) -> str:
+    """Return the states of the seeds, those that agree together."""
+    states = [state.replace("_", " ") for state in row.states(aspect)]
+    counted = {state: states.count(state) for state in dict.fromkeys(states)}
+    if len(counted) == 1:
+        return states[0]
+    return ", ".join(f"{count} × {state}" for state, count in counted.items())
+
+
+def _about(matrix: Matrix, row: MatrixRow) -> list[str]:
+    losses = [row.loss(where) for where in ("start", "final")]
+    said = sentences(matrix, row)
+    if None not in losses:
+        said.append(
+            f"Loss {losses[0]:.4f} → {losses[1]:.4f}; {_states(row, 'convergence')}, "
+            f"{_states(row, 'stability')}."
+        )
+    return [f"- {one}" for one in said]
+
+
+def _link(path: Path, page: Path) -> str:
+    return Path(os.path.relpath(path, page.parent)).as_posix()

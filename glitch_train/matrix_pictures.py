@@ -1,0 +1,102 @@
+"""A sweep as pictures: the heat map, and rows of the same prompts and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from .grid_picture import FAINT, GridPicture, Label
+from .index_picture import IndexRow, draw_indices
+from .matrix import Matrix, MatrixRow
+from .sheet import fitted
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CELL_PX = 192
+_MOST_PAIRS = 6
+
+
+def draw_heat_map(matrix: Matrix, style: str = "dark") -> Figure:
+    """Draw the mean index of every experiment and effect; what the log expects is framed."""
+    rows = [
+        IndexRow(
+            row.slug.replace("_", " "),
+            {key: found.mean for key in matrix.effects if (found := row.spread(key))},
+            row.expected.effects,
+            begins_group=number > 0 and bool(matrix.rows[number - 1].expected.against == ""),
+        )
+        for number, row in enumerate(matrix.rows)
+    ]
+    return draw_indices(rows, matrix.effects, style)
+
+
+def draw_strip(matrix: Matrix, style: str = "dark", cell_px: int = CELL_PX) -> Image.Image | None:
+    """Draw experiments × (base, training seeds), all of the same prompt and sampling seed.
+
+    Returns:
+        The picture, or None when no run has pictures.
+    """
+    rows = [row for row in matrix.rows if _pictures(row.runs[0].folder / "base")]
+    seeds = sorted({run.seed for row in rows for run in row.runs})
+    if not rows:
+        return None
+    cells = {}
+    for down, row in enumerate(rows):
+        cells[down, 0] = _read(_pictures(row.runs[0].folder / "base")[0], cell_px)
+        for run in row.runs:
+            glitched = _pictures(run.folder / "glitched")
+            if glitched:
+                cells[down, 1 + seeds.index(run.seed)] = _read(glitched[0], cell_px)
+    names = [[Label(row.slug.replace("_", " "), 3)] for row in rows]
+    heads = [[Label("base", 1, FAINT)], *([Label(f"seed {seed}", 1)] for seed in seeds)]
+    return _drawn(names, heads, cells, style)
+
+
+def draw_row(row: MatrixRow, style: str = "dark", cell_px: int = CELL_PX) -> Image.Image | None:
+    """Draw pairs of one experiment: each base picture, and below it every training seed's.
+
+    Returns:
+        The picture, or None when no run has pictures.
+    """
+    bases = _pictures(row.runs[0].folder / "base")
+    if not bases:
+        return None
+    cells = {(0, across): _read(path, cell_px) for across, path in enumerate(bases[:_MOST_PAIRS])}
+    for down, run in enumerate(row.runs, 1):
+        for across, path in enumerate(_pictures(run.folder / "glitched")[:_MOST_PAIRS]):
+            cells[down, across] = _read(path, cell_px)
+    names = [[Label("base", 1, FAINT)], *([Label(f"seed {run.seed}", 1)] for run in row.runs)]
+    heads: list[list[Label]] = [[] for _ in bases[:_MOST_PAIRS]]
+    return _drawn(names, heads, cells, style)
+
+
+def _drawn(
+    rows: Sequence[Sequence[Label]],
+    columns: Sequence[Sequence[Label]],
+    cells: dict[tuple[int, int], Image.Image],
+    style: str,
+) -> Image.Image:
+    empty = next(iter(cells.values())).size
+    sizes = {
+        (down, across): cells[down, across].size if (down, across) in cells else empty
+        for down in range(len(rows))
+        for across in range(len(columns))
+    }
+    picture = GridPicture(rows, columns, sizes, style=style)
+    for cell, image in cells.items():
+        picture.paste(cell, image)
+    return picture.image
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.png")) if folder.is_dir() else []
+
+
+def _read(path: Path, cell_px: int) -> Image.Image:
+    with Image.open(path) as opened:
+        image = opened.convert("RGB")
+    return fitted(image, cell_px)

@@ -1,0 +1,138 @@
+"""Runs a matrix of experiments on a ComfyUI, and goes on where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .comfy_client import ComfyClient
+from .comfy_errors import PromptRejected, ServerLost, ServerUnreachable
+from .errors import ReportError
+from .sweep_plan import Job
+from .sweep_results import collect, read_done
+from .workflow_run import Listener, run_workflow
+
+log = logging.getLogger(__name__)
+
+ListenerOf = Callable[[Job], contextlib.AbstractContextManager[Listener]]
+
+
+@dataclasses.dataclass
+class SweepOutcome:
+    """What became of a sweep.
+
+    Attributes:
+        done: names of the runs that were done now.
+        kept: names of those that were complete before.
+        failed: name to sentence.
+        left_out: one sentence for each experiment that the engine cannot do.
+        interrupted: whether Ctrl-C ended it.
+        stopped: why it ended before its last run, otherwise; empty when it did not.
+    """
+
+    done: list[str] = dataclasses.field(default_factory=list)
+    kept: list[str] = dataclasses.field(default_factory=list)
+    failed: dict[str, str] = dataclasses.field(default_factory=dict)
+    left_out: list[str] = dataclasses.field(default_factory=list)
+    interrupted: bool = False
+    stopped: str = ""
+
+    @property
+    def error(self) -> str:
+        """One sentence on what did not work, or empty."""
+        if self.stopped:
+            return self.stopped
+        if not self.failed:
+            return ""
+        name, why = next(iter(self.failed.items()))
+        others = len(self.failed) - 1
+        more = f" (and {others} more run{'s' if others > 1 else ''} failed)" if others else ""
+        return f"{name} failed: {why}{more}"
+
+
+def run_sweep(
+    client: ComfyClient,
+    jobs: Sequence[Job],
+    listener_of: ListenerOf,
+    after_each: Callable[[], object],
+    object_info: Mapping[str, Any] | None = None,
+) -> SweepOutcome:
+    """Do the runs that are missing; a run that fails does not stop the others.
+
+    Args:
+        client: of the host.
+        jobs: all runs.
+        listener_of: opens what shows the events of a run.
+        after_each: called when a run's results are there.
+        object_info: the host's description of its nodes.
+
+    Raises:
+        DiskError: the disk does not take the results.
+    """
+    outcome = SweepOutcome()
+    missing = _missing(jobs, outcome)
+    for number, job in enumerate(missing, 1):
+        log.info("Run %d of %d: %s", number, len(missing), job.name)
+        try:
+            _run(client, job, listener_of, object_info, outcome)
+            if outcome.interrupted:
+                break
+            if job.name in outcome.done:
+                after_each()
+        except KeyboardInterrupt:
+            outcome.interrupted = True
+            break
+        except (ServerLost, ServerUnreachable) as error:
+            outcome.stopped = str(error)
+            break
+        except (PromptRejected, ReportError) as error:
+            _failed(outcome, job, str(error))
+    return outcome
+
+
+def _missing(jobs: Sequence[Job], outcome: SweepOutcome) -> list[Job]:
+    missing = []
+    for job in jobs:
+        done = read_done(job.folder)
+        if done is not None and done["key"] == job.key:
+            outcome.kept.append(job.name)
+            continue
+        if done is not None:
+            log.info("%s has other settings now than when it was run: it runs again.", job.name)
+        missing.append(job)
+    if outcome.kept:
+        log.info("%d of %d runs are there already.", len(outcome.kept), len(jobs))
+    return missing
+
+
+def _run(
+    client: ComfyClient,
+    job: Job,
+    listener_of: ListenerOf,
+    object_info: Mapping[str, Any] | None,
+    outcome: SweepOutcome,
+) -> None:
+    """Do one run, and note what became of it."""
+    with listener_of(job) as listener:
+        run = run_workflow(
+            client,
+            job.graph,
+            listener,
+            on_stop=lambda: log.info("Stopping %s on the host; finished runs are kept.", job.name),
+            object_info=object_info,
+        )
+    if run.interrupted:
+        outcome.interrupted = True
+    elif run.error is not None:
+        _failed(outcome, job, str(run.error))
+    else:
+        collect(client, job, run.outputs)
+        outcome.done.append(job.name)
+
+
+def _failed(outcome: SweepOutcome, job: Job, why: str) -> None:
+    outcome.failed[job.name] = why
+    log.info("%s failed: %s", job.name, why)

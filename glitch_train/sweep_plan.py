@@ -1,0 +1,156 @@
+"""The runs of a sweep: every experiment's workflow with every training seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .api_graph import Graph, GraphError, load_graph, nodes_of
+from .expectations import EXPECTATIONS, in_order
+from .overrides import with_overrides
+from .settings import nearest
+
+TRAINER, GRID, LOSS_GRAPH = "GlitchLoraTrainer", "GlitchGrid", "GlitchLossGraph"
+_WATCHED = {
+    "base": (GRID, 2, "SaveImage", "images"),
+    "glitched": (GRID, 3, "SaveImage", "images"),
+    "grid_settings": (GRID, 4, "PreviewAny", "source"),
+    "verdict": (LOSS_GRAPH, 3, "PreviewAny", "source"),
+}
+"""Role to (class, output, node that shows it, its input): results that nodes keep to themselves."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run.
+
+    Attributes:
+        slug: the experiment's name, as that of its workflow.
+        seed: of the training.
+        graph: the workflow to queue.
+        folder: where the results go.
+        key: what identifies the workflow with its settings.
+        roles: what is fetched for the matrix → the node that shows it.
+    """
+
+    slug: str
+    seed: int
+    graph: Graph
+    folder: Path
+    key: str
+    roles: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """How the run is called."""
+        return f"{self.slug}, seed {self.seed}"
+
+
+def find_workflows(folder: Path, names: Sequence[str] = ()) -> dict[str, Path]:
+    """Return the workflows of experiments, by slug.
+
+    Args:
+        folder: of API twins, such as workflows/api.
+        names: which ones; by default those of the log's experiments and techniques.
+
+    Raises:
+        GraphError: one is not there.
+    """
+    there = {path.stem: path for path in sorted(folder.glob("*.json"))}
+    for name in names:
+        if name not in there:
+            raise GraphError(f"{folder} has no workflow {name}.json{nearest(name, there) or '.'}")
+    wanted = set(names) or set(there) & set(EXPECTATIONS)
+    if not wanted:
+        raise GraphError(
+            f"{folder} has no workflow of an experiment: name the folder with --workflows."
+        )
+    return {slug: there[slug] for slug in in_order(wanted)}
+
+
+def plan_sweep(
+    workflows: Mapping[str, Path],
+    seeds: Iterable[int],
+    out: Path,
+    assignments: Sequence[str] = (),
+    object_info: Mapping[str, Any] | None = None,
+) -> list[Job]:
+    """Return every run: the first seed of all experiments, then the second.
+
+    Args:
+        workflows: slug to API twin.
+        seeds: of the training; sampling seeds stay, so that all runs draw the same pictures.
+        out: the sweep's folder.
+        assignments: as ``--set`` takes them; ``SLUG.NAME=VALUE`` is for one experiment and wins.
+        object_info: the host's description of its nodes.
+
+    Raises:
+        GraphError: a workflow is no experiment, or has nothing of a name that is to be set.
+        RecipeError: a value does not fit.
+    """
+    jobs = []
+    graphs = {slug: load_graph(path) for slug, path in workflows.items()}
+    for slug, graph in graphs.items():
+        for needed in (TRAINER, GRID, LOSS_GRAPH):
+            if not nodes_of(graph, needed):
+                raise GraphError(f"{workflows[slug]} is no experiment: it has no {needed}.")
+    for seed in dict.fromkeys(seeds):
+        for slug, graph in graphs.items():
+            own = [*settings_of(slug, assignments), f"seed={seed}"]
+            set_up = _set_up(graph, slug, seed, own, object_info)
+            roles = _watch(set_up, slug, seed, object_info or {})
+            folder = out / slug / f"seed{seed}"
+            jobs.append(Job(slug, seed, set_up, folder, graph_key(set_up), roles))
+    return jobs
+
+
+def settings_of(slug: str, assignments: Sequence[str]) -> list[str]:
+    """Return the assignments for one experiment: those for all, then its own."""
+    general, own = [], []
+    for assignment in assignments:
+        where, dot, rest = assignment.partition(".")
+        if dot and where == slug:
+            own.append(rest)
+        elif not dot or where not in EXPECTATIONS:
+            general.append(assignment)
+    return general + own
+
+
+def graph_key(graph: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return what identifies a workflow by what it does; titles do not matter."""
+    does = {node: {k: v for k, v in entry.items() if k != "_meta"} for node, entry in graph.items()}
+    return hashlib.sha256(json.dumps(does, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _set_up(
+    graph: Graph, slug: str, seed: int, own: Sequence[str], info: Mapping[str, Any] | None
+) -> Graph:
+    """Return the workflow with its settings, and names of files that tell the seeds apart."""
+    inputs = {node: entry["inputs"] for node, entry in with_overrides(graph, own, info).items()}
+    names = {node: inputs[node].get("output_name", slug) for node in nodes_of(graph, TRAINER)}
+    renamed = [f"{node}.output_name={name}_seed{seed}" for node, name in names.items()]
+    graph = with_overrides(graph, [*own, *renamed], info)
+    for entry in graph.values():
+        prefix = entry["inputs"].get("filename_prefix")
+        if isinstance(prefix, str):
+            entry["inputs"]["filename_prefix"] = f"{prefix}_seed{seed}"
+    return graph
+
+
+def _watch(graph: Graph, slug: str, seed: int, info: Mapping[str, Any]) -> dict[str, str]:
+    """Add nodes that show what the matrix needs; return role to node."""
+    roles = {}
+    for role, (source, output, shower, name) in _WATCHED.items():
+        if info and shower not in info:  # an older host: the matrix does without
+            continue
+        inputs: dict[str, Any] = {name: [nodes_of(graph, source)[0], output]}
+        if shower == "SaveImage":
+            inputs["filename_prefix"] = f"glitch/{slug}_seed{seed}_{role}"
+        roles[role] = str(1 + max((int(node) for node in graph if node.isdigit()), default=0))
+        title = {"title": f"For the matrix: {role.replace('_', ' ')}"}
+        graph[roles[role]] = {"class_type": shower, "inputs": inputs, "_meta": title}
+    return roles

@@ -1,0 +1,167 @@
+"""Runs a matrix of presets on a Ray cluster, without a host: losses, no pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .errors import RecipeError
+from .expectations import EXPECTATIONS, Expectation, in_order
+from .files import write_text
+from .recipe import Recipe
+from .settings import nearest
+from .sweep import SweepOutcome
+from .sweep_plan import settings_of
+from .sweep_results import finish
+from .workflow_run import terminate_as_ctrl_c
+
+log = logging.getLogger(__name__)
+
+RUNS = "ray"
+"""In a sweep's folder: LoRAs, run folders and the cache, as ``train --out`` lays them out."""
+_NEEDS_HOST = {
+    "mismatched_base": "mismatched_base is left out: its LoRA is worn by a model of another "
+    "family, which needs ComfyUI."
+}
+_PATHS = {"ckpt": "checkpoint", "ckpt_name": "checkpoint", "checkpoint": "checkpoint"}
+
+
+def run_sweep_on_ray(
+    names: Sequence[str],
+    seeds: Sequence[int],
+    out: Path,
+    assignments: Sequence[str] = (),
+    *,
+    address: str | None = None,
+    gpus: float | None = None,
+    after_each: Callable[[], object] = lambda: None,
+) -> SweepOutcome:
+    """Train presets, as many at once as there is room for.
+
+    Args:
+        names: slugs; all by default.
+        seeds: of the training.
+        out: the sweep's folder, which every machine of the cluster sees under this path.
+        assignments: as ``--set`` takes them: ``ckpt``, ``folder`` and settings of recipes.
+        address: of the cluster; a Ray of its own by default.
+        gpus: per run; 1 where the cluster has any by default.
+        after_each: called when a run's results are there.
+
+    Raises:
+        RecipeError: an unknown name or setting.
+        TrainingError: Ray is not there.
+    """
+    from .ray_engine import Share, run_all
+
+    outcome = SweepOutcome()
+    recipes = plan_recipes(names, seeds, assignments, outcome)
+    owners = {recipe.train.output_name: (slug, seed, recipe) for slug, seed, recipe in recipes}
+    share = None if gpus is None else Share(gpus=gpus)
+    every = [recipe for _, _, recipe in recipes]
+    with (
+        terminate_as_ctrl_c(),
+        contextlib.closing(run_all(every, out / RUNS, share=share, address=address)) as results,
+    ):
+        try:
+            for result in results:
+                slug, seed, recipe = owners[result.name]
+                name = f"{slug}, seed {seed}"
+                if result.error or result.losses is None:
+                    outcome.failed[name] = result.error
+                    log.info("%s failed: %s", name, result.error)
+                    continue
+                _lay_out(slug, seed, recipe, out, str(result.lora), result.losses)
+                (outcome.kept if result.was_done else outcome.done).append(name)
+                log.info("%s is %s.", name, "there already" if result.was_done else "done")
+                after_each()
+        except KeyboardInterrupt:
+            outcome.interrupted = True
+    return outcome
+
+
+def plan_recipes(
+    names: Sequence[str], seeds: Sequence[int], assignments: Sequence[str], outcome: SweepOutcome
+) -> list[tuple[str, int, Recipe]]:
+    """Return (slug, seed, recipe) of every run; what needs the host is noted and left out.
+
+    Raises:
+        RecipeError: an unknown name or setting, or neither checkpoint nor folder is named.
+    """
+    for name in names:
+        if name not in EXPECTATIONS:
+            raise RecipeError(f"There is no preset {name!r}{nearest(name, EXPECTATIONS) or '.'}")
+    found = []
+    for seed in dict.fromkeys(seeds):
+        for slug in in_order(set(names) or set(EXPECTATIONS)):
+            if slug in _NEEDS_HOST:
+                continue
+            own = [*settings_of(slug, assignments), f"seed={seed}"]
+            found.append((slug, seed, _recipe(slug, seed, own)))
+    outcome.left_out += [_NEEDS_HOST[slug] for slug in names or EXPECTATIONS if slug in _NEEDS_HOST]
+    return found
+
+
+def _recipe(slug: str, seed: int, assignments: Sequence[str]) -> Recipe:
+    from .cli_options import with_assignments
+    from .dataset_recipe import DatasetRecipe
+    from .presets import combined_presets
+    from .recipe import TrainRecipe
+
+    about = EXPECTATIONS[slug]
+    named = combined_presets(_titles(about))
+    checkpoint, folder, rest = "", "", []
+    for assignment in assignments:
+        name, _, text = assignment.partition("=")
+        if name in _PATHS:
+            checkpoint = str(Path(text).resolve())
+        elif name == "folder":
+            folder = str(Path(text).resolve())
+        else:
+            rest.append(assignment)
+    if not checkpoint or not folder:
+        raise RecipeError("Without a host, --set needs ckpt=FILE.safetensors and folder=DIR.")
+    recipe = Recipe(
+        DatasetRecipe(**named.over(DatasetRecipe, {"folder": folder})),
+        TrainRecipe(**named.over(TrainRecipe, {"output_name": f"{slug}_seed{seed}"})),
+        checkpoint=checkpoint,
+        origins={**named.origins(DatasetRecipe), **named.origins(TrainRecipe)},
+    )
+    return with_assignments(recipe, rest)
+
+
+def _titles(about: Expectation) -> list[str]:
+    """Return the presets of an experiment: a technique is laid over the run it is compared with."""
+    from .presets import PRESETS
+
+    if PRESETS[about.preset].is_experiment or not about.against:
+        return [about.preset]
+    return [EXPECTATIONS[about.against].preset, about.preset]
+
+
+def _lay_out(slug: str, seed: int, recipe: Recipe, out: Path, lora: str, losses: Path) -> None:
+    """Put what a run left behind into the sweep's folder, under the names that the matrix reads."""
+    from .diagnose import diagnose
+    from .plot_style import GraphOptions, GraphSize
+    from .plots import draw_losses, save_figure
+    from .record_read import read_record
+    from .verdict_text import to_markdown
+
+    folder = out / slug / f"seed{seed}"
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    record = read_record(losses)
+    verdict = diagnose(record)
+    shutil.copyfile(losses, part / "losses.csv")
+    write_text(part / "verdict.json", verdict.to_json())
+    write_text(part / "verdict.md", to_markdown(verdict))
+    save_figure(
+        draw_losses([record], GraphSize(), GraphOptions(table=True), [verdict]), part / "loss.png"
+    )
+    write_text(part / "recipe.json", recipe.to_json())
+    files = sorted(path.name for path in part.iterdir())
+    finish(part, folder, {"experiment": slug, "seed": seed, "key": "", "loras": [lora],
+                          "files": files})  # fmt: skip

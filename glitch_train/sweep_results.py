@@ -1,0 +1,99 @@
+"""The folder of one run of a sweep: plain names, and a note that it is complete."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .comfy_client import ComfyClient
+from .errors import ReportError
+from .fetch_outputs import Fetched, fetch_outputs, save_graph
+from .files import write_text
+from .sweep_plan import Job
+
+DONE = "done.json"
+MORE = "more"  # what the matrix does not need: previews, contact sheets, texts
+_PLAIN = {
+    ("GlitchLossGraph", ".png"): "loss.png",
+    ("GlitchLossGraph", ".csv"): "losses.csv",
+    ("GlitchLossGraph", ".txt"): "verdict.md",
+    ("GlitchGrid", ".png"): "grid.png",
+    ("GlitchReport", ".png"): "radar.png",
+    ("GlitchReport", ".md"): "report.md",
+    ("GlitchReport", ".json"): "report.json",
+    ("GlitchReport", ".csv"): "report.csv",
+}
+_TEXTS = {"verdict": "verdict.json", "grid_settings": "grid.json"}
+NEEDED = ("losses.csv", "report.json", "grid.png")
+"""Without these a run is not complete."""
+
+
+def read_done(folder: Path) -> dict[str, Any] | None:
+    """Return the note of a complete run, or None; a file of it that is gone makes it incomplete."""
+    try:
+        done: dict[str, Any] = json.loads((folder / DONE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return done if all((folder / name).is_file() for name in done["files"]) else None
+
+
+def collect(
+    client: ComfyClient, job: Job, outputs: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Fetch what a run made into its folder, which is there whole or not at all.
+
+    Args:
+        client: of the host.
+        job: the run.
+        outputs: node id to what the node showed.
+
+    Returns:
+        The note, as it is in the folder.
+
+    Raises:
+        ReportError: something that the matrix needs was not made.
+    """
+    part = job.folder.with_name(f".{job.folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    fetched = fetch_outputs(client, job.graph, outputs, part / MORE)
+    save_graph(job.graph, part)
+    _rename(job, fetched, part)
+    missing = [name for name in NEEDED if not (part / name).is_file()]
+    if missing:
+        raise ReportError(f"{job.name} ended without {', '.join(missing)}: see the host's log.")
+    done = {
+        "experiment": job.slug,
+        "seed": job.seed,
+        "key": job.key,
+        "loras": fetched.loras,
+        "files": sorted(p.relative_to(part).as_posix() for p in part.rglob("*") if p.is_file()),
+    }
+    finish(part, job.folder, done)
+    return done
+
+
+def finish(part: Path, folder: Path, done: Mapping[str, Any]) -> None:
+    """Write the note and put a complete folder into its place, over an older one."""
+    write_text(part / DONE, json.dumps(done, indent=1, ensure_ascii=False) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+def _rename(job: Job, fetched: Fetched, part: Path) -> None:
+    """Give the files that the matrix needs plain names; the first of a kind gets it."""
+    by_node = {node: role for role, node in job.roles.items()}
+    for node, paths in fetched.files.items():
+        role = by_node.get(node)
+        for number, path in enumerate(paths, 1):
+            if role in _TEXTS:
+                name = _TEXTS[role]
+            elif role:
+                name = f"{role}/{number:02}{path.suffix}"
+            else:
+                name = _PLAIN.get((job.graph[node]["class_type"], path.suffix), "")
+            if name and not (part / name).exists():
+                (part / name).parent.mkdir(exist_ok=True)
+                path.rename(part / name)

@@ -1,0 +1,189 @@
+"""A sweep's folder summed up: which technique moved which effect, and how sure that is."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from glitch_train.cli import main
+from glitch_train.errors import ReportError
+from glitch_train.expectations import EXPECTATIONS
+from glitch_train.matrix import chance_of_order, read_matrix
+from glitch_train.matrix_findings import compare, how_sure, sentences
+from glitch_train.measurement import EFFECTS
+from glitch_train.presets import PRESETS
+
+STANDARD = "sd15_standard"
+
+
+def _run(out: Path, slug: str, seed: int, pictures: bool = True, **indices: float | None) -> Path:
+    """Write a complete run with these indices."""
+    folder = out / slug / f"seed{seed}"
+    (folder / "base").mkdir(parents=True)
+    (folder / "glitched").mkdir()
+    verdict = {
+        "start": 0.2, "final": 0.1 + seed / 100, "convergence": {"state": "converged"},
+        "stability": {"state": "stable"}, "fit": {"state": "cannot_tell"},
+    }  # fmt: skip
+    effects = {
+        key: {"index": index, "index_low": index and index - 0.1, "sentence": "Told.",
+              "index_high": index and index + 0.1}
+        for key, index in indices.items()
+    }  # fmt: skip
+    contents: dict[str, Any] = {"verdict.json": [verdict]}
+    if pictures:
+        contents["report.json"] = {"runs": [{"effects": effects, "pairs": 2}]}
+        for number in (1, 2):
+            for place, color in (("base", (90, 90, 90)), ("glitched", (seed * 60, 0, 0))):
+                picture = Image.new("RGB", (64, 96), color)
+                picture.save(folder / place / f"{number:02}.png")
+    for name, content in contents.items():
+        (folder / name).write_text(json.dumps(content))
+    done = {"experiment": slug, "seed": seed, "key": "k", "files": list(contents), "loras": []}
+    (folder / "done.json").write_text(json.dumps(done))
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """A sweep of four experiments and three seeds."""
+    for seed, base in ((1, 0.10), (2, 0.20), (3, 0.30)):
+        _run(tmp_path, STANDARD, seed, texture=base, contrast=base, composition=base)
+        _run(tmp_path, "high_learning_rate", seed, texture=base + 0.5, contrast=base + 0.1)
+        _run(tmp_path, "random_crop_and_flip", seed, composition=base - 0.25, texture=base + 0.21)
+        _run(tmp_path, "wide", seed, pictures=False)
+    return tmp_path
+
+
+def test_every_expectation_is_of_a_preset_and_an_effect() -> None:
+    """Catches a renamed effect or preset that leaves an expectation in the air."""
+    assert [one.preset for one in EXPECTATIONS.values()] == list(PRESETS)
+    for slug, one in EXPECTATIONS.items():
+        assert set(one.effects) <= set(EFFECTS), slug
+        assert one.against in EXPECTATIONS or one.against == ""
+
+
+def test_an_effect_appears_only_when_its_range_is_clear(out: Path) -> None:
+    """Catches means compared without their ranges, and a fall told as an appearance."""
+    matrix = read_matrix(out)
+    high, crop = matrix.row("high_learning_rate"), matrix.row("random_crop_and_flip")
+    assert high
+    assert crop
+    states = {
+        effect: compare(matrix, row, effect).state
+        for row, effect in [(high, "texture"), (high, "contrast"), (crop, "composition")]
+    }
+    assert states == {"texture": "more", "contrast": "unclear", "composition": "less"}
+    assert compare(matrix, high, "composition").state == "not measured"
+    assert compare(matrix, matrix.rows[0], "texture").state == "no standard"
+    found = high.spread("texture")
+    assert found
+    assert found.mean == pytest.approx(0.7)
+    assert found.ends == pytest.approx((0.6, 0.8))
+
+
+def test_the_sentences_are_honest(out: Path) -> None:
+    """Catches an expected effect that did not appear and is passed over."""
+    matrix = read_matrix(out)
+    told = {row.slug: " ".join(sentences(matrix, row)) for row in matrix.rows}
+    high = told["high_learning_rate"]
+    assert "**Texture glitch** was expected and appeared: 0.70 [0.60, 0.80] against 0.20" in high
+    assert "**Collapsed contrast** was expected and did not appear: 0.30 [0.20, 0.40]" in high
+    crop = told["random_crop_and_flip"]
+    assert "**Composition shift** was expected and did not appear; there is less of it" in crop
+    assert "More than the standard run besides: Texture glitch (0.41" in crop
+    assert told["wide"].startswith("It was trained without drawing pictures")
+    assert told[STANDARD].startswith("This is what the others are compared with")
+    assert "happens by chance in 10% of comparisons" in how_sure(matrix)
+    assert chance_of_order(3, 3) == pytest.approx(1 / 20)
+
+
+def test_what_was_not_measured_says_why(tmp_path: Path) -> None:
+    """Catches a missing model told as a missing effect."""
+    _run(tmp_path, STANDARD, 1, caption_hold=0.1)
+    folder = _run(tmp_path, "caption_dropout", 1, caption_hold=None, overall=0.5)
+    report = json.loads((folder / "report.json").read_text())
+    report["runs"][0]["effects"]["caption_hold"]["sentence"] = "It needs a vision model."
+    (folder / "report.json").write_text(json.dumps(report))
+    matrix = read_matrix(tmp_path)
+    row = matrix.row("caption_dropout")
+    assert row
+    (first, second, *_) = sentences(matrix, row)
+    assert first.endswith("was expected and not measured: it needs a vision model.")
+    assert "was expected; the standard run has no such number: 0.50 [0.40, 0.60]" in second
+    assert "one training seed each" in how_sure(matrix)
+
+
+def test_one_seed_is_judged_by_its_pairs(tmp_path: Path) -> None:
+    """Catches a single seed taken for certain."""
+    _run(tmp_path, STANDARD, 1, texture=0.10)
+    _run(tmp_path, "high_learning_rate", 1, texture=0.25)
+    _run(tmp_path, "jpeg_crushed", 1, texture=0.40)
+    matrix = read_matrix(tmp_path)
+    states = {row.slug: compare(matrix, row, "texture").state for row in matrix.rows[1:]}
+    assert states == {"high_learning_rate": "unclear", "jpeg_crushed": "more"}
+
+
+def test_matrix_writes_its_files(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a table with experiments or seeds lost on the way."""
+    assert main(["matrix", str(out), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {Path(path).name for path in told["files"]} == {
+        "matrix.json", "matrix.csv", "matrix.md", "matrix.png", "strip.png"
+    }  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO((out / "matrix.csv").read_text())))
+    high = {row["effect"]: row for row in rows if row["experiment"] == "high_learning_rate"}
+    assert (high["texture"]["expected"], high["texture"]["moved"]) == ("True", "more")
+    assert float(high["texture"]["mean"]) == pytest.approx(0.7)
+    (wide,) = [row for row in rows if row["experiment"] == "wide"]
+    assert (wide["effect"], wide["seeds"], wide["loss_final"]) == ("", "1 2 3", "0.12")
+    table = (out / "matrix.md").read_text()
+    assert "| high_learning_rate | – | **0.70 [0.60, 0.80]** | **0.30 [0.20, 0.40]** |" in table
+    assert "| wide | 0.2000 | 0.1200 | converged | stable | cannot tell |" in table
+
+
+def test_the_strip_holds_every_seed(out: Path) -> None:
+    """Catches pictures in a wrong column, or of another pair."""
+    main(["matrix", str(out)])
+    with Image.open(out / "strip.png") as strip:
+        colors = [color for _, color in strip.convert("RGB").getcolors(strip.width * strip.height)]
+    assert {(90, 90, 90), (60, 0, 0), (120, 0, 0), (180, 0, 0)} <= set(colors)
+
+
+def test_a_page_for_readers(out: Path, tmp_path: Path) -> None:
+    """Catches a page whose pictures are missing, absolute or heavy."""
+    asked = {"commands": ["python -m glitch_train sweep --seeds 1 2 3"]}
+    (out / "sweep.json").write_text(json.dumps(asked))
+    page = tmp_path / "docs" / "matrix.md"
+    assert main(["matrix", str(out), "--page", str(page)]) == 0
+    text = page.read_text()
+    assert "    python -m glitch_train sweep --seeds 1 2 3\n" in text
+    links = [part.partition(")")[0] for part in text.split("](")[1:]]
+    assert links == [
+        "images/matrix/index.png",
+        *(f"images/matrix/{s}.jpg" for s in (STANDARD, "random_crop_and_flip",
+                                              "high_learning_rate")),
+    ]  # fmt: skip
+    assert all((page.parent / link).is_file() for link in links)
+    assert str(tmp_path) not in text
+    assert "was expected and did not appear" in text
+
+
+def test_a_run_that_lost_a_file_is_not_complete(out: Path) -> None:
+    """Catches half a run taken for a whole one."""
+    (out / "wide" / "seed2" / "verdict.json").unlink()
+    wide = read_matrix(out).row("wide")
+    assert wide
+    assert [run.seed for run in wide.runs] == [1, 3]
+
+
+def test_a_folder_without_a_run(tmp_path: Path) -> None:
+    """Catches a traceback, or an empty table."""
+    with pytest.raises(ReportError, match="has no complete run of a sweep: run glitch_train sweep"):
+        read_matrix(tmp_path)
