@@ -8,6 +8,7 @@ from .matrix import Matrix, MatrixRow, Spread, chance_of_order
 from .measurement import EFFECTS
 
 MORE, LESS, UNCLEAR, ALONE, UNTOLD = "more", "less", "unclear", "no standard", "not measured"
+TOO_FEW = "too few"
 SLIGHT = 0.05
 """Below a twentieth of the reference a difference is called slight, however sure."""
 
@@ -19,7 +20,8 @@ class Moved:
     Attributes:
         effect: a key of :data:`.measurement.EFFECTS`.
         state: ``more`` or ``less`` where the two ranges do not touch, ``unclear`` where they do,
-            ``no standard`` where there is nothing to compare with, ``not measured``.
+            ``too few`` where one seed has too few pairs for a range, ``no standard`` where there
+            is nothing to compare with, ``not measured``.
         here: the experiment's index.
         there: the standard run's.
     """
@@ -55,7 +57,7 @@ def compare(matrix: Matrix, row: MatrixRow, effect: str) -> Moved:
     if there is None:
         return Moved(effect, ALONE, here)
     if here.ends is None or there.ends is None:
-        return Moved(effect, UNCLEAR, here, there)
+        return Moved(effect, TOO_FEW, here, there)
     if here.ends[0] > there.ends[1]:
         return Moved(effect, MORE, here, there)
     if here.ends[1] < there.ends[0]:
@@ -80,7 +82,9 @@ def sentences(matrix: Matrix, row: MatrixRow) -> list[str]:
         moved = [f"{_title(one)} ({one.numbers})" for one in others if one.state == state]
         if moved:
             lines.append(f"{word} than the standard run besides: {'; '.join(moved)}.")
-    if not any(one.state in (MORE, LESS) for one in others):
+    if any(one.state == UNCLEAR for one in others) and not any(
+        one.state in (MORE, LESS) for one in others
+    ):
         lines.append("Nothing else is clear of the standard run.")
     return lines
 
@@ -127,6 +131,11 @@ def _of_expected(row: MatrixRow, one: Moved) -> str:
         return f"**{title}** was expected and did not appear; there is less of it: {one.numbers}."
     if one.state == ALONE:
         return f"**{title}** was expected; the standard run has no such number: {one.numbers}."
+    if one.state == TOO_FEW:
+        return (
+            f"**{title}** was expected, and one seed with so few pairs does not tell: "
+            f"{one.numbers}."
+        )
     return f"**{title}** was expected and did not appear: {one.numbers}, which overlap."
 
 

@@ -130,6 +130,18 @@ def test_one_seed_is_judged_by_its_pairs(tmp_path: Path) -> None:
     assert states == {"high_learning_rate": "unclear", "jpeg_crushed": "more"}
 
 
+def test_too_few_pairs_tell_nothing(tmp_path: Path) -> None:
+    """Catches a difference of two pictures called an absence."""
+    for slug in (STANDARD, "high_learning_rate"):
+        folder = _run(tmp_path, slug, 1, texture=0.5)
+        report = json.loads((folder / "report.json").read_text())
+        report["runs"][0]["effects"]["texture"] |= {"index_low": None, "index_high": None}
+        (folder / "report.json").write_text(json.dumps(report))
+    matrix = read_matrix(tmp_path)
+    (first, *_) = sentences(matrix, matrix.rows[1])
+    assert "one seed with so few pairs does not tell: 0.50 against 0.50." in first
+
+
 def test_matrix_writes_its_files(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a table with experiments or seeds lost on the way."""
     assert main(["matrix", str(out), "--json"]) == 0
