@@ -85,7 +85,10 @@ def load_state(path: Path) -> dict[str, Any]:
         TrainingError: when the file is damaged or of a newer version.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with torch.inference_mode(False):
+            state: dict[str, Any] = torch.load(
+                path, map_location="cpu", weights_only=True, mmap=True
+            )
     except Exception as error:  # torch raises many kinds
         raise TrainingError(
             f"The state {path} cannot be read ({type(error).__name__}); set resume to never."

@@ -194,8 +194,8 @@ class LoraTraining(Predictor):
         with torch.inference_mode(False), torch.no_grad():
             for parameter, value in zip(self.parameters, state["lora"], strict=True):
                 parameter.copy_(value)
+            self.optimizer.load_state_dict(state["optimizer"])  # its copies are changed by steps
         self.step = state["step"]
-        self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
         self._go_back(state)

@@ -85,6 +85,15 @@ def test_cancelled_and_continued_equals_uninterrupted(
     assert str(one["probe_loss"]) == str(two["probe_loss"])  # with its gaps
 
 
+def test_a_host_under_inference_mode_goes_on_too(tmp_path: Path, folder: Path) -> None:  # noqa: F811
+    """Catches optimizer moments read as inference tensors, which no step can change."""
+    stop_after(going_on(tmp_path, folder), 3)
+    last = going_on(tmp_path, folder)
+    with torch.inference_mode():
+        list(last.events())
+    assert read_metadata(last.paths.lora)["ss_steps"] == str(STEPS)
+
+
 @pytest.mark.parametrize(
     "network",
     [
