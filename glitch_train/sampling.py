@@ -31,8 +31,8 @@ def sample_scheduler(sampler: str, prediction_type: str) -> Any:
     """Return a new scheduler of diffusers.
 
     Args:
-        sampler: one of :data:`.recipe.SAMPLERS`. ``dpmpp_2m`` is DPM-Solver++ of second order,
-            with ``_karras`` on Karras' noise levels (arXiv:2211.01095, arXiv:2206.00364).
+        sampler: one of :data:`.train_recipe.SAMPLERS`. ``dpmpp_2m`` is DPM-Solver++ of second
+            order, with ``_karras`` on Karras' noise levels (arXiv:2211.01095, arXiv:2206.00364).
         prediction_type: ``epsilon`` or ``v_prediction``.
     """
     from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler

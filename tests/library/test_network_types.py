@@ -20,8 +20,8 @@ from glitch_train.lora import LoraLayer, LoraShape, TrainedLora, inject_lora
 from glitch_train.lora_file import to_kohya
 from glitch_train.lora_read import read_lora
 from glitch_train.lora_targets import has_kernel, recipe_targets, unet_targets
-from glitch_train.recipe import UNET_BLOCKS, UNET_LAYERS, TrainRecipe
 from glitch_train.train import LoraTraining
+from glitch_train.train_recipe import UNET_BLOCKS, UNET_LAYERS, TrainRecipe
 from glitch_train.unet_names import to_diffusers_names, to_ldm_modules
 
 
