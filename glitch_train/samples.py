@@ -36,7 +36,7 @@ TEXT = "glitch_sample"
 """Name of the PNG text that says how a picture was sampled."""
 
 STRIP_PX, SHOWN_PX = 16e6, 2e6
-"""Most pixels of the strip in the run's folder, and of one that is shown on a node."""
+"""Most pixels of the strip in the run's folder, and of the one beside a growing curve."""
 
 PROMPT_LINES = 8
 
