@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 from glitch_train.api_graph import GraphError
+from glitch_train.cli_sweep import WORKFLOWS
 from glitch_train.comfy_errors import ServerLost
 from glitch_train.errors import RecipeError
+from glitch_train.expectations import EXPECTATIONS
 from glitch_train.partial_recipe import parse_settings
+from glitch_train.presets import PRESETS
 from glitch_train.sweep import SweepOutcome, run_sweep
-from glitch_train.sweep_plan import Job, find_workflows, plan_sweep
+from glitch_train.sweep_plan import TRAINER, Job, find_workflows, plan_sweep
 from glitch_train.sweep_ray import plan_recipes
 from glitch_train.sweep_results import read_done
 
@@ -116,7 +119,10 @@ def test_what_is_no_experiment_is_refused(workflows: Path, tmp_path: Path) -> No
 class _Broken:
     """A host that is gone."""
 
+    asked = 0
+
     def queue(self, graph: Any) -> str:
+        self.asked += 1
         raise ServerLost("ComfyUI went away.")
 
 
@@ -125,9 +131,11 @@ def test_a_lost_host_ends_the_sweep(tmp_path: Path) -> None:
     jobs = [Job("a", seed, {}, tmp_path / str(seed), "key", {}) for seed in (1, 2)]
     from contextlib import nullcontext
 
-    outcome = run_sweep(_Broken(), jobs, lambda job: nullcontext(print), lambda: None)  # type: ignore[arg-type]
+    host = _Broken()
+    outcome = run_sweep(host, jobs, lambda job: nullcontext(print), lambda: None)  # type: ignore[arg-type]
     assert outcome.error == "ComfyUI went away."
     assert outcome.failed == {}
+    assert host.asked == 1
 
 
 def test_several_failures_are_one_sentence() -> None:
@@ -157,7 +165,10 @@ def test_presets_as_recipes(tmp_path: Path) -> None:
     ]
     wide, crushed = by_slug["wide"], by_slug["overtrain_compression"]
     assert (wide.train.network_dim, wide.train.network_alpha, wide.train.steps) == (8, 96.0, 7)
-    assert (wide.dataset.framing, wide.dataset.repeats) == ("center_crop", 10)
+    assert (wide.origins["repeats"], wide.origins["network_alpha"]) == (
+        "SD1.5 standard",
+        "wide (dim 192)",
+    )
     assert (crushed.dataset.framing, crushed.dataset.repeats) == ("stretch", 900)
     assert (wide.train.seed, wide.train.output_name) == (3, "wide_seed3")
     assert (wide.checkpoint, wide.dataset.folder) == ("/m.safetensors", str(tmp_path))
@@ -166,3 +177,19 @@ def test_presets_as_recipes(tmp_path: Path) -> None:
         plan_recipes(["wied"], [1], settings, outcome)
     with pytest.raises(RecipeError, match=r"needs ckpt=FILE.safetensors and folder=DIR"):
         plan_recipes(["wide"], [1], ["steps=3"], outcome)
+
+
+def test_the_shipped_experiments_are_all_there(tmp_path: Path) -> None:
+    """Catches an experiment without its workflow, or one of which a sweep can set nothing."""
+    found = find_workflows(WORKFLOWS)
+    assert list(found) == list(EXPECTATIONS)
+    assert {preset.slug: preset.title for preset in PRESETS.values()} == {
+        slug: one.preset for slug, one in EXPECTATIONS.items()
+    }
+    settings = ["ckpt=x.safetensors", "folder=faces", "steps=10", "GlitchGrid.sizes=128x128"]
+    jobs = plan_sweep(found, [1], tmp_path, settings)
+    for job in jobs:
+        (trainer,) = (e["inputs"] for e in job.graph.values() if e["class_type"] == TRAINER)
+        assert (trainer["steps"], trainer["seed"]) == (10, 1), job.slug
+        assert trainer["output_name"] == f"{job.slug}_seed1"
+        assert set(job.roles) == {"base", "glitched", "grid_settings", "verdict"}
