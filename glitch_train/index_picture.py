@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DPI = 110
+_NAMES_INCH, _COLUMN_INCH, _TITLES_INCH = 2.6, 1.1, 0.65
+_TITLE_LETTERS = 16  # of 9 points in a column
 _BRIGHTEST = 1.25
 _STRONG = 0.25
 
@@ -48,8 +51,16 @@ def draw_indices(rows: Sequence[IndexRow], effects: Sequence[str], style: str = 
 
     palette = PALETTES[style]
     count = len(rows)
-    figure = Figure(figsize=(10.5, 0.75 + 0.3 * count), dpi=_DPI, facecolor=palette.paper)
-    axes = figure.add_axes((0.25, 0.02, 0.73, 1 - 0.65 / (0.75 + 0.3 * count) - 0.02))
+    width, height = _NAMES_INCH + _COLUMN_INCH * len(effects), _TITLES_INCH + 0.3 * count
+    figure = Figure(figsize=(width + 0.2, height + 0.1), dpi=_DPI, facecolor=palette.paper)
+    axes = figure.add_axes(
+        (
+            _NAMES_INCH / (width + 0.2),
+            0.1 / (height + 0.1),
+            _COLUMN_INCH * len(effects) / (width + 0.2),
+            0.3 * count / (height + 0.1),
+        )
+    )
     colours = LinearSegmentedColormap.from_list("index", [palette.panel, palette.runs[0]])
     table = [[row.indices.get(key) or 0.0 for key in effects] for row in rows]
     axes.imshow(table, cmap=colours, vmin=0.0, vmax=_BRIGHTEST, aspect="auto")
@@ -68,7 +79,7 @@ def draw_indices(rows: Sequence[IndexRow], effects: Sequence[str], style: str = 
                 )
         if row.begins_group:
             axes.axhline(down - 0.5, color=palette.faint, lw=1.0)
-    titles = [EFFECTS[key].title.replace(" ", "\n", 1) for key in effects]
+    titles = ["\n".join(textwrap.wrap(EFFECTS[key].title, _TITLE_LETTERS)) for key in effects]
     axes.set_xticks(range(len(titles)), titles, fontsize=9, color=palette.ink)
     axes.xaxis.tick_top()
     axes.set_yticks(range(count), [row.name for row in rows], fontsize=9, color=palette.ink)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from .finding import percent
 from .matrix import Matrix, MatrixRow, Spread, chance_of_order
 from .measurement import EFFECTS
 
@@ -106,9 +107,9 @@ def how_sure(matrix: Matrix) -> str:
     )
     return (
         f"An effect is called clear where all its training seeds lie above, or all below, all of "
-        f"the standard run's. With {most} seeds each, that happens by chance in {2 * chance:.0%} "
-        f"of comparisons, about {2 * chance * tested:.0f} of the {tested} made here: a single "
-        "clear cell is a hint, not a proof."
+        f"the standard run's. With {most} seeds each, that happens by chance in "
+        f"{percent(2 * chance)} of comparisons, about {2 * chance * tested:.0f} of the {tested} "
+        "made here: a single clear cell is a hint, not a proof."
     )
 
 

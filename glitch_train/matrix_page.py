@@ -47,7 +47,7 @@ def write_matrix(matrix: Matrix, folder: Path, style: str = "dark") -> list[Path
         with atomic_path(folder / "strip.png") as part:
             strip.save(part, "PNG")
         pictures.append(("Base and every training seed, same prompt and seed", "strip.png"))
-    text = _summary(matrix, pictures)
+    text = _summary(matrix, pictures) + _expectations(matrix)
     write_text(folder / "matrix.md", text)
     return files + [folder / name for _, name in pictures]
 
@@ -97,10 +97,13 @@ def _summary(matrix: Matrix, pictures: Sequence[tuple[str, str]]) -> str:
         lines += [f"![{alt}]({link})", ""]
     if matrix.effects:
         lines += ["## Index", "", *_index_table(matrix), ""]
-    lines += ["## Losses", "", *_loss_table(matrix), "", "## What came of the expectations", ""]
-    for row in matrix.rows:
-        lines.append(f"- **{row.slug}**: {' '.join(sentences(matrix, row))}")
+    lines += ["## Losses", "", *_loss_table(matrix)]
     return "\n".join(lines) + "\n"
+
+
+def _expectations(matrix: Matrix) -> str:
+    said = [f"- **{row.slug}**: {' '.join(sentences(matrix, row))}" for row in matrix.rows]
+    return "\n".join(["", "## What came of the expectations", "", *said]) + "\n"
 
 
 def _material(matrix: Matrix) -> str:

@@ -100,7 +100,7 @@ def test_the_sentences_are_honest(out: Path) -> None:
     assert "More than the standard run besides: Texture glitch (0.41" in crop
     assert told["wide"].startswith("It was trained without drawing pictures")
     assert told[STANDARD].startswith("This is what the others are compared with")
-    assert "happens by chance in 10% of comparisons" in how_sure(matrix)
+    assert "happens by chance in 10 % of comparisons" in how_sure(matrix)
     assert chance_of_order(3, 3) == pytest.approx(1 / 20)
 
 
