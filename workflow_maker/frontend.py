@@ -21,7 +21,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-READY_MS = 90_000
+READY_MS = 600_000  # about 4 s on an idle machine; a busy one needs many times that
 VIEWPORT = {"width": 3200, "height": 1600}
 SETTLED_MS = 1500  # the way to a fitting view is animated
 QUIET = {
@@ -68,6 +68,7 @@ def open_frontend(page: Page, url: str, *, vue_nodes: bool = False) -> None:
         url: The host's address.
         vue_nodes: Whether nodes are drawn as HTML rather than on the canvas.
     """
+    page.set_default_timeout(READY_MS)
     settings = QUIET | {"Comfy.VueNodes.Enabled": vue_nodes}
     page.request.post(f"{url}/api/settings", data=settings)
     page.goto(url)

@@ -27,7 +27,7 @@ POCKETS = {
 }
 SHORT = [
     f"folder={FOLDER}", "steps=2", "width=64", "height=64", "landscape_width=0",
-    "landscape_height=0", "network_dim=4", "probe_every=1", "repeats=1", "variants_per_picture=1",
+    "landscape_height=0", "network_dim=4", "probe_every=0", "repeats=1", "variants_per_picture=1",
 ]  # fmt: skip
 SMALL_GRID = ["prompts=a ginger cat", "seeds=0", "sizes=64x64", "steps=1", "cfg=1"]
 SWEPT = {
@@ -56,9 +56,11 @@ def shortened(name: str, client: ComfyClient) -> dict[str, Any]:
         inputs["ckpt_name"] = POCKETS.get(inputs["ckpt_name"], inputs["ckpt_name"])
     settings = [*SHORT]
     if name == "resume_and_overtrain":
-        settings.append("save_every=1")
+        settings += ["save_every=1", "sample_every=2", "sample_steps=1"]
     if nodes_of(graph, "GlitchGrid"):
         settings += [f"GlitchGrid.{one}" for one in SMALL_GRID]
+    if nodes_of(graph, "GlitchReport"):
+        settings.append("probe_prompts=a cat\na dog")
     if name == "generation_sweep":
         settings += [f"{title}.{one}" for title, axis in SWEPT.items() for one in axis]
     if nodes_of(graph, "KSampler"):
