@@ -155,6 +155,8 @@ class TrainingRun:
         with self.team.local_main_first():  # the others find it all in the cache
             yield from self._prepare(items, prompt_keys)
         train = self.recipe.train
+        if not train.trains_text_encoder:
+            self.base.text_encoders = ()  # every caption is encoded: their memory is free now
         split = split_items(items, train.validation_split, train.seed)
         source = self._source(split.training, prompt_keys.get("", ""))
         if train.sample_every and self.team.is_main:
