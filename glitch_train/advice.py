@@ -59,7 +59,7 @@ def advise(record: LossRecord, convergence: Finding, fit: Finding, stability: Fi
     learn = [
         *_on_stability(stability, settings),
         # What still falls while held-out pictures get worse is memory: no reason to train longer.
-        *(_on_convergence(convergence, record, settings) if fit.state != "overfit" else ()),
+        *(_on_convergence(convergence, fit, record, settings) if fit.state != "overfit" else ()),
         *_on_fit(fit, convergence),
     ]
     glitch, use = _to_glitch(settings)
@@ -122,16 +122,18 @@ def _lower_rate(settings: dict[str, Any]) -> str:
 
 
 def _on_convergence(
-    convergence: Finding, record: LossRecord, settings: dict[str, Any]
+    convergence: Finding, fit: Finding, record: LossRecord, settings: dict[str, Any]
 ) -> list[str]:
-    steps = settings.get("steps", 0.0)
+    steps, rate = settings.get("steps", 0.0), settings.get("learning_rate")
+    hardly = rate is not None and rate < LOW_LEARNING_RATE
+    # A probe is so steady that even a LoRA that hardly moves is seen to fall.
+    creeps = convergence.state == "still_falling" and fit.state == "underfit"
+    if hardly and (creeps or convergence.state == "flat_from_start"):
+        return [f"Raise learning_rate: at {rate:.2g} the LoRA hardly moves; try 1e-4."]
     if convergence.state == "still_falling":
         more = "500–1000" if steps <= 4000 else f"{steps / 4:,.0f}"
         return [f"Train longer: extend by {more} steps, the loss has not levelled off."]
     if convergence.state == "flat_from_start":
-        rate = settings.get("learning_rate")
-        if rate is not None and rate < LOW_LEARNING_RATE:
-            return [f"Raise learning_rate: at {rate:.2g} the LoRA hardly moves; try 1e-4."]
         now = f" from {rate:.2g} to {rate * 3:.1g}" if rate else " threefold"
         return [
             f"Raise learning_rate{now}, or look at a probe: the raw loss may hide what is learned."

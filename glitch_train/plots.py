@@ -169,6 +169,17 @@ def _prepare(axes: Axes, options: GraphOptions, palette: Palette, views: list[Ru
         axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.10g}"))
 
 
+def _plain_ticks(axes: Axes) -> None:
+    """Write every number in full: a common factor would stand where the legend is."""
+    from matplotlib.ticker import FuncFormatter
+
+    axes.yaxis.set_major_formatter(FuncFormatter(_short))
+
+
+def _short(loss: float, _: int | None = None) -> str:
+    return f"{loss:.5g}".replace("e+0", "e")
+
+
 def _limit(axes: Axes, views: list[RunView]) -> None:
     """Let the bulk of the losses fill the axes, whatever a few spikes do."""
     ends: list[float] = []
@@ -190,6 +201,7 @@ def _limit(axes: Axes, views: list[RunView]) -> None:
         spread = max(0.05 * (high - low), 0.02 * abs(high), 1e-12)
         floor = low - spread
         axes.set_ylim(max(0.0, floor) if low >= 0 and low < 0.3 * high else floor, high + spread)
+        _plain_ticks(axes)
 
 
 def _plain_log_ticks(axes: Axes, ratio: float) -> None:
