@@ -21,6 +21,9 @@ RISE_OF_LEVEL = 0.025
 RISE_OF_DROP = 0.12
 """Overfit: the held-out probe ends above its lowest point by both of these shares."""
 
+PLAIN_FALL = 0.2
+"""A fall of more than this share is not called small, however much the probe swings."""
+
 STILL_LEARNING = 0.07
 """Underfit: the probe makes more than this share of its whole drop in the last fifth."""
 
@@ -188,9 +191,18 @@ def _judge_seen(seen: Probe, bands: dict[str, Any]) -> Finding:
 
 
 def _judge_drop(probe: Probe, kind: str, evidence: dict[str, Any]) -> Finding | None:
-    """Return the underfit finding, where the probe says so."""
+    """Return the finding of a probe that fell too little, too late, or within its own swings."""
     drop = probe.first - probe.lowest
-    if drop < max(LITTLE * abs(probe.first), SURE * probe.drop_error):
+    in_doubt = drop < SURE * probe.drop_error
+    if in_doubt and probe.drop_share > PLAIN_FALL:
+        return Finding(
+            "cannot_tell",
+            0.7,
+            f"The {kind} probe fell by {percent(probe.drop_share)} from step 0, but swings too "
+            "much to be sure; raise batch_size or lower learning_rate.",
+            evidence,
+        )
+    if in_doubt or probe.drop_share < LITTLE:
         return Finding(
             "underfit",
             0.85,
