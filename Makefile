@@ -1,5 +1,6 @@
 # make demo       train a glitch LoRA in a real ComfyUI and show what it did (see demo_output/)
 # make test       every test, the real ComfyUI's and the browser's among them
+# make matrix     measure which technique glitches what, on the pocket models (about an hour)
 # make workflows  write workflows/ anew from their description, after a node changed
 # make check      the fast checks: style, types, the library's tests
 #
@@ -31,7 +32,7 @@ endif
 export COMFYUI_PATH
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test workflows check env clean
+.PHONY: help demo test matrix workflows check env clean
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -41,6 +42,9 @@ demo: env
 
 test: env
 	$(RUN) -m pytest
+
+matrix: env
+	@$(RUN) -m glitch_demo.matrix --page docs/matrix.md
 
 workflows: env
 	$(RUN) -m workflow_maker

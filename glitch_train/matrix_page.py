@@ -9,7 +9,7 @@ from pathlib import Path
 from .files import atomic_path, write_text
 from .matrix import Matrix, MatrixRow
 from .matrix_findings import how_sure, sentences, shown
-from .matrix_pictures import draw_heat_map, draw_row, draw_strip
+from .matrix_pictures import draw_curves, draw_heat_map, draw_row, draw_strip
 from .measurement import EFFECTS
 from .plots import save_figure
 
@@ -79,6 +79,9 @@ def write_page(matrix: Matrix, page: Path, style: str = "dark") -> list[Path]:
                 picture.save(part, "JPEG", quality=JPEG_QUALITY, optimize=True)
             alt = f"{row.expected.preset}: base pictures, and the same prompts and seeds glitched"
             lines += [f"![{alt}]({_link(files[-1], page)})", ""]
+        files.append(images / f"{row.slug}_loss.png")
+        save_figure(draw_curves(row, style), files[-1])
+        lines += [f"![{row.expected.preset}: losses]({_link(files[-1], page)})", ""]
     lines += ["## What index 1 means", ""]
     lines += [f"- {EFFECTS[key].title}: {EFFECTS[key].reference}." for key in matrix.effects]
     write_text(page, "\n".join(lines) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CELL_PX = 192
+CURVES_PX = (760, 300)
 _MOST_PAIRS = 6
 
 
@@ -72,6 +74,19 @@ def draw_row(row: MatrixRow, style: str = "dark", cell_px: int = CELL_PX) -> Ima
     names = [[Label("base", 1, FAINT)], *([Label(f"seed {run.seed}", 1)] for run in row.runs)]
     heads: list[list[Label]] = [[] for _ in bases[:_MOST_PAIRS]]
     return _drawn(names, heads, cells, style)
+
+
+def draw_curves(row: MatrixRow, style: str = "dark") -> Figure:
+    """Draw the losses of one experiment's training seeds over each other."""
+    from .plots import GraphOptions, GraphSize, draw_losses
+    from .record_read import LOSSES, read_csv
+
+    records = [
+        dataclasses.replace(read_csv(run.folder / LOSSES), name=f"seed {run.seed}")
+        for run in row.runs
+    ]
+    options = GraphOptions(style=style, y_axis="log", marks=False)
+    return draw_losses(records, GraphSize(*CURVES_PX), options)
 
 
 def _drawn(

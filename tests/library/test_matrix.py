@@ -43,6 +43,7 @@ def _run(out: Path, slug: str, seed: int, pictures: bool = True, **indices: floa
             for place, color in (("base", (90, 90, 90)), ("glitched", (seed * 60, 0, 0))):
                 picture = Image.new("RGB", (64, 96), color)
                 picture.save(folder / place / f"{number:02}.png")
+    (folder / "losses.csv").write_text("step,loss\n1,0.3\n2,0.2\n3,0.15\n")
     for name, content in contents.items():
         (folder / name).write_text(json.dumps(content))
     done = {"experiment": slug, "seed": seed, "key": "k", "files": list(contents), "loras": []}
@@ -177,11 +178,13 @@ def test_a_page_for_readers(out: Path, tmp_path: Path) -> None:
     text = page.read_text()
     assert "    python -m glitch_train sweep --seeds 1 2 3\n" in text
     links = [part.partition(")")[0] for part in text.split("](")[1:]]
-    assert links == [
-        "images/matrix/index.png",
-        *(f"images/matrix/{s}.jpg" for s in (STANDARD, "random_crop_and_flip",
-                                              "high_learning_rate")),
-    ]  # fmt: skip
+    of_each = [
+        f"{slug}{kind}"
+        for slug in (STANDARD, "random_crop_and_flip", "high_learning_rate")
+        for kind in (".jpg", "_loss.png")
+    ]
+    named = ["index.png", *of_each, "wide_loss.png"]  # the last one has no pictures
+    assert links == [f"images/matrix/{name}" for name in named]
     assert all((page.parent / link).is_file() for link in links)
     assert str(tmp_path) not in text
     assert "was expected and did not appear" in text
