@@ -35,6 +35,9 @@ SETTINGS = (
     f"folder={PICTURES}",
     "width=128",
     "height=128",
+    # The SDXL standard has a size of its own for landscapes.
+    "mismatched_base.landscape_width=0",
+    "mismatched_base.landscape_height=0",
     f"steps={STEPS}",
     f"overtrain.steps={3 * STEPS}",  # the log's 6000 over its 2000
     "batch_size=2",
