@@ -96,6 +96,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     result |= {
         "done": outcome.done,
         "kept": outcome.kept,
+        "changed": outcome.changed,
         "failed": outcome.failed,
         "left_out": outcome.left_out,
         "interrupted": outcome.interrupted,
@@ -158,6 +159,8 @@ def note_what_was_asked(options: argparse.Namespace, names: list[str]) -> None:
 
 def _counted(outcome: SweepOutcome) -> str:
     lines = [f"{len(outcome.done)} runs done, {len(outcome.kept)} were there already."]
+    if outcome.changed:
+        lines.append(f"With other settings than before, so not kept: {'; '.join(outcome.changed)}.")
     lines += [f"{name} failed: {why}" for name, why in outcome.failed.items()]
     lines += outcome.left_out
     if outcome.interrupted:

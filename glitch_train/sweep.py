@@ -27,6 +27,7 @@ class SweepOutcome:
     Attributes:
         done: names of the runs that were done now.
         kept: names of those that were complete before.
+        changed: names of those that were complete with other settings, and had to run again.
         failed: name to sentence.
         left_out: one sentence for each experiment that the engine cannot do.
         interrupted: whether Ctrl-C ended it.
@@ -35,6 +36,7 @@ class SweepOutcome:
 
     done: list[str] = dataclasses.field(default_factory=list)
     kept: list[str] = dataclasses.field(default_factory=list)
+    changed: list[str] = dataclasses.field(default_factory=list)
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
     left_out: list[str] = dataclasses.field(default_factory=list)
     interrupted: bool = False
@@ -101,6 +103,7 @@ def _missing(jobs: Sequence[Job], outcome: SweepOutcome) -> list[Job]:
             outcome.kept.append(job.name)
             continue
         if done is not None:
+            outcome.changed.append(job.name)
             log.info("%s has other settings now than when it was run: it runs again.", job.name)
         missing.append(job)
     if outcome.kept:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -129,13 +130,22 @@ class _Broken:
 def test_a_lost_host_ends_the_sweep(tmp_path: Path) -> None:
     """Catches one failure for each run that is still to come."""
     jobs = [Job("a", seed, {}, tmp_path / str(seed), "key", {}) for seed in (1, 2)]
-    from contextlib import nullcontext
-
     host = _Broken()
     outcome = run_sweep(host, jobs, lambda job: nullcontext(print), lambda: None)  # type: ignore[arg-type]
     assert outcome.error == "ComfyUI went away."
     assert outcome.failed == {}
     assert host.asked == 1
+
+
+def test_a_run_with_other_settings_is_told(tmp_path: Path) -> None:
+    """Catches results of other settings passed off as these, and hours of training unexplained."""
+    for seed, key in ((1, "key"), (2, "other")):
+        (tmp_path / str(seed)).mkdir()
+        done = json.dumps({"key": key, "files": []})
+        (tmp_path / str(seed) / "done.json").write_text(done)
+    jobs = [Job("a", seed, {}, tmp_path / str(seed), "key", {}) for seed in (1, 2, 3)]
+    outcome = run_sweep(_Broken(), jobs, lambda job: nullcontext(print), lambda: None)  # type: ignore[arg-type]
+    assert (outcome.kept, outcome.changed) == (["a, seed 1"], ["a, seed 2"])
 
 
 def test_several_failures_are_one_sentence() -> None:
