@@ -5,7 +5,6 @@ with ComfyClient("127.0.0.1:8188") as client:
 """
 
 import contextlib
-import json
 import time
 import urllib.parse
 import uuid
@@ -129,7 +128,9 @@ class ComfyClient:
             The name that a LoadImage node takes.
         """
         fields = {"subfolder": subfolder, "overwrite": str(overwrite).lower(), "type": "input"}
-        answer = json.loads(self._http.request("/upload/image", *multipart(fields, picture)))
+        answer = self._http.read_json(
+            self._http.request("/upload/image", *multipart(fields, picture))
+        )
         return "/".join(filter(None, [answer.get("subfolder"), answer["name"]]))
 
     def queue(self, graph: Graph, *, follow: bool = True) -> str:
@@ -162,9 +163,9 @@ class ComfyClient:
             body = self._http.post_json("/prompt", {"prompt": graph, "client_id": client_id})
         except RequestRefused as error:
             if error.status == 400:
-                raise rejection(graph, json.loads(error.body)) from None
+                raise rejection(graph, self._http.read_json(error.body)) from None
             raise
-        answer = json.loads(body)
+        answer = self._http.read_json(body)
         if answer.get("node_errors"):  # the host would run the rest and call it a success
             self.interrupt(answer["prompt_id"])
             raise rejection(graph, answer)

@@ -31,13 +31,19 @@ class ComfyHttp:
             GlitchTrainError: The address has another scheme.
         """
         url = address if "://" in address else f"http://{address}"
-        if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+        try:
+            parts = urllib.parse.urlsplit(url)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+            usable = usable and parts.port != 0 and url.isprintable()
+        except ValueError:  # a bracket without its partner, a port that is no number
+            usable = False
+        if not usable:
             raise GlitchTrainError(
                 f"ComfyUI's address must be host:port or an http or https URL, got {address!r}."
             )
         self.url = url.rstrip("/")
         self.timeout_s = timeout_s
-        is_local = urllib.parse.urlsplit(self.url).hostname in _LOOPBACK
+        is_local = parts.hostname in _LOOPBACK
         proxies = [urllib.request.ProxyHandler({})] if is_local else []
         self._opener = urllib.request.build_opener(*proxies)
 
@@ -47,7 +53,25 @@ class ComfyHttp:
         Args:
             path: With the leading slash.
         """
-        answer: dict[str, Any] = json.loads(self.request(path))
+        return self.read_json(self.request(path))
+
+    def read_json(self, body: bytes) -> dict[str, Any]:
+        """Return the JSON object of an answer.
+
+        Args:
+            body: The answer.
+
+        Raises:
+            ServerUnreachable: It is something else, so whatever answers is no ComfyUI.
+        """
+        try:
+            answer = json.loads(body)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise ServerUnreachable(
+                f"What answers at {self.url} is no ComfyUI: correct the address."
+            )
         return answer
 
     def post_json(self, path: str, content: Mapping[str, Any]) -> bytes:
@@ -98,6 +122,7 @@ class ComfyHttp:
         """
         reason = getattr(error, "reason", None) or error
         reason = getattr(reason, "strerror", None) or reason
+        reason = str(reason).partition(" -+-+- ")[0]  # websocket-client adds the whole answer
         return ServerUnreachable(
             f"No ComfyUI answers at {self.url} ({reason}): start it, or correct the address."
         )

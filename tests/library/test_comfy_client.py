@@ -52,6 +52,14 @@ def test_only_http_is_spoken() -> None:
         ComfyClient("file:///etc/passwd")
 
 
+@pytest.mark.parametrize("address", ["[::1", "127.0.0.1:abc", "", "a:1\nb", "http://", "h:99999"])
+def test_an_address_that_is_none(address: str) -> None:
+    """Catches a traceback, or a sentence over two lines."""
+    with pytest.raises(GlitchTrainError, match="must be host:port") as caught:
+        ComfyClient(address)
+    assert "\n" not in str(caught.value)
+
+
 def test_messages_of_other_workflows_are_left_out() -> None:
     """Catches another client's interrupt, which the host tells everyone, taken for ours."""
     reader = EventReader(OURS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import socket
@@ -15,12 +16,26 @@ import pytest
 
 from glitch_train.cli import main
 from glitch_train.comfy_client import ComfyClient
-from glitch_train.comfy_errors import rejection, with_nearest_choice
+from glitch_train.comfy_errors import ServerUnreachable, rejection, with_nearest_choice
 from glitch_train.comfy_events import Event, Executing, Progress, ProgressText
 from glitch_train.fetch_outputs import fetch_outputs
 from glitch_train.workflow_bar import WorkflowBar
 
 GRAPH = {"3": {"class_type": "GlitchLoraTrainer", "inputs": {"steps": 9}, "_meta": {"title": "T"}}}
+
+
+class _NoComfyUI(BaseHTTPRequestHandler):
+    """Something else that answers."""
+
+    content = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.content)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
 
 
 class _Answers(BaseHTTPRequestHandler):
@@ -42,15 +57,21 @@ class _Answers(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture
-def address() -> Iterator[str]:
-    """Where the server is."""
-    _Answers.posted.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
+@contextlib.contextmanager
+def _served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """Where the server is."""
+    _Answers.posted.clear()
+    with _served(_Answers) as address:
+        yield address
 
 
 def _nobodys_address() -> str:
@@ -84,6 +105,26 @@ def test_bad_input_is_one_sentence(
     assert sentence in said
     assert said.count("\n") == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize("content", [b"<html>", b'{"a":', b"[]", b"null", b"\xff\xfe\x00", b""])
+def test_something_else_answers(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """Catches a traceback on the port of another program."""
+    monkeypatch.setattr(_NoComfyUI, "content", content)
+    (tmp_path / "a.json").write_text(json.dumps(GRAPH))
+    with _served(_NoComfyUI) as address:
+        assert main(["queue", str(tmp_path / "a.json"), "--server", address]) == 1
+    said = capsys.readouterr().err
+    assert said == f"What answers at http://{address} is no ComfyUI: correct the address.\n"
+
+
+def test_no_socket_where_a_comfyui_should_be(address: str) -> None:
+    """Catches a whole web page in the sentence."""
+    with ComfyClient(address) as client, pytest.raises(ServerUnreachable) as caught:
+        client.queue(GRAPH)
+    assert "(Handshake status 200 OK): start it" in str(caught.value)
 
 
 def test_a_wrong_name_queues_nothing(
