@@ -215,26 +215,61 @@ def read_matrix(folder: Path) -> Matrix:
 
 
 def read_asked(folder: Path) -> dict[str, Any]:
-    """Return what a sweep was asked for: the ``commands``, the last one last."""
-    return _json(folder / SWEEP) or {}
+    """Return what a sweep was asked for: the ``commands``, the last one last.
+
+    Raises:
+        ReportError: the file is damaged.
+    """
+    match _json(folder / SWEEP):
+        case None:
+            return {}
+        case {"commands": list()} as asked:
+            return dict(asked)
+    raise ReportError(f"{folder / SWEEP} is damaged: remove it; the results do not need it.")
 
 
 def _read_run(folder: Path, seed: int) -> SeedRun:
-    report = _json(folder / "report.json") or {"runs": [{"effects": {}, "pairs": 0}]}
+    effects: dict[str, Any] = {}
+    pairs = 0
+    match _json(folder / "report.json"):
+        case None:  # a run without pictures
+            pass
+        case {"runs": [{"effects": dict(effects), "pairs": int(pairs)}, *_]}:
+            pass
+        case _:
+            raise _damaged(folder, "report.json")
+    return SeedRun(seed, folder, _read_verdict(folder), effects, pairs)
+
+
+def _read_verdict(folder: Path) -> Mapping[str, Any]:
     verdict = _json(folder / "verdict.json")
     if isinstance(verdict, list):  # one per curve of the loss graph
-        verdict = verdict[0]
+        verdict = next(iter(verdict), {})
     if verdict is None:
         from .diagnose import diagnose
         from .record_read import read_csv
 
-        verdict = diagnose(read_csv(folder / "losses.csv")).to_dict()
-    told = report["runs"][0]
-    return SeedRun(seed, folder, verdict, told["effects"], int(told["pairs"]))
+        return diagnose(read_csv(folder / "losses.csv")).to_dict()
+    match verdict:
+        case {"convergence": {"state": _}, "stability": {"state": _}, "fit": {"state": _},
+              "start": _, "final": _}:  # fmt: skip
+            return dict(verdict)
+    raise _damaged(folder, "verdict.json")
 
 
 def _json(path: Path) -> Any:
-    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError:
+        return {}  # which lacks whatever is looked for
+
+
+def _damaged(folder: Path, name: str) -> ReportError:
+    return ReportError(
+        f"{folder / name} is damaged: remove the folder {folder}, and the sweep runs it again."
+    )
 
 
 def chance_of_order(ours: int, theirs: int) -> float:

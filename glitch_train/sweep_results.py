@@ -27,6 +27,7 @@ _PLAIN = {
     ("GlitchReport", ".csv"): "report.csv",
 }
 _TEXTS = {"verdict": "verdict.json", "grid_settings": "grid.json"}
+_NOTED = {"experiment": str, "seed": int, "key": str, "files": list}
 NEEDED = ("losses.csv", "report.json", "grid.png")
 """Without these a run is not complete."""
 
@@ -37,7 +38,10 @@ def read_done(folder: Path) -> dict[str, Any] | None:
         done: dict[str, Any] = json.loads((folder / DONE).read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    return done if all((folder / name).is_file() for name in done["files"]) else None
+    if not isinstance(done, dict):
+        return None
+    told = all(isinstance(done.get(name), kind) for name, kind in _NOTED.items())
+    return done if told and all((folder / str(name)).is_file() for name in done["files"]) else None
 
 
 def collect(

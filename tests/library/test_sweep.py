@@ -154,7 +154,20 @@ def test_several_failures_are_one_sentence() -> None:
     assert outcome.error == "a, seed 1 failed: It broke. (and 1 more run failed)"
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"files": ["gone.txt"]}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"files": 5}',
+        '{"files": []}',
+        '{"experiment": "a", "seed": "x", "key": "", "files": []}',
+        '{"experiment": "a", "seed": 1, "key": "", "files": ["gone.txt"]}',
+    ],  # fmt: skip
+)
 def test_a_broken_note_is_no_note(content: str, tmp_path: Path) -> None:
     """Catches a crash on a note that a full disk left empty, and a run whose files are gone."""
     (tmp_path / "done.json").write_text(content)
