@@ -42,14 +42,12 @@ def write_all(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         ReportError: the folder has no complete run.
         DiskError: the disk does not take a file.
     """
-    from .files import disk_errors_said
     from .matrix import read_matrix
     from .matrix_page import write_matrix, write_page
 
     matrix = read_matrix(folder)
-    with disk_errors_said(folder):
-        files = write_matrix(matrix, folder, options.style)
-        if options.page:
-            files += write_page(matrix, options.page, options.style)
+    files = write_matrix(matrix, folder, options.style)
+    if options.page:
+        files += write_page(matrix, options.page, options.style)
     paths = [str(path) for path in files]
     return {"text": "\n".join(paths), "files": paths, **matrix.to_dict()}

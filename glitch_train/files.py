@@ -52,14 +52,18 @@ def disk_errors_said(path: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DiskError(
-            f"Cannot write {path}: {reason}; free space there, or choose another disk. The file "
+            f"Cannot write {path}: {reason}; free space there, or choose another place. The file "
             "as it was before is whole."
         ) from error
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in one piece."""
-    with atomic_path(path) as part:
+    """Write a text file in one piece.
+
+    Raises:
+        DiskError: when the disk does not take it.
+    """
+    with disk_errors_said(path), atomic_path(path) as part:
         part.write_text(text, encoding="utf-8")
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from .files import atomic_path, write_text
+from .files import atomic_path, disk_errors_said, write_text
 from .matrix import Matrix, MatrixRow
 from .matrix_findings import how_sure, sentences, shown
 from .matrix_pictures import draw_curves, draw_heat_map, draw_row, draw_strip
@@ -44,7 +44,8 @@ def write_matrix(matrix: Matrix, folder: Path, style: str = "dark") -> list[Path
         pictures.append(("Glitch index of every experiment and effect", "matrix.png"))
     strip = draw_strip(matrix, style)
     if strip is not None:
-        with atomic_path(folder / "strip.png") as part:
+        path = folder / "strip.png"
+        with disk_errors_said(path), atomic_path(path) as part:
             strip.save(part, "PNG")
         pictures.append(("Base and every training seed, same prompt and seed", "strip.png"))
     text = _summary(matrix, pictures) + _expectations(matrix)
@@ -75,7 +76,7 @@ def write_page(matrix: Matrix, page: Path, style: str = "dark") -> list[Path]:
         picture = draw_row(row, style, PAGE_CELL_PX)
         if picture is not None:
             files.append(images / f"{row.slug}.jpg")
-            with atomic_path(files[-1]) as part:
+            with disk_errors_said(files[-1]), atomic_path(files[-1]) as part:
                 picture.save(part, "JPEG", quality=JPEG_QUALITY, optimize=True)
             alt = f"{row.expected.preset}: base pictures, and the same prompts and seeds glitched"
             lines += [f"![{alt}]({_link(files[-1], page)})", ""]

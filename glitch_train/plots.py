@@ -16,7 +16,7 @@ from PIL import Image
 
 from .diagnose import Verdict, diagnose
 from .errors import RecordError
-from .files import atomic_path
+from .files import atomic_path, disk_errors_said
 from .plot_run import RunView, draw_marks, draw_run, epoch_length
 from .plot_style import PALETTES, PREVIEW_SIZE, GraphOptions, GraphSize, Palette
 from .plot_table import draw_table, table_height
@@ -107,6 +107,7 @@ def save_figure(figure: Figure, path: Path, metadata: Mapping[str, str] | None =
 
     Raises:
         RecordError: for a suffix matplotlib cannot write.
+        DiskError: when the disk does not take it.
     """
     content, kind = io.BytesIO(), path.suffix.lstrip(".").lower()
     known = figure.canvas.get_supported_filetypes()
@@ -114,7 +115,7 @@ def save_figure(figure: Figure, path: Path, metadata: Mapping[str, str] | None =
         raise RecordError(f"Cannot save a graph as {path.name!r}; use .png, .svg or .pdf.")
     texts = dict(metadata) if metadata and kind == "png" else None
     figure.savefig(content, format=kind, facecolor=figure.get_facecolor(), metadata=texts)
-    with atomic_path(path) as part:
+    with disk_errors_said(path), atomic_path(path) as part:
         part.write_bytes(content.getvalue())
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import glob
 from pathlib import Path
 
 from .errors import GlitchTrainError, TrainingError
-from .files import write_text
+from .files import disk_errors_said, write_text
 from .recipe import Recipe
 from .stop import reached
 
@@ -66,19 +67,21 @@ def claim_run(output_name: str, runs_folder: Path, loras_folder: Path) -> RunPat
 
     Returns:
         Paths whose name is ``output_name`` with ``_00001``, ``_00002`` …: nothing is overwritten.
+
+    Raises:
+        DiskError: when no folder can be made there.
     """
-    runs_folder.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while True:
-        name = f"{output_name}_{number:05}"
-        folder, lora = runs_folder / name, loras_folder / f"{name}.safetensors"
-        if not lora.exists():
-            try:
-                folder.mkdir()
-                return RunPaths(name, folder, lora)
-            except FileExistsError:
-                pass
-        number += 1
+    with disk_errors_said(runs_folder):
+        runs_folder.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while True:
+            name = f"{output_name}_{number:05}"
+            folder, lora = runs_folder / name, loras_folder / f"{name}.safetensors"
+            if not lora.exists():
+                with contextlib.suppress(FileExistsError):
+                    folder.mkdir()
+                    return RunPaths(name, folder, lora)
+            number += 1
 
 
 def unfinished_run(

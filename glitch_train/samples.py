@@ -18,7 +18,6 @@ from .cache import TensorCache
 from .dataset import GlitchDataset, training_captions
 from .encode import DecodePicture
 from .errors import DiskError
-from .files import disk_errors_said
 from .grid_axes import prompts as read_prompts
 from .grid_picture import FAINT, GridPicture, Label
 from .grid_sheet import save_png
@@ -190,12 +189,10 @@ class Samples:
                 if done < total:  # the end is said when the strip is there
                     yield Sampling(step, done, total)
             path = self._paths.samples / f"step{step:06}_prompt{row:02}.png"
-            with disk_errors_said(path):
-                save_png(self._decode(last), path, {TEXT: json.dumps(self._about(step, prompt))})
+            save_png(self._decode(last), path, {TEXT: json.dumps(self._about(step, prompt))})
         strip = self.strip()
         if strip is not None:
-            with disk_errors_said(self._paths.strip):
-                save_png(strip, self._paths.strip, {})
+            save_png(strip, self._paths.strip, {})
         yield Sampling(step, total, total)
 
     def _denoised(self, training: LoraTraining, prompt: str) -> Iterator[torch.Tensor]:

@@ -109,15 +109,23 @@ def test_a_lora_is_a_recipe(place: Path, checkpoint: Path, capsys) -> None:
         (["--set", "steps"], "--set takes name=value"),
         (["--checkpoint", "gone.safetensors"], "gone.safetensors does not exist"),
         (["--folder", "nowhere"], "nowhere"),
+        (["--out", "recipe.toml"], "Cannot write recipe.toml: File exists; free space there"),
+        (["--out", "recipe.toml/x"], "Cannot write recipe.toml/x: Not a directory"),
         (["--device", "toaster"], "The device 'toaster' cannot be used here"),
         (["--resume", "must"], "no unfinished run"),
         (["--set", "precision=fp16"], "fp16 needs a GPU"),
     ],
 )
 def test_bad_input_is_one_sentence(
-    place: Path, checkpoint: Path, capsys, more: list[str], sentence: str
+    place: Path,
+    checkpoint: Path,
+    capsys,
+    monkeypatch: pytest.MonkeyPatch,
+    more: list[str],
+    sentence: str,
 ) -> None:
     """Catches a traceback, a wrong exit code, or work begun before the input was read."""
+    monkeypatch.chdir(place)
     assert main(arguments(place, checkpoint, *more)) == 1
     said = capsys.readouterr()
     assert sentence in said.err

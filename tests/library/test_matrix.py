@@ -202,3 +202,38 @@ def test_a_folder_without_a_run(tmp_path: Path) -> None:
     """Catches a traceback, or an empty table."""
     with pytest.raises(ReportError, match="has no complete run of a sweep: run glitch_train sweep"):
         read_matrix(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("report.json", "{"),
+        ("report.json", "[]"),
+        ("report.json", '{"runs": []}'),
+        ("verdict.json", "{"),
+        ("verdict.json", "[]"),
+        ("verdict.json", '{"convergence": 5}'),
+    ],
+)
+def test_a_damaged_run_is_named(out: Path, capsys, name: str, content: str) -> None:
+    """Catches a traceback over one bad file among many good runs, or not saying which."""
+    (out / STANDARD / "seed2" / name).write_text(content)
+    assert main(["matrix", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert f"seed2/{name} is damaged: remove the folder" in said
+    assert said.count("\n") == 1
+
+
+def test_a_page_that_cannot_be_written_is_named(out: Path, tmp_path: Path, capsys) -> None:
+    """Catches the sweep's folder named instead of the page's place."""
+    (tmp_path / "file").write_text("")
+    assert main(["matrix", str(out), "--page", str(tmp_path / "file" / "page.md")]) == 1
+    assert f"Cannot write {tmp_path / 'file' / 'images'}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"commands": 5}'])
+def test_a_damaged_list_of_commands_is_named(out: Path, content: str) -> None:
+    """Catches a traceback where removing one small file helps."""
+    (out / "sweep.json").write_text(content)
+    with pytest.raises(ReportError, match=r"sweep\.json is damaged: remove it"):
+        read_matrix(out)
