@@ -267,6 +267,11 @@ def _module(
 ) -> LoraModule:
     part, path = split_name(name) or ("", name)
     rank = shape_of(tensors, keys[UP])[1]
+    if ALPHA in keys and math.prod(shape_of(tensors, keys[ALPHA])) != 1:
+        raise LoraFileError(
+            f"{title}: the alpha of {name} is {shape_of(tensors, keys[ALPHA])}, where one number "
+            "belongs; save or download the file again."
+        )
     alpha = float(tensors[keys[ALPHA]]) if ALPHA in keys else _peft_alpha(part, name, rank, stated)
     module = LoraModule(name, part, path, keys, tensors, alpha)
     up, down = module.factors()

@@ -90,6 +90,11 @@ def read_recipe(path: Path) -> Recipe:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise RecipeError(f"Cannot read the recipe {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            f"The recipe {path} is not a text file; give a .toml or .json file, or a LoRA as "
+            ".safetensors."
+        ) from error
     if path.suffix.lower() != ".toml":
         return Recipe.from_json(text)
     return Recipe.from_dict(parse_toml(path, text))

@@ -84,7 +84,9 @@ class LossRecord:
     @property
     def snapshots(self) -> list[float]:
         """Steps at which the LoRA was saved on the way."""
-        return [float(step) for step in self.about.get("snapshots", ())]
+        steps = self.about.get("snapshots")  # of a LOSS_MAP, so perhaps anything
+        steps = steps if isinstance(steps, (list, tuple)) else ()
+        return [float(step) for step in steps if isinstance(step, (int, float))]
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -277,6 +279,8 @@ def _numbers(values: Any) -> list[float] | None:
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, (Sequence, np.ndarray)):
         return None
     try:
-        return [one if isinstance(one, (int, float)) else float(one) for one in values]
-    except (TypeError, ValueError):
+        numbers = [one if isinstance(one, (int, float)) else float(one) for one in values]
+        np.asarray(numbers, dtype=float)  # refuses a whole number that no float can hold
+        return numbers
+    except (TypeError, ValueError, OverflowError):
         return None

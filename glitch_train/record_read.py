@@ -68,14 +68,14 @@ def read_csv(path: Path) -> LossRecord:
     """
     text = _text(path)
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    heading = [_heading(cell) for cell in next(rows, [])]
+    rows = _rows(path, text, delimiter)
+    heading = [_heading(cell) for cell in rows[0]] if rows else []
     if not {"step", "loss"} <= set(heading):
         raise RecordError(
             f"{path} needs a header with the columns step and loss; "
             f"it begins with {text[:60].splitlines()[0] if text.strip() else 'nothing'!r}."
         )
-    table = list(zip(*(_padded(row, len(heading)) for row in rows if any(row)), strict=True))
+    table = list(zip(*(_padded(row, len(heading)) for row in rows[1:] if any(row)), strict=True))
     if not table:
         raise RecordError(f"{path} has no losses yet; train for at least one step.")
     cells = {name: column for name, column in zip(heading, table, strict=True) if is_column(name)}
@@ -96,9 +96,16 @@ def read_json(path: Path) -> LossRecord:
         raise RecordError(f"{path} is not valid JSON: {error}.") from error
     if isinstance(content, dict) and isinstance(content.get("columns"), dict):
         content = {key: content[key] for key in ("name", "about") if key in content} | {
-            name: [float(one) for one in values] for name, values in content["columns"].items()
+            name: _from_words(values) for name, values in content["columns"].items()
         }
     return LossRecord.from_loss_map(content, _name_for(path))
+
+
+def _from_words(values: Any) -> Any:
+    """Return a column with numbers for "nan" and "inf"; what else is in it stays."""
+    if not isinstance(values, list):
+        return values
+    return [float(one) if one in ("nan", "inf", "-inf") else one for one in values]
 
 
 def _read_folder(folder: Path) -> LossRecord:
@@ -186,6 +193,13 @@ def _text(path: Path) -> str:
             f"{path} is not a text file; give a CSV, a JSON, a run folder or an event file "
             "(events.out.tfevents.…)."
         ) from error
+
+
+def _rows(path: Path, text: str, delimiter: str) -> list[list[str]]:
+    try:
+        return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error as error:
+        raise RecordError(f"{path} is no CSV of losses: {error}.") from error
 
 
 def _heading(cell: str) -> str:

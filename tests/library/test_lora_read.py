@@ -213,6 +213,7 @@ REFUSED = {
     "fp8": (_pair(Q, up=torch.ones(320, 2).to(torch.float8_e4m3fn)), "is float8_e4m3fn"),
     "NaN": (_pair(Q, up=torch.full((320, 2), torch.nan)), "holds NaN"),
     "infinite": (_pair(Q, up=torch.full((320, 2), torch.inf)), "holds NaN or infinite"),
+    "alphas": ({**_pair(Q), f"{Q}.alpha": torch.ones(2)}, "alpha of .* where one number belongs"),
     "vectors": (_pair(Q, up=torch.ones(320)), "must be matrices"),
     "LoHa": ({f"{Q}.hada_w1_a": torch.ones(2, 2)}, "x is a LoHa .*convert it to LoRA"),
     "LoKr": ({f"{Q}.lokr_w1": torch.ones(2, 2)}, "x is a LoKr"),

@@ -85,6 +85,14 @@ def test_a_broken_file_is_one_sentence(tmp_path: Path, text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["r.toml", "r.json"])
+def test_a_file_that_is_no_text_is_named(tmp_path: Path, name: str) -> None:
+    """Catches a traceback over a LoRA or picture given as a recipe under another name."""
+    (tmp_path / name).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RecipeError, match=f"{name} is not a text file; give a"):
+        read_recipe(tmp_path / name)
+
+
 def test_recipes_cannot_be_changed() -> None:
     """Catches a recipe that differs from what was validated."""
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -133,10 +133,28 @@ def test_csv_of_other_tools(tmp_path: Path, text: str, losses: list[float]) -> N
         ("a.csv", b"\x89PNG\r\n\x1a\n\x00\xff", "not a text file"),
         ("a.json", b"{", "not valid JSON"),
         ("a.json", b"[]", "list of numbers"),
+        ("a.json", b'{"columns": {"step": ["a"], "loss": ["b"]}}', "list of numbers"),
+        ("a.json", b'{"columns": {"step": [1], "loss": [null]}}', "list of numbers"),
+        ("a.json", b'{"columns": {"step": 5, "loss": 5}}', "list of numbers"),
+        ("a.json", b'{"loss": [1%s]}' % (b"0" * 400), "list of numbers"),
+        ("a.csv", b"step,loss\n1,%s\n" % (b"9" * 200_000), "no CSV of losses"),
         ("events.out.tfevents.1", b"no such thing at all", "no TensorBoard event file"),
         ("missing.csv", None, "Cannot read"),
     ],
-    ids=["columns", "empty", "binary", "json", "no record", "events", "missing"],
+    ids=[
+        "columns",
+        "empty",
+        "binary",
+        "json",
+        "no record",
+        "words",
+        "null",
+        "no lists",
+        "too large",
+        "long cell",
+        "events",
+        "missing",
+    ],  # fmt: skip
 )
 def test_unreadable_records(tmp_path: Path, name: str, content: bytes | None, words: str) -> None:
     """Catches a traceback where one sentence is due."""
@@ -144,6 +162,13 @@ def test_unreadable_records(tmp_path: Path, name: str, content: bytes | None, wo
         (tmp_path / name).write_bytes(content)
     with pytest.raises(RecordError, match=words):
         read_record(tmp_path / name)
+
+
+def test_snapshots_that_are_none() -> None:
+    """Catches a graph that fails over what another node put beside the losses."""
+    for told in ("abc", 5, [None], {"a": 1}):
+        record = LossRecord.from_loss_map({"loss": [1.0], "about": {"snapshots": told}})
+        assert record.snapshots == []
 
 
 def test_a_folder_without_a_record(tmp_path: Path) -> None:
