@@ -141,7 +141,7 @@ def test_a_run_with_other_settings_is_told(tmp_path: Path) -> None:
     """Catches results of other settings passed off as these, and hours of training unexplained."""
     for seed, key in ((1, "key"), (2, "other")):
         (tmp_path / str(seed)).mkdir()
-        done = json.dumps({"key": key, "files": []})
+        done = json.dumps({"experiment": "a", "seed": seed, "key": key, "files": []})
         (tmp_path / str(seed) / "done.json").write_text(done)
     jobs = [Job("a", seed, {}, tmp_path / str(seed), "key", {}) for seed in (1, 2, 3)]
     outcome = run_sweep(_Broken(), jobs, lambda job: nullcontext(print), lambda: None)  # type: ignore[arg-type]
