@@ -121,7 +121,7 @@ def test_losses_that_cannot_be_written_do_not_cost_the_lora(
     while len(run.record) < 3:
         next(events)
     run.paths.losses.with_suffix(".json").mkdir()  # cannot be replaced by a file
-    with pytest.raises(DiskError, match=r"losses\.csv"):
+    with pytest.raises(DiskError, match=r"losses\.json"):
         for _ in events:
             pass
     assert run.paths.lora.is_file()
