@@ -151,8 +151,10 @@ def note_what_was_asked(options: argparse.Namespace, names: list[str]) -> None:
     words += ["--seeds", *map(str, options.seeds), "--out", options.out.name]
     words += ["--set", *options.set] if options.set else []
     command = shlex.join(words)
-    earlier = [one for one in read_asked(options.out).get("commands", ()) if one != command]
-    asked = {"commands": [*earlier, command]}
+    before = read_asked(options.out)
+    earlier = [one for one in before.get("commands", ()) if one != command]
+    about = options.about or before.get("about", "")
+    asked = {"about": about, "commands": [*earlier, command]}
     content = json.dumps(asked, indent=1, ensure_ascii=False) + "\n"
     write_text(options.out / SWEEP, content)
 

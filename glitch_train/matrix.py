@@ -215,7 +215,7 @@ def read_matrix(folder: Path) -> Matrix:
 
 
 def read_asked(folder: Path) -> dict[str, Any]:
-    """Return what a sweep was asked for: the ``commands``, the last one last.
+    """Return what a sweep was asked for: the ``commands``, the last one last, and ``about`` it.
 
     Raises:
         ReportError: the file is damaged.

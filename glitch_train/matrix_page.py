@@ -91,7 +91,9 @@ def write_page(matrix: Matrix, page: Path, style: str = "dark") -> list[Path]:
 
 def _summary(matrix: Matrix, pictures: Sequence[tuple[str, str]]) -> str:
     lines = ["# The measured matrix", ""]
-    commands = matrix.asked.get("commands", ())
+    commands = [command.replace("\n", "\n    ") for command in matrix.asked.get("commands", ())]
+    if about := matrix.asked.get("about"):
+        lines += [about, ""]
     if commands:
         lines += ["Made by", "", *(f"    {command}" for command in commands), ""]
     lines += [_material(matrix), ""]
