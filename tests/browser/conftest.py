@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from glitch_demo.host import Host
+from glitch_demo.host import Host, link_or_copy
+from glitch_demo.material import place_pictures
+from workflow_maker.__main__ import place_models
 from workflow_maker.frontend import chromium, chromium_path, open_frontend
+
+sys.path.insert(0, str(Path(__file__).parent))  # for ``screen``
+
+from screen import Screen  # noqa: E402
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+RENDERERS = {"canvas": False, "vue_nodes": True}
 
 
 @pytest.fixture(scope="session")
@@ -28,14 +38,32 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """A host with the pack and no models: enough to load workflows."""
-    with Host(tmp_path_factory.mktemp("browser_host")) as host:
+    """A host with the pack, the pocket SD1.5, and every model that a workflow names by name."""
+    from glitch_demo.pocket import pocket_sd15  # imports torch: only where needed
+
+    host = Host(
+        tmp_path_factory.mktemp("browser_host"), extra_args=("--preview-method", "latent2rgb")
+    )
+    place_models(host)
+    checkpoint = pocket_sd15()
+    link_or_copy(checkpoint, host.base_dir / "models" / "checkpoints" / checkpoint.name)
+    place_pictures(host.base_dir, None)
+    with host:
         yield host
 
 
-@pytest.fixture
+@pytest.fixture(scope="session", params=RENDERERS)
+def screen(request: pytest.FixtureRequest, browser: Browser, host: Host) -> Iterator[Screen]:
+    """The frontend, loaded once for each way of drawing nodes."""
+    page = browser.new_page(viewport={"width": 1800, "height": 1000})
+    open_frontend(page, host.url, vue_nodes=RENDERERS[request.param])
+    yield Screen(page, RENDERERS[request.param])
+    page.close()
+
+
+@pytest.fixture(scope="session")
 def page(browser: Browser, host: Host) -> Iterator[Page]:
-    """The frontend, loaded and without its greeting."""
+    """A frontend for tests that only ask it things."""
     page = browser.new_page(viewport={"width": 1800, "height": 1000})
     open_frontend(page, host.url)
     yield page

@@ -1,0 +1,174 @@
+"""What a person does in the frontend: open a template, add a node, draw a wire, press Run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from playwright.sync_api import ConsoleMessage, Page
+
+WORKFLOWS = Path(__file__).parents[2] / "workflows"
+PATIENCE_MS = 900_000
+NOT_OURS = (
+    # The host ships no templates of its own, and a new user has no files yet.
+    "/templates/index.json",
+    "/api/userdata",
+    "/user.css",
+    "/favicon.ico",
+    # Nothing outside the host may be asked.
+    "api.comfy.org",
+    "Error loading core workflow templates",
+)
+"""Parts of messages that every frontend writes on a fresh host without this pack too."""
+
+
+@dataclasses.dataclass
+class Screen:
+    """One open frontend.
+
+    Attributes:
+        page: the page.
+        vue: whether nodes are drawn as HTML.
+        errors: what went wrong in it, since :meth:`forget`.
+    """
+
+    page: Page
+    vue: bool
+    errors: list[str] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", self._hear)
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        said = f"{message.text} {message.location.get('url', '')}"
+        if message.type == "error" and not any(part in said for part in NOT_OURS):
+            self.errors.append(said)
+
+    def forget(self) -> None:
+        """Forget the errors so far."""
+        self.errors.clear()
+
+    def open_template(self, name: str) -> dict[str, Any]:
+        """Open a workflow by a click on its card in the template browser; return its file."""
+        shown: dict[str, Any] = json.loads((WORKFLOWS / f"{name}.json").read_text("utf-8"))
+        self.page.locator("button[aria-label=Templates]").click()
+        card = self.page.locator(f"[data-testid=template-workflow-{name}]")
+        card.click(timeout=PATIENCE_MS)
+        titles = sorted(node["title"] for node in shown["nodes"])
+        self.wait_for(
+            "titles => JSON.stringify(app.graph.nodes.map(n => n.title).sort())"
+            " === JSON.stringify(titles)",
+            titles,
+        )
+        if self.vue:
+            self.fit()
+            self.wait_for(
+                "count => document.querySelectorAll('[data-node-id]').length === count",
+                len(titles),
+            )
+        return shown
+
+    def fit(self) -> None:
+        """Show the whole graph."""
+        self.page.evaluate("app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+
+    def wait_for(self, expression: str, argument: Any = None) -> None:
+        """Wait until something is so."""
+        self.page.wait_for_function(expression, arg=argument, timeout=PATIENCE_MS)
+
+    def rectangles(self) -> dict[str, list[float]]:
+        """Return left, top, right and bottom of each node as it is drawn, by its id."""
+        script = """vue => Object.fromEntries(app.graph.nodes.map(node => {
+            if (!vue) {
+                const [x, y, width, height] = node.boundingRect
+                return [node.id, [x, y, x + width, y + height]]
+            }
+            const box = document.querySelector(`[data-node-id="${node.id}"]`)
+                .getBoundingClientRect()
+            return [node.id, [box.left, box.top, box.right, box.bottom]]
+        }))"""
+        found: dict[str, list[float]] = self.page.evaluate(script, self.vue)
+        return found
+
+    def add_node(self, title: str, at: tuple[int, int]) -> int:
+        """Add a node with the search box, as a double click on the canvas opens it.
+
+        Args:
+            title: What is typed and chosen.
+            at: Where it is put afterwards, on the canvas.
+
+        Returns:
+            Its id.
+        """
+        before = self.page.evaluate("app.graph.nodes.map(node => node.id)")
+        self.page.evaluate("([x, y]) => { app.canvas.ds.offset = [-x, -y - 5000] }", list(at))
+        self.page.mouse.dblclick(900, 700)
+        box = self.page.locator("input[placeholder*='Search Nodes']")
+        box.wait_for(timeout=PATIENCE_MS)
+        self.page.keyboard.type(title)
+        option = self.page.locator("[role=option]").filter(has_text=title).first
+        option.click(timeout=PATIENCE_MS)
+        self.wait_for("count => app.graph.nodes.length > count", len(before))
+        script = """([before, at]) => {
+            const node = app.graph.nodes.find(node => !before.includes(node.id))
+            node.pos = at
+            return node.id
+        }"""
+        return int(self.page.evaluate(script, [before, list(at)]))
+
+    def draw_wire(self, source: int, output: int, target: int, slot: int) -> None:
+        """Drag from an output to an input, with the two nodes side by side.
+
+        Args:
+            source: Id of the node that gives.
+            output: Number of its output.
+            target: Id of the node that takes.
+            slot: Number of its input.
+        """
+        script = """([source, output, target, slot]) => {
+            const [from, to] = [source, target].map(id => app.graph.getNodeById(id))
+            from.pos = [20000, 20000]
+            to.pos = [20000 + from.size[0] + 150, 20000]
+            app.canvas.ds.scale = 0.8
+            app.canvas.ds.offset = [-19800, -19800]
+            app.canvas.setDirty(true, true)
+        }"""
+        self.page.evaluate(script, [source, output, target, slot])
+        self.page.evaluate("new Promise(done => requestAnimationFrame(() => "
+                           "requestAnimationFrame(done)))")  # fmt: skip
+        start, end = self._socket(source, output, False), self._socket(target, slot, True)
+        self.page.mouse.move(*start)
+        self.page.mouse.down()
+        self.page.mouse.move((start[0] + end[0]) / 2, (start[1] + end[1]) / 2, steps=4)
+        self.page.mouse.move(*end, steps=4)
+        self.page.mouse.up()
+        self.wait_for(
+            "([source, target, slot]) => { const link = app.graph.getNodeById(target)"
+            ".inputs[slot].link; return link != null"
+            " && app.graph.getLink(link).origin_id === source }",
+            [source, target, slot],
+        )
+        away = "([source, target]) => { for (const id of [source, target])" \
+            " app.graph.getNodeById(id).pos = [id * 3000, 0] }"  # fmt: skip
+        self.page.evaluate(away, [source, target])
+
+    def _socket(self, node: int, slot: int, is_input: bool) -> tuple[float, float]:
+        script = """([id, slot, isInput]) => {
+            const node = app.graph.getNodeById(id)
+            const key = `${id}-${isInput ? 'in' : 'out'}-${slot}`
+            const dot = document.querySelector(`[data-slot-key="${key}"]`)
+            if (dot) {
+                const box = dot.getBoundingClientRect()
+                return [box.left + box.width / 2, box.top + box.height / 2]
+            }
+            const [x, y] = isInput ? node.getInputPos(slot) : node.getOutputPos(slot)
+            const { scale, offset } = app.canvas.ds
+            const box = app.canvas.canvas.getBoundingClientRect()
+            return [box.left + (x + offset[0]) * scale, box.top + (y + offset[1]) * scale]
+        }"""
+        x, y = self.page.evaluate(script, [node, slot, is_input])
+        return x, y
