@@ -45,6 +45,7 @@ test: env
 
 matrix: env
 	@$(RUN) -m glitch_demo.matrix --page docs/matrix.md
+	@$(RUN) -m workflow_maker --matrix demo_output/matrix/matrix
 
 workflows: env
 	$(RUN) -m workflow_maker

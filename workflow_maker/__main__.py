@@ -15,18 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from glitch_demo.host import REPO_ROOT, Host
+from glitch_demo.matrix import EXPERIMENTS
 from glitch_train.comfy_client import ComfyClient
 from glitch_train.errors import GlitchTrainError
 
 from .frontend import VIEWPORT, api_twin, chromium, chromium_path, open_frontend, screenshot
 from .node_info import NodeInfo, WorkflowError, read_object_info
 from .shipped import shipped
-from .thumbnail import thumbnail
+from .thumbnail import pairs_thumbnail, thumbnail
 from .ui_file import CORE_ID, PACK_ID, ui_file
 
 WORKFLOWS = REPO_ROOT / "workflows"
-OWN_THUMBNAILS = frozenset({"demo"})
-"""Workflows whose thumbnail shows what they make."""
+OWN_THUMBNAILS = frozenset({"demo", *EXPERIMENTS})
+"""Workflows whose thumbnail shows what they make, by the demo and by the measured matrix."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", help="workflows to write (default: all)")
     parser.add_argument("--pictures", type=Path, help="folder for a screenshot of each")
     parser.add_argument("--vue-nodes", action="store_true", help="nodes as HTML on screenshots")
+    parser.add_argument(
+        "--matrix", type=Path, help="only thumbnails, from the pictures of this sweep's folder"
+    )
     options = parser.parse_args(arguments)
+    if options.matrix:
+        return _thumbnails_from(options.matrix)
     path = chromium_path()
     if path is None:
         sys.stderr.write("There is no Chromium here, which makes the API twins: install it.\n")
@@ -92,6 +98,14 @@ def place_models(host: Host) -> None:
         for node in flow.nodes:
             for model in node.models:
                 (host.base_dir / "models" / model["directory"] / model["name"]).touch()
+
+
+def _thumbnails_from(matrix: Path) -> int:
+    for name in EXPERIMENTS:
+        for run in sorted((matrix / name).glob("seed*"))[:1]:
+            if pairs_thumbnail(run, name.replace("_", " "), WORKFLOWS / f"{name}.jpg"):
+                sys.stdout.write(f"{name}\n")
+    return 0
 
 
 def _pictures(page: Any, name: str, folder: Path | None) -> None:
