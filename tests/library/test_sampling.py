@@ -285,8 +285,8 @@ def test_no_room_for_pictures_does_not_end_the_run(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    where = "denoised" if isinstance(error, RuntimeError) else "save_png"
-    monkeypatch.setattr(samples, where, fail)
+    where = (samples, "denoised") if isinstance(error, RuntimeError) else (Image.Image, "save")
+    monkeypatch.setattr(*where, fail)
     with contextlib.closing(run.events()) as events, caplog.at_level(logging.WARNING):
         while len(run.record) < 5:
             next(events)
