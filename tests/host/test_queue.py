@@ -61,6 +61,8 @@ def _start(host: Host, graph: Graph, folder: Path) -> subprocess.Popen[str]:
         [sys.executable, "-m", "glitch_train", "queue", _write(graph, folder),
          "--server", host.address, "--out", out, "--json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell's background job begins with Ctrl-C ignored, and so would this process.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 

@@ -74,6 +74,8 @@ def test_a_sweep_goes_on_where_it_stopped(
     process = subprocess.Popen(
         [sys.executable, "-m", "glitch_train", *_command(host, workflows, out)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell's background job begins with Ctrl-C ignored, and so would this process.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     while not first.is_file():
         assert process.poll() is None, process.communicate()
