@@ -77,6 +77,7 @@ def add_verb(verbs: Any) -> None:
     parser.add_argument(
         "--gpus", type=float, help="per run on Ray (default: 1 where the cluster has any, else 0)"
     )
+    parser.add_argument("--about", default="", help="what the summary and the page begin with")
     parser.add_argument(
         "--summary-only", action="store_true", help="run nothing; write the summary anew"
     )
