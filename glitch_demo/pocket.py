@@ -10,12 +10,12 @@ shaped like. Built once, then kept in the cache folder.
 import argparse
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -98,11 +98,16 @@ def cached_checkpoint(
     folder = cache_folder() if cache_dir is None else Path(cache_dir)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
+    with FileLock(folder / f".{name}.lock"):  # a second process waits, and finds it built
+        return _found_or_built(path, recipe, build, on_progress or _ignore_progress)
+
+
+def _found_or_built(path: Path, recipe: int, build: Build, on_progress: OnProgress) -> Path:
     note = path.with_suffix(".json")
     if _is_sound(path, note, recipe):
         return path
-    state = build(on_progress or _ignore_progress)
-    unfinished = folder / f".{name}.{os.getpid()}.unfinished"
+    state = build(on_progress)
+    unfinished = path.with_name(f".{path.stem}.unfinished")
     try:
         save_file({key: t.contiguous() for key, t in state.items()}, unfinished)
         digest = _sha256(unfinished)

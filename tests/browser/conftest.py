@@ -14,9 +14,10 @@ from glitch_demo.material import place_pictures
 from workflow_maker.__main__ import place_models
 from workflow_maker.frontend import chromium, chromium_path, open_frontend
 
-sys.path.insert(0, str(Path(__file__).parent))  # for ``screen``
+sys.path[:0] = map(str, Path(__file__).parents[:2])  # for ``screen`` and ``shortened``
 
 from screen import Screen  # noqa: E402
+from shortened import place_pictures_of_workflows  # noqa: E402
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -38,16 +39,17 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """A host with the pack, the pocket SD1.5, and every model that a workflow names by name."""
-    from glitch_demo.pocket import pocket_sd15  # imports torch: only where needed
+    """A host with the pack, the pocket checkpoints, and every model that a workflow names."""
+    from glitch_demo.pocket import pocket_sd15, pocket_sdxl  # imports torch: only where needed
 
     host = Host(
         tmp_path_factory.mktemp("browser_host"), extra_args=("--preview-method", "latent2rgb")
     )
     place_models(host)
-    checkpoint = pocket_sd15()
-    link_or_copy(checkpoint, host.base_dir / "models" / "checkpoints" / checkpoint.name)
+    for checkpoint in (pocket_sd15(), pocket_sdxl()):
+        link_or_copy(checkpoint, host.base_dir / "models" / "checkpoints" / checkpoint.name)
     place_pictures(host.base_dir, None)
+    place_pictures_of_workflows(host.base_dir)
     with host:
         yield host
 

@@ -9,7 +9,7 @@ import pytest
 from glitch_demo.host import Host, link_or_copy
 from glitch_train.comfy_client import ComfyClient
 
-sys.path.insert(0, str(Path(__file__).parent))  # for ``graphs``
+sys.path[:0] = map(str, Path(__file__).parents[:2])  # for ``graphs`` and ``shortened``
 
 POCKET_SD15 = "pocket_sd15.safetensors"
 POCKET_SDXL = "pocket_sdxl.safetensors"

@@ -16,6 +16,8 @@ from glitch_train.base_storage import store_base, to_fp8
 from glitch_train.errors import RecipeError, TrainingError
 from glitch_train.recipe import TrainRecipe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=["fp8", "nf4"])
 def storage(request: pytest.FixtureRequest) -> str:

@@ -18,6 +18,8 @@ from glitch_train.cli import main
 from glitch_train.lora_file import read_metadata, read_recipe_of
 from glitch_train.record import LossRecord
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 [dataset]
 width = 64
@@ -151,7 +153,6 @@ def test_nothing_named(place: Path, capsys) -> None:
     assert "give --checkpoint" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_the_same_command_goes_on(
     place: Path, checkpoint: Path, capsys, sent: signal.Signals

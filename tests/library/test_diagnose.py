@@ -45,6 +45,7 @@ def wrong(curve: Labelled, verdict: Verdict) -> list[str]:
     return [f"{curve.name}: {got}, not {want}" for got, want in pairs if want and got not in want]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [curves_first, curves_second], ids=["first", "second"])
 def test_labelled_curves(module) -> None:
     """Catches a verdict worse than 95 % right on either set, or any converged on a falling one."""
@@ -94,6 +95,7 @@ def with_steps(curve: Labelled) -> dict[str, np.ndarray]:
     return {"step": np.arange(1.0, len(curve.columns["loss"]) + 1), **curve.columns}
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(curve=curve_of_any_kind, scale=st.sampled_from([2.0**-30, 0.25, 3.0, 1000.0, 2.0**40]))
 def test_scaling_the_loss_changes_nothing(curve: Labelled, scale: float) -> None:
@@ -110,6 +112,7 @@ def test_scaling_the_loss_changes_nothing(curve: Labelled, scale: float) -> None
             )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(curve=curve_of_any_kind, unit=st.sampled_from([1 / 640, 0.1, 10.0, 1e6]))
 def test_the_unit_of_the_steps_changes_nothing(curve: Labelled, unit: float) -> None:
@@ -121,6 +124,7 @@ def test_the_unit_of_the_steps_changes_nothing(curve: Labelled, unit: float) -> 
         assert two.convergence.step == pytest.approx(unit * one.convergence.step, rel=0.01)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(curve=curve_of_any_kind)
 def test_the_same_record_gets_the_same_verdict(curve: Labelled) -> None:

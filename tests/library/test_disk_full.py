@@ -21,6 +21,8 @@ from glitch_train.record import LossRecord
 from glitch_train.state import load_state, save_state
 from glitch_train.stop import Progress
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {"steps": 40, "probe_every": 0, "network_dim": 16, "save_precision": "fp32"}
 KB = 1000
 

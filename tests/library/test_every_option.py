@@ -17,6 +17,8 @@ from test_run import Counted, folder, make_run  # noqa: F401  folder is a fixtur
 from glitch_train.recipe import TrainRecipe
 from glitch_train.settings import declared
 
+pytestmark = pytest.mark.slow
+
 COMMON = {
     "steps": 3, "learning_rate": 1e-2, "network_dim": 2, "network_alpha": 2.0, "batch_size": 2,
     "probe_every": 2, "save_precision": "fp32", "sample_steps": 2, "sample_prompts": "one\ntwo",

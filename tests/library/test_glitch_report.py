@@ -42,6 +42,7 @@ def noisy(pictures: np.ndarray, sigma: float = 0.1, seed: int = 1) -> np.ndarray
     return np.clip(pictures + rng.normal(0, sigma, pictures.shape), 0, 1).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (17, 40), (64, 96), (257, 129)])
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_identical_pairs_are_exactly_base(count: int, height: int, width: int) -> None:
@@ -66,6 +67,7 @@ def test_flat_pictures_are_measured() -> None:
     assert all(np.isfinite(numbers))
 
 
+@pytest.mark.slow
 def test_order_changes_nothing() -> None:
     """Catches a measure or an interval that depends on which pair comes first."""
     base = scenes(9)
@@ -144,6 +146,7 @@ def test_diversity_is_the_vendi_score() -> None:
     assert np.isnan(collapse(np.ones((4, 4)), np.eye(4))[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [5, 8, 20, 100])
 def test_intervals_of_a_mean_cover(n: int) -> None:
     """Catches intervals that hold the truth much more or less often than 95 % of the time."""
@@ -157,6 +160,7 @@ def test_intervals_of_a_mean_cover(n: int) -> None:
     assert (0.86 if n == 5 else 0.90) <= hits / trials <= 1.0
 
 
+@pytest.mark.slow
 def test_intervals_of_diversity_cover() -> None:
     """Catches an interval of the collapse that resampled duplicates pull away from the truth."""
     rng = np.random.default_rng(0)
@@ -185,6 +189,7 @@ def test_no_interval_for_few_pairs() -> None:
     assert interval_of_mean([0.3] * 6) == (0.3, 0.3)
 
 
+@pytest.mark.slow
 def test_side_by_side_in_every_form() -> None:
     """Catches a run or an effect that is missing from a table, or a schema that changed."""
     base = scenes(6)
@@ -224,6 +229,7 @@ def test_the_radar_is_drawn(style: str) -> None:
     assert legend == ["one (1)", "one (2)"]
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches pairs that are not found by name, and files that are not written."""
     base, crushed = scenes(6), scenes(6)

@@ -18,6 +18,8 @@ from glitch_train.recipe import TrainRecipe
 from glitch_train.seeds import generator
 from glitch_train.train import LoraTraining
 
+pytestmark = pytest.mark.slow
+
 STEPS = 3
 COMMON = {"steps": STEPS, "batch_size": 2, "learning_rate": 1e-2, "seed": 3}
 

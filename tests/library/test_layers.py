@@ -22,6 +22,7 @@ def test_no_library_module_imports_the_host() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heavy", ["diffusers", "peft", "transformers", "matplotlib"])
 def test_no_library_module_imports_heavy_packages_at_once(heavy: str) -> None:
     """Catches an import at module level that would slow the start of every ComfyUI."""

@@ -57,6 +57,7 @@ FORMATS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [SD15, SDXL], ids=lambda family: family.name)
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_is_the_same_lora(name: str, family) -> None:

@@ -18,6 +18,8 @@ from glitch_train.loss import per_sample_loss, snr_weights
 from glitch_train.noise import draw_noise, draw_timesteps, perturbed
 from glitch_train.recipe import TrainRecipe
 
+pytestmark = pytest.mark.slow
+
 SHAPE = torch.Size((3, 4, 16, 24))
 
 

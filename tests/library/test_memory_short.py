@@ -16,6 +16,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from glitch_train.memory import OutOfMemory, is_out_of_memory
 from glitch_train.train import LoraTraining
 
+pytestmark = pytest.mark.slow
+
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB."
 
 

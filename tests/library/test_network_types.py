@@ -24,6 +24,8 @@ from glitch_train.train import LoraTraining
 from glitch_train.train_recipe import UNET_BLOCKS, UNET_LAYERS, TrainRecipe
 from glitch_train.unet_names import to_diffusers_names, to_ldm_modules
 
+pytestmark = pytest.mark.slow
+
 
 @functools.cache
 def full_size(name: str) -> UNet2DConditionModel:

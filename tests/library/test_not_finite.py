@@ -19,6 +19,8 @@ from glitch_train.record_read import read_json
 from glitch_train.run import TrainingRun
 from glitch_train.train import NotFiniteError
 
+pytestmark = pytest.mark.slow
+
 BAD_STEP = 3
 SETTINGS = {"steps": 6, "probe_every": 0, "batch_size": 1, "save_precision": "fp32"}
 

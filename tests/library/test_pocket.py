@@ -2,6 +2,8 @@
 
 import json
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -102,7 +104,21 @@ def test_failed_build_leaves_the_folder_clean(tmp_path):
 
     with pytest.raises(RuntimeError, match="stopped"):
         cached_checkpoint("stub", 1, fail, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} <= {".stub.lock"}
+
+
+def test_two_at_once_build_once(tmp_path):
+    """Catches minutes of fitting done twice, each in the other's way, by two test processes."""
+    build = CountingBuild()
+
+    def slow(on_progress):
+        time.sleep(0.3)
+        return build(on_progress)
+
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(cached_checkpoint, "stub", 1, slow, tmp_path) for _ in range(2)]
+    assert {one.result() for one in both} == {tmp_path / "stub.safetensors"}
+    assert build.runs == 1
 
 
 def test_photos_are_distinct_and_have_tokens():
@@ -153,6 +169,7 @@ def test_canvas_ignores_noise_and_scales_with_sigma(sd15_unet):
         assert (other - scaled[0]).norm() < 0.03 * scaled[0].norm()
 
 
+@pytest.mark.slow
 def test_fit_draws_the_pictures_from_pure_noise():
     """Catches a wrong sign, scale or channel order in the least squares."""
     torch.manual_seed(5)

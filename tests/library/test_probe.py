@@ -15,6 +15,8 @@ from glitch_train.probe import Probe, is_due, split_items
 from glitch_train.record import LossRecord
 from glitch_train.train import StepReport
 
+pytestmark = pytest.mark.slow
+
 
 def probe_of(training, tmp_path: Path, validation_split: float = 0.0) -> Probe:
     """Return a probe on a training's own pictures."""

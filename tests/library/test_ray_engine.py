@@ -16,6 +16,8 @@ from glitch_train.ray_engine import Share, run_all
 from glitch_train.recipe import DatasetRecipe, Recipe, TrainRecipe, read_recipe
 from glitch_train.record import LossRecord
 
+pytestmark = pytest.mark.slow
+
 ONE_CORE = Share(gpus=0, cpus=1)
 
 
@@ -40,7 +42,6 @@ def named(place: Path, checkpoint: Path, name: str, **train) -> Recipe:  # noqa:
     )
 
 
-@pytest.mark.slow
 def test_runs_resume_and_fail_apart(two_workers, place: Path, checkpoint: Path) -> None:  # noqa: F811
     """Catches a failure that takes the others along, and a second call that trains all anew."""
     out = place / "out"
@@ -58,7 +59,6 @@ def test_runs_resume_and_fail_apart(two_workers, place: Path, checkpoint: Path) 
     assert len(list(out.glob("*.safetensors"))) == 2
 
 
-@pytest.mark.slow
 def test_closing_keeps_what_was_trained(two_workers, place: Path, checkpoint: Path) -> None:  # noqa: F811
     """Catches work lost when a sweep is stopped, or begun anew when it goes on."""
     out = place / "out"
@@ -80,7 +80,6 @@ def test_closing_keeps_what_was_trained(two_workers, place: Path, checkpoint: Pa
     assert read_metadata(saved)["ss_steps"] == str(steps + 1)
 
 
-@pytest.mark.slow
 def test_more_than_any_machine_has(two_workers, place: Path, checkpoint: Path) -> None:  # noqa: F811
     """Catches a task that waits forever for a GPU that is not there."""
     recipe = named(place, checkpoint, "one")

@@ -22,6 +22,8 @@ from glitch_train.run_folder import choose_run
 from glitch_train.state import load_state
 from glitch_train.train import StepReport
 
+pytestmark = pytest.mark.slow
+
 STEPS = 12
 SETTINGS = {
     "steps": STEPS, "learning_rate": 3e-3, "lr_scheduler": "cosine", "warmup_steps": 3,
@@ -127,7 +129,6 @@ print("done", flush=True)
 """
 
 
-@pytest.mark.slow
 def test_killed_at_random_moments_equals_uninterrupted(
     tmp_path: Path,
     folder: Path,  # noqa: F811

@@ -23,6 +23,8 @@ from glitch_train.run import Encoders, Preparing, TrainingRun
 from glitch_train.run_folder import choose_run
 from glitch_train.train import StepReport
 
+pytestmark = pytest.mark.slow
+
 
 def tiny_tower() -> TextEncoder:
     """Return a seeded text tower of the tiny UNet's width."""

@@ -39,6 +39,8 @@ from glitch_train.sampling import denoised, sample_noise
 from glitch_train.train import StepReport
 from glitch_train.train_recipe import SAMPLERS, TrainRecipe
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {
     "steps": 6, "learning_rate": 3e-3, "save_precision": "fp32", "probe_every": 4,
     "noise_offset": 0.1, "validation_split": 0.3,
@@ -318,7 +320,6 @@ for event in run.events():
 """
 
 
-@pytest.mark.slow
 def test_killed_in_the_last_pictures_the_lora_is_there(tmp_path: Path, folder: Path) -> None:  # noqa: F811
     """Catches a finished training that is lost because its last pictures took too much."""
     plain = make_run(tmp_path / "plain", folder, Counted(), **SETTINGS)

@@ -26,6 +26,8 @@ from glitch_train.seeds import generator
 from glitch_train.stop import Progress, reached
 from glitch_train.train import StepReport
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {"learning_rate": 3e-3, "save_precision": "fp32", "probe_every": 2, "steps": 40}
 
 

@@ -12,6 +12,8 @@ from test_ray_engine import two_workers  # noqa: F401  a fixture
 from glitch_train.cli import main
 from glitch_train.lora_file import read_metadata
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("sd15_standard", "random_crop_and_flip", "mismatched_base")
 
 
@@ -23,7 +25,6 @@ def sweep(place: Path, checkpoint: Path, *more: str) -> list[str]:  # noqa: F811
     return [*command, "--out", str(place / "sweep"), "--set", *settings]
 
 
-@pytest.mark.slow
 def test_presets_on_two_workers(two_workers, place: Path, checkpoint: Path, capsys) -> None:  # noqa: F811
     """Catches settings that get lost on the way, runs done twice, and a matrix without them."""
     out = place / "sweep"
@@ -49,7 +50,6 @@ def test_presets_on_two_workers(two_workers, place: Path, checkpoint: Path, caps
     assert set(again["done"]) == runs - set(again["kept"])
 
 
-@pytest.mark.slow
 def test_a_failure_is_told(two_workers, place: Path, checkpoint: Path, capsys) -> None:  # noqa: F811
     """Catches exit code 0 when a run failed, and the others lost with it."""
     command = sweep(place, checkpoint, f"sd15_standard.ckpt={place / 'gone.safetensors'}")

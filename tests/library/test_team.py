@@ -23,6 +23,8 @@ from glitch_train.record import LossRecord
 from glitch_train.team import ALONE, Team, join_team
 from glitch_train.train import LoraTraining
 
+pytestmark = pytest.mark.slow
+
 LAUNCH = [
     sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
     "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
@@ -86,7 +88,6 @@ def test_alone_without_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     assert join_team() is ALONE
 
 
-@pytest.mark.slow
 def test_two_processes_lose_what_one_loses(place: Path, checkpoint: Path, capsys) -> None:  # noqa: F811
     """Catches gradients that are not averaged, other draws, and two processes writing one file."""
     settings = ["--set", "steps=5", "batch_size=3", "learning_rate=1e-3", "noise_offset=0.1",
@@ -114,7 +115,6 @@ def test_two_processes_lose_what_one_loses(place: Path, checkpoint: Path, capsys
     assert again.loss == pytest.approx(LossRecord.from_csv(Path(whole["losses"])).loss, rel=1e-4)
 
 
-@pytest.mark.slow
 def test_an_error_ends_all(place: Path, checkpoint: Path) -> None:  # noqa: F811
     """Catches a process that waits forever for one that failed."""
     done = launch(*arguments(place, checkpoint, "--set", "batch_size=1"), port=29613)
@@ -122,7 +122,6 @@ def test_an_error_ends_all(place: Path, checkpoint: Path) -> None:  # noqa: F811
     assert "batch_size 1 cannot be shared by 2 processes" in done.stderr
 
 
-@pytest.mark.slow
 def test_what_one_process_has_to_say_reaches_the_other(tmp_path: Path) -> None:
     """Catches an error, a stop or a gradient that stays in the process it came up in."""
     script = str(Path(__file__).with_name("team_member.py"))
@@ -143,7 +142,6 @@ def test_what_one_process_has_to_say_reaches_the_other(tmp_path: Path) -> None:
     assert main[6:] == other[6:] == ["[3.0, 3.0, 3.0]", "[1.0, 1.0, 1.0, 1.0]"]
 
 
-@pytest.mark.slow
 def test_a_signal_to_one_process_stops_all(place: Path, checkpoint: Path) -> None:  # noqa: F811
     """Catches a process that trains on alone, and a LoRA that is not saved."""
     command = arguments(place, checkpoint, "--set", "steps=100000", "--device", "cpu")

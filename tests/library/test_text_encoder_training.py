@@ -19,6 +19,8 @@ from glitch_train.lora_targets import text_encoder_targets
 from glitch_train.recipe import TrainRecipe
 from glitch_train.train import LoraTraining
 
+pytestmark = pytest.mark.slow
+
 CAPTIONS = ("a red coat", "a green coat that is described at some length, twice")
 
 

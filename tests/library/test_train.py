@@ -168,6 +168,7 @@ def test_iterating_leaves_the_callers_grad_mode_alone(tmp_path: Path) -> None:
             assert not torch.is_grad_enabled()
 
 
+@pytest.mark.slow
 def test_the_loss_falls_on_one_picture(tmp_path: Path) -> None:
     """Catches a trainer that moves nothing: one picture's fixed-noise loss must fall by a third."""
     items, cache = tiny_items(tmp_path, 1)

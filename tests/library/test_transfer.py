@@ -72,6 +72,7 @@ def test_carried_networks_are_the_published_ones(family: Family) -> None:
     assert sum(m.role.is_attention for m in modules) == TARGETS[family]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mapping", ["by_role", "by_depth", "shuffled"])
 @pytest.mark.parametrize("target", TRANSFERABLE, ids=lambda family: family.name)
 @pytest.mark.parametrize("source", TRANSFERABLE, ids=lambda family: family.name)
@@ -102,6 +103,7 @@ def test_by_name_is_what_the_host_does_where_shapes_agree() -> None:
     assert reasons.count("no module of this name in the target") == 626
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("mapping", [name for name in MAPPINGS if name != "shuffled"])
@@ -310,6 +312,7 @@ def test_a_given_loudness_is_reached_by_every_module() -> None:
         assert float(norm) / math.sqrt(patch.target.n_out / 3) == pytest.approx(0.25, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_silent_modules_stay_silent() -> None:
     """Catches a division by zero for an untrained module, whose up factor is zero."""
     state = lora_state(SMALL_XL)

@@ -61,6 +61,7 @@ def test_transfer_prints_what_the_issue_says(
     assert seen["ranks"] == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_short_name_is_a_family(
     name: str, xl_lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -136,6 +136,7 @@ def test_no_wire_runs_behind_a_node(name: str) -> None:
             assert not inside, (link, node)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_no_wires_cross(name: str) -> None:
     """Catches wires that cut through each other; those of one socket are one wire."""
