@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from .pictures import PICTURE_SUFFIXES
+from .plain_json import parse_json
 
 SIDECAR_SUFFIXES = (".txt", ".caption")
 """In order of preference."""
@@ -151,7 +151,7 @@ def _read_metadata(folder: Path, captions: Captions, names: set[str]) -> None:
 def _read_entry(line: str, captions: Captions, names: set[str]) -> str:
     """Take one line of metadata.jsonl; returns what is wrong with it, or an empty string."""
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
     except ValueError:
         return "not valid JSON"
     name = entry.get("file_name") if isinstance(entry, dict) else None
@@ -161,6 +161,11 @@ def _read_entry(line: str, captions: Captions, names: set[str]) -> str:
     if caption is None:
         return f"{name} has no text"
     if name not in names or Path(name).suffix.lower() not in PICTURE_SUFFIXES:
-        return f"there is no picture {name}"
-    captions.metadata[name] = caption.strip()
-    return ""
+        return f"there is no picture {_whole(name)}"
+    captions.metadata[name] = _whole(caption).strip()
+    return "" if caption == _whole(caption) else "half a character, read as ?"
+
+
+def _whole(text: str) -> str:
+    """Return a text without halves of characters, which JSON can spell and UTF-8 cannot hold."""
+    return text.encode("utf-8", errors="replace").decode("utf-8")

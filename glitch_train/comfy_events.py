@@ -1,10 +1,11 @@
 """What ComfyUI says while it runs a workflow, as typed events."""
 
-import json
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from .plain_json import json_object
 
 # ComfyUI's protocol.py: the kinds of binary message.
 _PREVIEW_IMAGE = 1
@@ -126,8 +127,10 @@ class EventReader:
         if isinstance(message, bytes):
             yield from self._read_binary(message)
             return
-        content = json.loads(message)
-        yield from self.read_named(str(content.get("type")), content.get("data") or {})
+        content = json_object(message)
+        data = content.get("data")
+        if isinstance(data, dict):
+            yield from self.read_named(str(content.get("type")), data)
 
     def read_named(self, name: str, data: Mapping[str, Any]) -> Iterator[Event]:
         """Yield the events in one message of a known name; a run's history holds the same.
@@ -166,7 +169,7 @@ class EventReader:
         kind, number = struct.unpack(">II", message[:8])
         rest = message[8:]
         if kind == _PREVIEW_IMAGE_WITH_METADATA:
-            metadata = json.loads(rest[:number])
+            metadata = json_object(rest[:number])
             if metadata.get("prompt_id") == self.prompt_id:
                 node = metadata.get("display_node_id") or metadata.get("node_id")
                 mime_type = str(metadata.get("image_type", "image/jpeg"))

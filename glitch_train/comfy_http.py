@@ -13,6 +13,7 @@ from typing import Any
 
 from .comfy_errors import RequestRefused, ServerBusy, ServerUnreachable
 from .errors import GlitchTrainError
+from .plain_json import parse_json
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -65,7 +66,7 @@ class ComfyHttp:
             ServerUnreachable: It is something else, so whatever answers is no ComfyUI.
         """
         try:
-            answer = json.loads(body)
+            answer = parse_json(body)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):

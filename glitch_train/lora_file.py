@@ -82,7 +82,7 @@ def read_recipe_of(path: Path) -> Recipe:
     text = read_metadata(path).get(RECIPE_KEY)
     if text is None:
         raise LoraFileError(f"{path.name} carries no recipe; it was not trained by this pack.")
-    return Recipe.from_json(text)
+    return Recipe.from_json(text, f"The recipe in {path.name}")
 
 
 def read_metadata(path: Path) -> dict[str, str]:

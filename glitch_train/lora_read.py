@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import torch
 
 from .errors import LoraFileError
 from .lora_keys import ALPHA, DORA, DOWN, MID, UP, format_of, split_key, split_name
+from .plain_json import json_object
 from .tensor_file import TensorFile, dtype_of, one_thread, shape_of
 from .unet_roles import kernel_of
 
@@ -286,11 +286,7 @@ def _module(
 
 def _peft_alphas(metadata: Mapping[str, str]) -> dict[str, Any]:
     """Return diffusers' ``lora_adapter_metadata``: peft settings under ``unet.lora_alpha`` …"""
-    try:
-        stated = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-    except ValueError:
-        return {}
-    return stated if isinstance(stated, dict) else {}
+    return json_object(metadata.get("lora_adapter_metadata", ""))
 
 
 def _peft_alpha(part: str, name: str, rank: int, stated: Mapping[str, Any]) -> float | None:

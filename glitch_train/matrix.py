@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from .errors import ReportError
 from .expectations import Expectation, expectation, in_order
 from .finding import plain
 from .measurement import EFFECTS
+from .plain_json import parse_json
 from .sweep_results import read_done
 
 SWEEP = "sweep.json"
@@ -261,7 +261,7 @@ def _json(path: Path) -> Any:
     if not path.is_file():
         return None
     try:
-        return json.loads(path.read_text("utf-8"))
+        return parse_json(path.read_text("utf-8"))
     except ValueError:
         return {}  # which lacks whatever is looked for
 

@@ -6,12 +6,12 @@ A partial recipe lies over the settings of a node: what it names wins, the rest 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from .dataset_recipe import DatasetRecipe
 from .errors import RecipeError
+from .plain_json import parse_json
 from .recipe import TrainRecipe
 from .recipe_text import RECIPE_PARTS, parse_toml, recipe_parts
 from .settings import check_setting, declared, nearest
@@ -226,8 +226,8 @@ def where_from(origins: Mapping[str, str], recipe: Any) -> str:
 def _parse(text: str) -> dict[str, Any]:
     if text.lstrip().startswith("{"):
         try:
-            values: dict[str, Any] = json.loads(text)
-        except json.JSONDecodeError as error:
+            values: dict[str, Any] = parse_json(text)
+        except ValueError as error:
             raise RecipeError(f"The recipe is not valid JSON: {error}.") from error
         return values
     try:

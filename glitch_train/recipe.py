@@ -10,6 +10,7 @@ from typing import Any
 
 from .dataset_recipe import DatasetRecipe
 from .errors import RecipeError
+from .plain_json import parse_json
 from .recipe_text import RECIPE_VERSION, parse_toml, recipe_parts
 from .settings import from_mapping
 from .train_recipe import TrainRecipe
@@ -65,18 +66,22 @@ class Recipe:
         )
 
     @classmethod
-    def from_json(cls, text: str) -> Recipe:
+    def from_json(cls, text: str, what: str = "The recipe") -> Recipe:
         """Read what :meth:`to_json` wrote.
+
+        Args:
+            text: the JSON.
+            what: whose recipe it is, for the error.
 
         Raises:
             RecipeError: when the text is not JSON, or as :meth:`from_dict`.
         """
         try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise RecipeError(f"The recipe is not valid JSON: {error}.") from error
+            values = parse_json(text)
+        except ValueError as error:
+            raise RecipeError(f"{what} is not valid JSON: {error}.") from error
         if not isinstance(values, dict):
-            raise RecipeError("The recipe is not a JSON object.")
+            raise RecipeError(f"{what} is not a JSON object.")
         return cls.from_dict(values)
 
 
@@ -96,5 +101,5 @@ def read_recipe(path: Path) -> Recipe:
             ".safetensors."
         ) from error
     if path.suffix.lower() != ".toml":
-        return Recipe.from_json(text)
+        return Recipe.from_json(text, f"The recipe {path}")
     return Recipe.from_dict(parse_toml(path, text))

@@ -55,5 +55,7 @@ def parse_toml(what: object, text: str) -> dict[str, Any]:
         import tomli as tomllib  # type: ignore[no-redef]
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise RecipeError(f"{what} is not valid TOML: {error}.") from error
+    except RecursionError:
+        raise RecipeError(f"{what} is not valid TOML: it is nested too deep.") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import csv
 import io
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 from .errors import RecordError
 from .event_file import Scalars, read_scalars
+from .plain_json import parse_json
 from .record import LossRecord, is_column
 
 EVENT_MARK = ".tfevents."
@@ -91,8 +91,8 @@ def read_json(path: Path) -> LossRecord:
         RecordError: when the file is missing, malformed or no record.
     """
     try:
-        content = json.loads(_text(path))
-    except json.JSONDecodeError as error:
+        content = parse_json(_text(path))
+    except ValueError as error:
         raise RecordError(f"{path} is not valid JSON: {error}.") from error
     if isinstance(content, dict) and isinstance(content.get("columns"), dict):
         content = {key: content[key] for key in ("name", "about") if key in content} | {
@@ -171,7 +171,7 @@ def _about(folder: Path) -> dict[str, Any]:
     beside = folder / LOSSES.replace(".csv", ".json")
     for path, key in ((beside, "about"), (folder / "recipe.json", "recipe")):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = parse_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
         if key == "recipe":

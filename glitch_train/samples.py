@@ -23,6 +23,7 @@ from .grid_picture import FAINT, GridPicture, Label
 from .grid_sheet import save_png
 from .lora import without_lora
 from .memory import free_unused, is_out_of_memory, let_go
+from .plain_json import json_object
 from .recipe import TrainRecipe
 from .record import LossRecord
 from .run_folder import RunPaths
@@ -252,7 +253,6 @@ def _read_about(path: Path) -> dict[str, Any]:
     """Return what is written in a sample picture; nothing for a file of someone else."""
     try:
         with Image.open(path) as picture:
-            about: dict[str, Any] = json.loads(picture.info[TEXT])
-            return about
-    except (OSError, KeyError, ValueError):
+            return json_object(picture.info[TEXT])
+    except (OSError, KeyError):
         return {}

@@ -17,6 +17,7 @@ import torch
 
 from .errors import LoraFileError
 from .files import atomic_path
+from .plain_json import parse_json
 
 DTYPES = {
     "F64": torch.float64,
@@ -194,7 +195,7 @@ def _read_header(path: Path, first: bytes, opened: Any) -> tuple[dict[str, Any],
             "download or copy it again."
         )
     try:
-        header = json.loads(raw)
+        header = parse_json(raw)
     except ValueError as error:
         raise LoraFileError(
             f"{path.name} is not a readable safetensors file: its header is not JSON; "

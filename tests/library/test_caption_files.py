@@ -76,6 +76,22 @@ def test_metadata_jsonl(folder: Path) -> None:
     assert captions(load(folder, caption_source="sidecar")) == ["", "", "sidecar wins"]
 
 
+def test_half_a_character_is_replaced(folder: Path) -> None:
+    """Catches a caption or name that no tokenizer, file or report takes."""
+    lines = [
+        r'{"file_name": "a.png", "text": "a \ud83d face"}',
+        r'{"file_name": "\ud800.png", "text": "x"}',
+        "[" * 100_000,
+    ]
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    dataset = load(folder)
+    assert captions(dataset)[0] == "a ? face"
+    assert about(dataset, "metadata.jsonl").reason == (
+        "line 1: half a character, read as ?; line 2: there is no picture ?.png; "
+        "line 3: not valid JSON"
+    )
+
+
 def test_one_fixed_caption(folder: Path) -> None:
     """Catches a file that is read nevertheless."""
     (folder / "a.txt").write_text("ignored")

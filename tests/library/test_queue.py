@@ -107,7 +107,9 @@ def test_bad_input_is_one_sentence(
     assert not out.exists()
 
 
-@pytest.mark.parametrize("content", [b"<html>", b'{"a":', b"[]", b"null", b"\xff\xfe\x00", b""])
+@pytest.mark.parametrize(
+    "content", [b"<html>", b'{"a":', b"[]", b"null", b"\xff\xfe\x00", b"", b"[" * 10**5]
+)
 def test_something_else_answers(
     content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

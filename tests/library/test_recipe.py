@@ -75,6 +75,32 @@ def test_toml_and_json_files_say_the_same(tmp_path: Path) -> None:
     assert read_recipe(toml).train.steps == 7
 
 
+DEEP, NUMBER = 100_000 * "[", 5000 * "1"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("r.json", "{", "The recipe {} is not valid JSON: Expecting"),
+        ("r.json", "[]", "The recipe {} is not a JSON object."),
+        ("r.json", DEEP, "The recipe {} is not valid JSON: it is nested more than 100 deep."),
+        ("r.json", NUMBER, "The recipe {} is not valid JSON: "),
+        ("r.toml", "[", "{} is not valid TOML: "),
+        ("r.toml", f"a = {DEEP}", "{} is not valid TOML: it is nested too deep."),
+        ("r.toml", f"a = {NUMBER}", "{} is not valid TOML: "),
+    ],
+    ids=["cut", "list", "deep", "number", "toml", "deep toml", "toml number"],
+)
+def test_what_is_no_recipe_is_named(tmp_path: Path, name: str, text: str, said: str) -> None:
+    """Catches a traceback, and a sentence that leaves one to guess which file is meant."""
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(path)
+    assert str(caught.value).startswith(said.format(path))
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"train": {"steps": 0}}'])
 def test_a_broken_file_is_one_sentence(tmp_path: Path, text: str) -> None:
     """Catches a traceback where a sentence belongs."""
