@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     if result is None:  # another process of the same run reports
         return EXIT_OK
-    sys.stdout.write(_as_json(result) if options.json else f"{result['text']}\n")
+    text = _as_json(result) if options.json else f"{result['text']}\n"
+    # A file name may hold bytes that are no characters; escaped, JSON still reads it.
+    sys.stdout.write(text.encode("utf-8", errors="backslashreplace").decode("utf-8"))
     if result.get("interrupted"):
         return EXIT_INTERRUPTED
     if "error" in result:  # a report is still worth having when the work itself failed

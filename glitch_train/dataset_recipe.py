@@ -62,6 +62,7 @@ class DatasetRecipe:
         "",
         "Several framings by weight, drawn anew for each variant, such as '70 bucket, 30 stretch'. "
         "When filled in, it replaces framing.",
+        check=parse_mix,
         advanced=True,
     )
     random_flip: bool = switch(False, "Mirror every second variant at random, left to right.")
@@ -113,7 +114,7 @@ class DatasetRecipe:
     background: str = words(
         "white",
         "Colour behind transparent pictures: a name or #rrggbb.",
-        lines=False,
+        check=parse_color,
         advanced=True,
     )
     corruption: str = words(
@@ -122,6 +123,7 @@ class DatasetRecipe:
         "Every one takes amount (0 to 1) and probability (0 to 1); its own options are in the "
         "node's help. Corruption nodes add theirs after these.",
         lines=True,
+        check=parse_chain,
     )
     caption_source: str = choice(
         "auto",
@@ -177,9 +179,6 @@ class DatasetRecipe:
     def __post_init__(self) -> None:
         validate(self)
         self._check_shapes()
-        parse_mix(self.framing_mix)
-        parse_chain(self.corruption)
-        parse_color(self.background)
 
     @property
     def framing_weights(self) -> dict[str, float]:

@@ -58,13 +58,13 @@ def disk_errors_said(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in one piece.
+    r"""Write a text file in one piece; a character that UTF-8 cannot hold becomes ``\udcff``.
 
     Raises:
         DiskError: when the disk does not take it.
     """
     with disk_errors_said(path), atomic_path(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _umask() -> int:

@@ -56,7 +56,7 @@ def list_folder(folder: Path) -> Entries:
     Raises:
         DatasetError: when the folder is missing or cannot be read.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # also of a name that no file system takes
         raise DatasetError(f"There is no folder {folder}; choose one that holds your pictures.")
     files: list[str] = []
     subfolders: list[str] = []

@@ -12,7 +12,7 @@ from .dataset_recipe import DatasetRecipe
 from .errors import RecipeError
 from .plain_json import parse_json
 from .recipe_text import RECIPE_VERSION, parse_toml, recipe_parts
-from .settings import from_mapping
+from .settings import check_text, from_mapping
 from .train_recipe import TrainRecipe
 
 __all__ = ["DatasetRecipe", "Recipe", "TrainRecipe", "read_recipe"]
@@ -36,8 +36,10 @@ class Recipe:
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.checkpoint, str):
-            raise RecipeError(f"checkpoint must be a path, got {self.checkpoint!r}.")
+        check_text("checkpoint", self.checkpoint)
+        for name, who in self.origins.items():
+            check_text("origins", name)
+            check_text(f"the origin of {name}", who)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, with the version that wrote them."""

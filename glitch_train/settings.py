@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .errors import RecipeError
@@ -32,6 +33,7 @@ class Setting:
         multiple: whether an integer must be a multiple of ``step``.
         text: whether the widget is a free text field.
         lines: whether the text may have several lines.
+        check: raises a ``RecipeError`` for a text that does not fit.
         advanced: whether it is seldom turned, so that a node may keep it out of sight.
     """
 
@@ -43,6 +45,7 @@ class Setting:
     multiple: bool = False
     text: bool = False
     lines: bool = False
+    check: Callable[[str], object] | None = None
     advanced: bool = False
 
 
@@ -83,9 +86,16 @@ def switch(default: bool, help: str, *, advanced: bool = False) -> Any:
     return _field(default, Setting(help, advanced=advanced))
 
 
-def words(default: str, help: str, *, lines: bool = False, advanced: bool = False) -> Any:
+def words(
+    default: str,
+    help: str,
+    *,
+    lines: bool = False,
+    check: Callable[[str], object] | None = None,
+    advanced: bool = False,
+) -> Any:
     """Declare a free text field, of one line or of several."""
-    return _field(default, Setting(help, text=True, lines=lines, advanced=advanced))
+    return _field(default, Setting(help, text=True, lines=lines, check=check, advanced=advanced))
 
 
 def declared(recipe_type: type) -> dict[str, tuple[dataclasses.Field[Any], Setting]]:
@@ -125,6 +135,26 @@ def check_setting(recipe_type: type, name: str, value: Any) -> None:
     _check(name, value, type(field.default), setting)
 
 
+def check_text(name: str, value: Any) -> None:
+    """Check that a value is a text that any file can hold.
+
+    Args:
+        name: of the setting, for the error.
+        value: what it shall be.
+
+    Raises:
+        RecipeError: it is no text, or has a character that no file can hold.
+    """
+    if not isinstance(value, str):
+        raise RecipeError(f"{name} must be text, got {value!r}.")
+    odd = re.search(r"[\0\ud800-\udfff]", value)
+    if odd:
+        raise RecipeError(
+            f"{name} has {odd[0]!r} as character {odd.start() + 1}, which no file can hold; "
+            "replace it."
+        )
+
+
 def from_mapping(recipe_type: type, values: Mapping[str, Any]) -> Any:
     """Build a recipe from plain values, refusing unknown names.
 
@@ -161,8 +191,9 @@ def _check(name: str, value: Any, kind: type, setting: Setting) -> None:
         if not isinstance(value, bool):
             raise RecipeError(f"{name} must be true or false, got {value!r}.")
     elif kind is str:
-        if not isinstance(value, str):
-            raise RecipeError(f"{name} must be text, got {value!r}.")
+        check_text(name, value)
+        if setting.check:
+            setting.check(value)
     else:
         _check_number(name, value, kind, setting)
 

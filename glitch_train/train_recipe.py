@@ -7,6 +7,7 @@ import re
 
 from .dataset_recipe import MAX_SEED, MIN_SIDE
 from .errors import RecipeError
+from .grid_axes import prompts
 from .settings import choice, integer, number, switch, validate, words
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -26,6 +27,7 @@ POLYNOMIAL_END = 1e-7
 """Where diffusers' polynomial schedule ends."""
 LOSS_TYPES = ("mse", "huber", "l1")
 TIMESTEP_SAMPLINGS = ("uniform", "logit_normal")
+MAX_SAMPLE_PROMPTS = 100
 RESUMES = ("auto", "never", "must")
 SAMPLERS = ("dpmpp_2m", "dpmpp_2m_karras", "euler")
 AUTO_ON_OFF = ("auto", "on", "off")
@@ -40,6 +42,36 @@ UNET_LAYERS = (
     "feed_forward",
     CONVOLUTIONS,
 )
+
+
+def check_output_name(name: str) -> None:
+    """Refuse names that would leave the output folder or that a file system cannot hold.
+
+    Raises:
+        RecipeError: says what is wrong with the name.
+    """
+    if not name.strip():
+        raise RecipeError("output_name is empty; give the LoRA a name, for example glitch_lora.")
+    if ".." in name or re.search(r'[/\\:*?"<>|\x00-\x1f]', name) or name.startswith("."):
+        raise RecipeError(
+            f"output_name must be a plain file name without path separators or '..'; got {name!r}."
+        )
+    if len(name.encode("utf-8")) > 200:
+        raise RecipeError("output_name is longer than 200 bytes; choose a shorter name.")
+
+
+def check_sample_prompts(text: str) -> None:
+    """Refuse more prompts than a strip of sample pictures can show.
+
+    Raises:
+        RecipeError: says how many there are.
+    """
+    count = len(prompts(text))
+    if count > MAX_SAMPLE_PROMPTS:
+        raise RecipeError(
+            f"sample_prompts must be at most {MAX_SAMPLE_PROMPTS} prompts, got {count}; each is "
+            "sampled every time and is a row of the strip."
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -288,7 +320,9 @@ class TrainRecipe:
     seed: int = integer(
         0, 0, MAX_SEED, "Seeds the LoRA, the noise, the timesteps and the order of the pictures."
     )
-    output_name: str = words("glitch_lora", "Name of the LoRA file and of the run's folder.")
+    output_name: str = words(
+        "glitch_lora", "Name of the LoRA file and of the run's folder.", check=check_output_name
+    )
     save_precision: str = choice(
         "fp16",
         SAVE_PRECISIONS,
@@ -305,8 +339,10 @@ class TrainRecipe:
     sample_prompts: str = words(
         "",
         "Prompts of the sample pictures, one a line; for prompts of several lines put a line of "
-        "--- between (or after) them. Empty: the first captions of the folder.",
+        f"--- between (or after) them; at most {MAX_SAMPLE_PROMPTS}. Empty: the first captions of "
+        "the folder.",
         lines=True,
+        check=check_sample_prompts,
     )
     sample_sampler: str = choice(
         "dpmpp_2m", SAMPLERS, "How sample pictures are drawn, named as in KSampler.", advanced=True
@@ -348,7 +384,6 @@ class TrainRecipe:
 
     def __post_init__(self) -> None:
         validate(self)
-        check_output_name(self.output_name)
         for name in ("sample_width", "sample_height"):
             if 0 < getattr(self, name) < MIN_SIDE:
                 raise RecipeError(
@@ -399,19 +434,3 @@ class TrainRecipe:
     def scale(self) -> float:
         """What the LoRA's product is multiplied by: ``alpha / rank``."""
         return self.network_alpha / self.network_dim
-
-
-def check_output_name(name: str) -> None:
-    """Refuse names that would leave the output folder or that a file system cannot hold.
-
-    Raises:
-        RecipeError: says what is wrong with the name.
-    """
-    if not name.strip():
-        raise RecipeError("output_name is empty; give the LoRA a name, for example glitch_lora.")
-    if ".." in name or re.search(r'[/\\:*?"<>|\x00-\x1f]', name) or name.startswith("."):
-        raise RecipeError(
-            f"output_name must be a plain file name without path separators or '..'; got {name!r}."
-        )
-    if len(name.encode("utf-8")) > 200:
-        raise RecipeError("output_name is longer than 200 bytes; choose a shorter name.")

@@ -95,6 +95,8 @@ class GlitchDatasetLoader(io.ComfyNode):
         framing_mix: str = "",
         corruption: str = "",
         background: str = "white",
+        fixed_caption: str = "",
+        trigger_word: str = "",
     ) -> bool | str:
         """Refuse a missing or outside folder, or a malformed text, before anything runs."""
         try:
@@ -106,6 +108,8 @@ class GlitchDatasetLoader(io.ComfyNode):
                 framing_mix=framing_mix,
                 corruption=corruption,
                 background=background,
+                fixed_caption=fixed_caption,
+                trigger_word=trigger_word,
                 bucket_no_upscale=True,  # whether buckets fit is for execute, which knows the shape
             )
         )

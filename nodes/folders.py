@@ -39,12 +39,15 @@ def resolve(choice: str) -> Path:
     """
     for label, root in reversed(_roots()):  # the bare input root, whose label is empty, last
         if choice.startswith(label):
-            folder = (root / choice[len(label) :]).resolve()
+            try:
+                folder = (root / choice[len(label) :]).resolve()
+            except ValueError:  # a name that no file system takes
+                continue
             if not _inside(folder, root):
                 raise DatasetError(
                     f"The folder {choice!r} lies outside {root}; choose one inside it."
                 )
-            if folder.is_dir():
+            if os.path.isdir(folder):
                 return folder
     raise DatasetError(
         f"There is no folder {choice!r}; put your pictures into a folder below "

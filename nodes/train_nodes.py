@@ -73,9 +73,15 @@ class GlitchLoraTrainer(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, output_name: str = TrainRecipe.output_name) -> bool | str:
-        """Refuse a bad file name before anything runs."""
-        return host.sentence_or_true(lambda: TrainRecipe(output_name=output_name))
+    def validate_inputs(
+        cls,
+        output_name: str = TrainRecipe.output_name,
+        sample_prompts: str = TrainRecipe.sample_prompts,
+    ) -> bool | str:
+        """Refuse a bad file name or prompt before anything runs."""
+        return host.sentence_or_true(
+            lambda: TrainRecipe(output_name=output_name, sample_prompts=sample_prompts)
+        )
 
     @classmethod
     def execute(

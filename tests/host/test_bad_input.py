@@ -43,6 +43,9 @@ def load_folder(client: ComfyClient, folder: str, **settings: Any) -> dict[str, 
         ("bad_missing", "There is no folder 'bad_missing'"),
         ("../output", "lies outside"),
         ("/etc", "lies outside"),
+        ("a\0b", "There is no folder 'a.x00b'"),
+        ("\ud800", "There is no folder"),
+        ("a" * 300, "There is no folder"),
         ("datasets: x", "There is no folder"),
     ],
 )
@@ -84,6 +87,7 @@ def test_an_unreadable_picture_is_named_and_skipped(client: ComfyClient, inputs:
     [
         ("output_name", "../evil", "without path separators"),
         ("output_name", "a/b", "without path separators"),
+        ("sample_prompts", "a \ud800", "sample_prompts has"),
         ("steps", 0, "steps"),
         ("network_dim", 513, "network_dim"),
         ("learning_rate", -1.0, "learning_rate"),

@@ -116,6 +116,8 @@ def test_a_lora_is_a_recipe(place: Path, checkpoint: Path, capsys) -> None:
         (["--device", "toaster"], "The device 'toaster' cannot be used here"),
         (["--resume", "must"], "no unfinished run"),
         (["--set", "precision=fp16"], "fp16 needs a GPU"),
+        (["--set", "sample_prompts=a \udcff"], "sample_prompts has '\\udcff' as character 3"),
+        (["--folder", "caf\udce9"], "folder has '\\udce9'"),
     ],
 )
 def test_bad_input_is_one_sentence(

@@ -20,7 +20,7 @@ from glitch_train.dataset_load import load_dataset
 from glitch_train.dataset_recipe import DatasetRecipe
 from glitch_train.dataset_report import DatasetReport
 from glitch_train.errors import DatasetError
-from glitch_train.folder_scan import folder_fingerprint
+from glitch_train.folder_scan import folder_fingerprint, list_folder
 
 
 @pytest.fixture
@@ -204,6 +204,13 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(folder: Path, monk
     assert "too many pixels" in reason(load(folder), "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     assert "too many pixels" in reason(load(folder), "bomb.png")
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "gone", "a\0b", "\ud800"], ids=ascii)
+def test_a_folder_that_cannot_be(tmp_path: Path, name: str) -> None:
+    """Catches a traceback over a name that no file system takes."""
+    with pytest.raises(DatasetError, match="There is no folder"):
+        list_folder(tmp_path / name)
 
 
 def test_odd_names(folder: Path) -> None:

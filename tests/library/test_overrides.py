@@ -126,6 +126,9 @@ def test_the_host_says_what_a_value_is() -> None:
         ("steps=many", "steps must be a whole number, got 'many'"),
         ("steps=-1", "steps must be 1 to"),
         ("network_dim=0", "network_dim must be 1 to 512, got 0"),
+        ("output_name=a/b", "output_name must be a plain file name"),
+        ("Train.output_name=../b", "output_name must be a plain file name"),
+        ("background=loud", "background must be a colour name"),
     ],
 )
 def test_what_cannot_be_set_is_said(assignment: str, sentence: str) -> None:

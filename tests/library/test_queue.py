@@ -140,6 +140,18 @@ def test_a_wrong_name_queues_nothing(
     assert _Answers.posted == []
 
 
+def test_a_character_that_no_file_holds(address: str, tmp_path: Path, capsys) -> None:
+    """Catches a traceback over half a character in a workflow, or in the name of a file."""
+    text = "half \udcff"
+    graph = {"1": {"class_type": "CLIPTextEncode", "inputs": {"text": text}}}
+    file = tmp_path / "\udcff.json"
+    file.write_text(json.dumps(graph))
+    out = tmp_path / "\udcff"
+    assert main(["queue", str(file), "--server", address, "--out", str(out)]) == 1
+    assert "Handshake status" in capsys.readouterr().err
+    assert json.loads((out / "workflow_api.json").read_text("utf-8")) == graph
+
+
 def test_outputs_come_under_plain_names(address: str, tmp_path: Path) -> None:
     """Catches one file over another, texts left behind, and a lost file that ends it all."""
     graph = {

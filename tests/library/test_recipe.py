@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from glitch_train.errors import RecipeError
 from glitch_train.recipe import RECIPE_VERSION, DatasetRecipe, Recipe, TrainRecipe, read_recipe
+from glitch_train.settings import declared
 
 
 @given(
@@ -38,6 +39,10 @@ def test_round_trip_through_json(steps: int, learning_rate: float, seed: int, na
         ({"output_name": ".."}, "without path separators"),
         ({"output_name": "  "}, "output_name is empty"),
         ({"output_name": "é" * 101}, "longer than 200 bytes"),
+        (
+            {"sample_prompts": "a\n" + "\n".join(map(str, range(100)))},
+            "at most 100 prompts, got 101",
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
@@ -45,6 +50,26 @@ def test_a_bad_setting_is_named(values: dict, said: str) -> None:
     """Catches a setting that reaches the trainer out of range."""
     with pytest.raises(RecipeError, match=said.replace("(", r"\(").replace(".", r"\.")):
         TrainRecipe(**values)
+
+
+@pytest.mark.parametrize("recipe_type", [DatasetRecipe, TrainRecipe])
+@pytest.mark.parametrize("character", ["\ud800", "\0"], ids=ascii)
+def test_a_character_that_no_file_holds_is_named(recipe_type: type, character: str) -> None:
+    """Catches a run that ends in a traceback when it writes its recipe or opens its folder."""
+    texts = [name for name, (_, setting) in declared(recipe_type).items() if setting.text]
+    assert texts
+    for name in texts:
+        with pytest.raises(RecipeError) as caught:
+            recipe_type(**{name: f"a {character}"})
+        wanted = f"{name} has {character!r} as character 3, which no file can hold; replace it."
+        assert str(caught.value) == wanted
+
+
+@pytest.mark.parametrize("part", ['"checkpoint": "\\ud800"', '"origins": {"steps": "\\ud800"}'])
+def test_such_a_character_beside_the_settings(part: str) -> None:
+    """Catches the same in what a recipe holds that is no setting."""
+    with pytest.raises(RecipeError, match=r"has '\\ud800' as character 1"):
+        Recipe.from_json(f"{{{part}}}")
 
 
 def test_picture_sides_are_multiples_of_eight() -> None:

@@ -251,3 +251,10 @@ def test_an_underfit_run_without_held_out_pictures_leaves_overfitting_open() -> 
     rows = {row[0]: row[1] for row in verdict_rows(diagnose(LossRecord("run", columns)))}
     assert rows["Underfitting"] == "Yes"
     assert rows["Overfitting"] == "Cannot be told"
+
+
+def test_a_file_name_that_is_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a traceback over a result that names such a file."""
+    (tmp_path / "caf\udce9.csv").write_text("step,loss\n1,0.5\n2,0.4\n")
+    assert main(["verdict", str(tmp_path / "caf\udce9.csv"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "caf\udce9"
