@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .disk_space import nearest_existing
 from .errors import TrainingError
 from .files import atomic_path
 
@@ -25,6 +27,20 @@ class TensorCache:
     def __init__(self, folder: Path) -> None:
         """Use ``folder``, which is created when the first tensor is stored."""
         self.folder = folder
+
+    def check_place(self) -> None:
+        """Find out whether tensors could be stored, without making the folder.
+
+        Raises:
+            TrainingError: says why not.
+        """
+        try:
+            with tempfile.TemporaryFile(dir=nearest_existing(self.folder)):
+                pass
+        except OSError as error:
+            raise TrainingError(
+                f"Cannot write to the cache {self.folder}: {error.strerror}; choose another folder."
+            ) from error
 
     def __contains__(self, key: str) -> bool:
         return self._path(key).is_file()

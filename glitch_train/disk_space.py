@@ -22,10 +22,10 @@ def check_space(needs: Mapping[Path, int], advice: str) -> None:
     """
     disks: dict[int, list[Path]] = {}
     for folder in needs:
-        disks.setdefault(os.stat(_existing(folder)).st_dev, []).append(folder)
+        disks.setdefault(os.stat(nearest_existing(folder)).st_dev, []).append(folder)
     for folders in disks.values():
         needed = sum(needs[folder] for folder in folders)
-        free = shutil.disk_usage(_existing(folders[0])).free
+        free = shutil.disk_usage(nearest_existing(folders[0])).free
         if needed > free:
             places = " and ".join(map(str, folders))
             raise DiskError(
@@ -43,5 +43,6 @@ def size_text(size: float) -> str:
     return f"{size:.4g} TB"
 
 
-def _existing(folder: Path) -> Path:
+def nearest_existing(folder: Path) -> Path:
+    """Return a folder, or what there is of the way to it."""
     return next(place for place in (folder, *folder.absolute().parents) if place.exists())

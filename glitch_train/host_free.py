@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from .cache import sampled_key
+from .cache import TensorCache, sampled_key
 from .checkpoint_file import load_checkpoint
 from .dataset_load import load_dataset
 from .devices import resolve_precision
@@ -50,6 +50,9 @@ def prepare_run(
         )
     where = team.device or find_device(device)
     resolve_precision(recipe.train.precision, where)
+    cache_folder = cache or out / "cache"
+    if cache or cache_folder.exists():  # else it is made in OUT, which is tried itself
+        team.from_main(TensorCache(cache_folder).check_place)
     dataset = team.from_main(lambda: load_dataset(recipe.dataset))
     base, encoders = load_checkpoint(Path(recipe.checkpoint), where)
     key = sampled_key(base.unet)
@@ -59,7 +62,7 @@ def prepare_run(
         recipe,
         encoders,
         team.from_main(lambda: choose_run(recipe, resume, key, out, out)),
-        cache_folder=cache or out / "cache",
+        cache_folder=cache_folder,
         device=where,
         team=team,
         base_key=key,

@@ -13,7 +13,7 @@ import comfy.model_management
 import folder_paths
 from comfy_api.latest import ui
 
-from ..glitch_train.cache import sampled_key
+from ..glitch_train.cache import TensorCache, sampled_key
 from ..glitch_train.dataset import GlitchDataset
 from ..glitch_train.memory import let_go
 from ..glitch_train.partial_recipe import PartialRecipe, where_from
@@ -37,13 +37,15 @@ def prepare_run(
     output = Path(folder_paths.get_output_directory()) / "glitch"
     loras = Path(folder_paths.get_folder_paths("loras")[0])
     base_key = sampled_key(base.unet)
+    cache_folder = dataset.cache_folder or folders.temporary_cache()
+    TensorCache(cache_folder).check_place()
     return TrainingRun(
         base,
         dataset,
         recipe,
         encoders,
         choose_run(recipe, resume, base_key, output, loras),
-        cache_folder=dataset.cache_folder or folders.temporary_cache(),
+        cache_folder=cache_folder,
         device=comfy.model_management.get_torch_device(),
         base_key=base_key,
     )

@@ -114,6 +114,10 @@ def test_a_lora_is_a_recipe(place: Path, checkpoint: Path, capsys) -> None:
         (["--out", "recipe.toml"], "Cannot write recipe.toml: File exists; free space there"),
         (["--out", "recipe.toml/x"], "Cannot write recipe.toml/x: Not a directory"),
         (["--device", "toaster"], "The device 'toaster' cannot be used here"),
+        (["--cache", "recipe.toml"], "Cannot write to the cache recipe.toml: Not a directory"),
+        (["--cache", "recipe.toml/a/b"], "Cannot write to the cache recipe.toml/a/b: Not a dir"),
+        (["--cache", "a" * 300], "File name too long; choose another folder."),
+        (["--cache", "/proc/cache"], "Cannot write to the cache /proc/cache: "),
         (["--resume", "must"], "no unfinished run"),
         (["--set", "precision=fp16"], "fp16 needs a GPU"),
         (["--set", "sample_prompts=a \udcff"], "sample_prompts has '\\udcff' as character 3"),
@@ -135,7 +139,16 @@ def test_bad_input_is_one_sentence(
     assert sentence in said.err
     assert said.err.count("\n") == 1
     assert said.out == ""
-    assert not (place / "out" / "cache").exists()
+    assert not (place / "out").exists()
+
+
+def test_a_file_where_the_cache_should_be(place: Path, checkpoint: Path, capsys) -> None:
+    """Catches a run folder left behind by a run that cannot begin."""
+    (place / "out").mkdir()
+    (place / "out" / "cache").touch()
+    assert main(arguments(place, checkpoint)) == 1
+    assert "out/cache: Not a directory; choose another folder." in capsys.readouterr().err
+    assert [path.name for path in (place / "out").iterdir()] == ["cache"]
 
 
 @pytest.mark.parametrize("missing", ["first_stage_model.", "cond_stage_model."])
