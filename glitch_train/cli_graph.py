@@ -34,7 +34,7 @@ def add_verb(verbs: Any) -> None:
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     from .errors import RecordError
-    from .plots import GraphOptions, GraphSize, draw_losses, save_figure
+    from .plots import GraphOptions, GraphSize, draw_losses, figure_format, save_figure
     from .record_read import read_record
 
     if min(options.width, options.height) < 100 or max(options.width, options.height) > 20_000:
@@ -49,6 +49,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         marks=not options.no_marks,
         table=options.verdict,
     )
+    figure_format(options.out)
     records = [read_record(path) for path in options.record]
     size = GraphSize(options.width, options.height)
     save_figure(draw_losses(records, size, shown), options.out)

@@ -43,10 +43,13 @@ def add_verb(verbs: Any) -> None:
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     from .lora_read import read_lora_file
+    from .plots import figure_format, save_figure
     from .tensor_file import write_tensors
     from .transfer import transfer
     from .transfer_base import find_base
 
+    if options.map:
+        figure_format(options.map)
     recipe = TransferRecipe(**{name: getattr(options, name) for name in declared(TransferRecipe)})
     target = find_base(options.to)
     source = find_base(options.source) if options.source else None
@@ -54,7 +57,6 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     carried = transfer(lora, target, recipe, source=source)
     write_tensors(options.out, carried.state, carried.metadata)
     if options.map:
-        from .plots import save_figure
         from .transfer_map import draw_map
 
         save_figure(draw_map(carried.report), options.map)

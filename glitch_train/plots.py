@@ -97,6 +97,20 @@ def to_image(figure: Figure) -> Image.Image:
     ).convert("RGB")
 
 
+def figure_format(path: Path) -> str:
+    """Return the format of a path's suffix, to be asked before work begins.
+
+    Raises:
+        RecordError: for a suffix matplotlib cannot write.
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    kind = path.suffix.lstrip(".").lower()
+    if kind not in FigureCanvasBase.get_supported_filetypes():
+        raise RecordError(f"Cannot save a picture as {path.name!r}; use .png, .svg or .pdf.")
+    return kind
+
+
 def save_figure(figure: Figure, path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Save a figure in the format of the path's suffix, in one piece.
 
@@ -109,10 +123,7 @@ def save_figure(figure: Figure, path: Path, metadata: Mapping[str, str] | None =
         RecordError: for a suffix matplotlib cannot write.
         DiskError: when the disk does not take it.
     """
-    content, kind = io.BytesIO(), path.suffix.lstrip(".").lower()
-    known = figure.canvas.get_supported_filetypes()
-    if kind not in known:
-        raise RecordError(f"Cannot save a graph as {path.name!r}; use .png, .svg or .pdf.")
+    content, kind = io.BytesIO(), figure_format(path)
     texts = dict(metadata) if metadata and kind == "png" else None
     figure.savefig(content, format=kind, facecolor=figure.get_facecolor(), metadata=texts)
     with disk_errors_said(path), atomic_path(path) as part:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from glitch_train.cli import main
 from glitch_train.errors import RecordError
 from glitch_train.plot_run import MAX_DRAWN_POINTS, epoch_length
 from glitch_train.plot_style import LINES, PALETTES, STYLES, X_AXES, Y_AXES
@@ -265,3 +266,12 @@ def test_the_preview_is_the_same_drawing() -> None:
     assert picture.size == (640, 400)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG")
+
+
+def test_a_format_that_is_none_is_said_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a record read, and a graph drawn, for a file that nothing can write."""
+    assert main(["graph", str(tmp_path / "gone.csv"), "-o", str(tmp_path / "a.xyz")]) == 1
+    said = capsys.readouterr().err
+    assert said == "Cannot save a picture as 'a.xyz'; use .png, .svg or .pdf.\n"

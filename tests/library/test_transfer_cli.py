@@ -193,8 +193,10 @@ def test_inspect_for_reading(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         (("--to", "flux"), "There is no checkpoint flux; give one of sd15, sd21, sdxl"),
         (("--to", "sd15", "--mapping", "strict"), "is a LoRA for SDXL and the model is SD1.5"),
         (("--to", "sd15", "--loudness", "99"), "loudness must be 0.0 to 10.0, got 99.0"),
+        (("--to", "sd15", "--map", "x.xyz"), "Cannot save a picture as 'x.xyz'; use .png, .svg or"),
+        (("--to", "sd15", "--map", "x"), "Cannot save a picture as 'x'; use .png, .svg or .pdf."),
     ],
-    ids=["base", "strict", "range"],
+    ids=["base", "strict", "range", "map", "no suffix"],
 )
 def test_bad_input_is_one_sentence(
     arguments: tuple, said: str, xl_lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
