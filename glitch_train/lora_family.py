@@ -225,7 +225,8 @@ def _layout(title: str, sites: Sites) -> UNetLayout:
     if not down or not up:
         raise LoraFileError(
             f"{title} fits no published network and patches only one half of its UNet, which is "
-            "too little to tell its layout; connect the model it was trained on as source_model."
+            "too little to tell its layout; name the model it was trained on: source_model of the "
+            "node, --from of the command line."
         )
     if next(iter(down))[0] < 0:
         down, up = _numbered(down, up)

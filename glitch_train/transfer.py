@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from .tensor_file import one_thread
 from .transfer_fit import Factors, add_up, fit_factors, truncate
 from .transfer_mapping import Group, make_plan
 from .transfer_norm import NormOf, estimated_norm, gain
-from .transfer_recipe import TransferRecipe
+from .transfer_recipe import SECOND_ENCODER, TransferRecipe
 from .transfer_report import Patch, TransferReport, skipped_modules
 from .unet_roles import GATED, UNET, Module, Network
 
@@ -86,10 +87,7 @@ def transfer(
     lora = with_kernels(lora, origin)
     plan = make_plan(recipe.mapping, lora, origin, target.network, seed=recipe.seed, te2=recipe.te2)
     if not plan:
-        raise LoraFileError(
-            f"No module of {lora.title} ({origin.title}) reaches {target.network.title} with the "
-            f"mapping {recipe.mapping}; choose by_role."
-        )
+        raise _nothing_reaches(lora, origin, target.network, recipe)
     carrier = _Carrier(lora, origin, target, recipe, source)
     with torch.inference_mode(False), torch.no_grad(), one_thread():
         for done, (key, groups) in enumerate(plan.items(), start=1):
@@ -113,6 +111,21 @@ def transfer(
         source_measured=source is not None and source.measured is not None,
     )
     return Transfer(carrier.state, _metadata(report), report)
+
+
+def _nothing_reaches(
+    lora: LoraFile, origin: Network, target: Network, recipe: TransferRecipe
+) -> LoraFileError:
+    """Return the sentence for a LoRA that feeds nothing, with advice that was tried."""
+    said = f"No module of {lora.title} ({origin.title}) reaches {target.title} with the mapping "
+    said += recipe.mapping
+    encoders = dict.fromkeys((recipe.te2, *SECOND_ENCODER))
+    for mapping, te2 in itertools.product(("by_role", "by_depth", "by_name"), encoders):
+        if make_plan(mapping, lora, origin, target, seed=recipe.seed, te2=te2):
+            advice = [mapping] if mapping != recipe.mapping else []
+            advice += [f"te2 {te2}"] if te2 != recipe.te2 else []
+            return LoraFileError(f"{said}; choose {' and '.join(advice)}.")
+    return LoraFileError(f"{said}, nor with another; choose another LoRA or model.")
 
 
 class _Carrier:

@@ -397,6 +397,34 @@ def test_nothing_in_common_is_said() -> None:
 
 
 @pytest.mark.parametrize(
+    ("source", "target", "keep", "settings", "advice"),
+    [
+        (VEGA, SD15, "up_blocks.0.attentions.2.proj_in", {"mapping": "by_name"}, "by_role"),
+        (SDXL, SD15, "layers.31.mlp.fc2", {}, "te2 by_layer_depth"),
+        (SDXL, SD15, "layers.31.mlp.fc2", {"mapping": "shuffled"}, "by_role and te2 by_layer_dep"),
+        (SD15, SSD1B, "mid_block.attentions", {"depth": "each"}, "by_depth"),
+        (SDXL, SD15, "add_embedding", {}, None),
+        (SDXL, SD15, "add_embedding", {"mapping": "by_depth", "te2": "by_layer_depth"}, None),
+    ],
+)
+def test_advice_is_not_what_was_chosen(
+    source: Family, target: Family, keep: str, settings: dict[str, Any], advice: str | None
+) -> None:
+    """Catches a sentence that sends one to the very setting that does not work."""
+    with pytest.raises(LoraFileError) as caught:
+        carry(source, target, keep=some([keep]), **settings)
+    said = str(caught.value)
+    if advice is None:
+        assert said.endswith(", nor with another; choose another LoRA or model.")
+        return
+    assert f"; choose {advice}" in said
+    advised = said.partition("; choose ")[2].rstrip(".").split(" and ")
+    parts = (one.rpartition(" ") for one in advised)
+    changed = {name or "mapping": value for name, _, value in parts}
+    assert carry(source, target, keep=some([keep]), **{**settings, **changed}).state
+
+
+@pytest.mark.parametrize(
     ("settings", "said"),
     [({"mapping": "by_magic"}, "mapping must be one of"), ({"seed": -1}, "seed must be 0 to")],
 )
