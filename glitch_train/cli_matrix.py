@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .cli import add_json_option
+from .errors import ReportError
 from .plot_style import STYLES
 
 
@@ -35,17 +37,26 @@ def add_matrix_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--style", choices=STYLES, default="dark", help="of the pictures")
 
 
-def write_all(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+def write_all(
+    folder: Path,
+    options: argparse.Namespace,
+    on_damaged: Callable[[str, ReportError], None] | None = None,
+) -> dict[str, Any]:
     """Write a sweep's summary, and the page where one is asked for.
 
+    Args:
+        folder: the sweep's.
+        options: as :func:`add_matrix_options` declares them.
+        on_damaged: as :func:`.matrix.read_matrix` takes it.
+
     Raises:
-        ReportError: the folder has no complete run.
+        ReportError: the folder has no complete run, or a damaged one.
         DiskError: the disk does not take a file.
     """
     from .matrix import read_matrix
     from .matrix_page import write_matrix, write_page
 
-    matrix = read_matrix(folder)
+    matrix = read_matrix(folder, on_damaged)
     files = write_matrix(matrix, folder, options.style)
     if options.page:
         files += write_page(matrix, options.page, options.style)

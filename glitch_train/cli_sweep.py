@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .cli import add_json_option
 from .cli_matrix import add_matrix_options, write_all
 from .cli_queue import SETTING_HELP, add_host_options, terminal_bar
+from .errors import ReportError
 
 if TYPE_CHECKING:
     from .sweep import SweepOutcome
@@ -92,7 +94,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     outcome = _on_ray(options) if options.engine == "ray" else _on_comfyui(options)
     result: dict[str, Any] = {"text": "", "files": []}
     if outcome.done or outcome.kept:
-        result = write_all(options.out, options)
+        result = _sum_up(options, outcome.fail)
     result["text"] = f"{_counted(outcome)}\n{result['text']}".rstrip("\n")
     result |= {
         "done": outcome.done,
@@ -122,24 +124,39 @@ def _on_comfyui(options: argparse.Namespace) -> SweepOutcome:
             client,
             jobs,
             lambda job: terminal_bar(job.graph),
-            lambda: write_all(options.out, options),
+            lambda: _sum_up(options),
             info,
         )
 
 
 def _on_ray(options: argparse.Namespace) -> SweepOutcome:
-    from .sweep_ray import run_sweep_on_ray
+    from .ray_engine import find_ray
+    from .sweep import SweepOutcome
+    from .sweep_ray import plan_recipes, run_sweep_on_ray
 
+    outcome = SweepOutcome()
+    runs = plan_recipes(options.names, options.seeds, options.set, outcome)
+    find_ray()
     note_what_was_asked(options, options.names)
     return run_sweep_on_ray(
-        options.names,
-        options.seeds,
+        runs,
         options.out,
-        options.set,
+        outcome,
         address=options.ray_address,
         gpus=options.gpus,
-        after_each=lambda: write_all(options.out, options),
+        after_each=lambda: _sum_up(options),
     )
+
+
+def _sum_up(
+    options: argparse.Namespace, fail: Callable[[str, str], None] = lambda name, why: None
+) -> dict[str, Any]:
+    """Write the summary of what can be read; the rest is told to ``fail``, by name."""
+    try:
+        return write_all(options.out, options, lambda name, error: fail(name, str(error)))
+    except ReportError as error:
+        fail("The summary", str(error))
+        return {"text": "", "files": []}
 
 
 def note_what_was_asked(options: argparse.Namespace, names: list[str]) -> None:

@@ -6,16 +6,18 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from .errors import ReportError
+from .errors import RecordError, ReportError
 from .expectations import Expectation, expectation, in_order
 from .finding import plain
 from .measurement import EFFECTS
 from .plain_json import parse_json
+from .record import LossRecord
+from .record_read import LOSSES, read_csv
 from .sweep_results import read_done
 
 SWEEP = "sweep.json"
@@ -191,20 +193,31 @@ class Matrix:
         }
 
 
-def read_matrix(folder: Path) -> Matrix:
+def read_matrix(
+    folder: Path, on_damaged: Callable[[str, ReportError], None] | None = None
+) -> Matrix:
     """Read the complete runs of a sweep.
 
     Args:
         folder: as ``sweep --out`` was given it.
+        on_damaged: called with the name of a run that cannot be read, which is left out then.
 
     Raises:
-        ReportError: there is none.
+        ReportError: there is none, or one cannot be read and ``on_damaged`` is not given.
     """
     runs: dict[str, list[SeedRun]] = {}
     for path in folder.glob("*/seed*/"):
         done = read_done(path) if path.is_dir() else None
-        if done is not None and not path.name.startswith("."):
-            runs.setdefault(str(done["experiment"]), []).append(_read_run(path, int(done["seed"])))
+        if done is None or path.name.startswith("."):
+            continue
+        slug, seed = str(done["experiment"]), int(done["seed"])
+        try:
+            runs.setdefault(slug, []).append(read_run(path, seed))
+        except ReportError as error:
+            if on_damaged is None:
+                raise
+            on_damaged(f"{slug}, seed {seed}", error)
+    runs = {slug: found for slug, found in runs.items() if found}
     if not runs:
         raise ReportError(f"{folder} has no complete run of a sweep: run glitch_train sweep first.")
     rows = tuple(
@@ -228,7 +241,16 @@ def read_asked(folder: Path) -> dict[str, Any]:
     raise ReportError(f"{folder / SWEEP} is damaged: remove it; the results do not need it.")
 
 
-def _read_run(folder: Path, seed: int) -> SeedRun:
+def read_run(folder: Path, seed: int) -> SeedRun:
+    """Read one complete run.
+
+    Args:
+        folder: its results.
+        seed: of the training.
+
+    Raises:
+        ReportError: names the file that is damaged.
+    """
     effects: dict[str, Any] = {}
     pairs = 0
     match _json(folder / "report.json"):
@@ -237,24 +259,27 @@ def _read_run(folder: Path, seed: int) -> SeedRun:
         case {"runs": [{"effects": dict(effects), "pairs": int(pairs)}, *_]}:
             pass
         case _:
-            raise _damaged(folder, "report.json")
-    return SeedRun(seed, folder, _read_verdict(folder), effects, pairs)
+            raise damaged(folder, "report.json")
+    try:
+        record = read_csv(folder / LOSSES)
+    except RecordError:
+        raise damaged(folder, LOSSES) from None
+    return SeedRun(seed, folder, _read_verdict(folder, record), effects, pairs)
 
 
-def _read_verdict(folder: Path) -> Mapping[str, Any]:
+def _read_verdict(folder: Path, record: LossRecord) -> Mapping[str, Any]:
     verdict = _json(folder / "verdict.json")
     if isinstance(verdict, list):  # one per curve of the loss graph
         verdict = next(iter(verdict), {})
     if verdict is None:
         from .diagnose import diagnose
-        from .record_read import read_csv
 
-        return diagnose(read_csv(folder / "losses.csv")).to_dict()
+        return diagnose(record).to_dict()
     match verdict:
         case {"convergence": {"state": _}, "stability": {"state": _}, "fit": {"state": _},
               "start": _, "final": _}:  # fmt: skip
             return dict(verdict)
-    raise _damaged(folder, "verdict.json")
+    raise damaged(folder, "verdict.json")
 
 
 def _json(path: Path) -> Any:
@@ -266,7 +291,8 @@ def _json(path: Path) -> Any:
         return {}  # which lacks whatever is looked for
 
 
-def _damaged(folder: Path, name: str) -> ReportError:
+def damaged(folder: Path, name: str) -> ReportError:
+    """Return the error for a file of a run that cannot be read."""
     return ReportError(
         f"{folder / name} is damaged: remove the folder {folder}, and the sweep runs it again."
     )

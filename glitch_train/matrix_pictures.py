@@ -11,7 +11,7 @@ from PIL import Image
 
 from .grid_picture import FAINT, GridPicture, Label
 from .index_picture import IndexRow, draw_indices
-from .matrix import Matrix, MatrixRow
+from .matrix import Matrix, MatrixRow, damaged
 from .sheet import fitted
 
 if TYPE_CHECKING:
@@ -112,6 +112,9 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _read(path: Path, cell_px: int) -> Image.Image:
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
+    try:
+        with Image.open(path) as opened:
+            image = opened.convert("RGB")
+    except OSError:
+        raise damaged(path.parents[1], f"{path.parent.name}/{path.name}") from None
     return fitted(image, cell_px)

@@ -15,6 +15,7 @@ from typing import Any
 
 from .errors import GlitchTrainError, TrainingError
 from .files import write_text
+from .plain_json import read_object
 from .recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def run_all(
     Raises:
         TrainingError: when Ray is not installed or not reached, or two recipes have one name.
     """
-    _check_names(recipes)
+    check_names(recipes)
     out = out.resolve()
     waiting = []
     for recipe in recipes:
@@ -156,14 +157,20 @@ def _finished(recipe: Recipe, out: Path) -> RunResult | None:
     import glob
 
     for path in sorted(out.glob(f"{glob.escape(recipe.train.output_name)}_[0-9]*/{DONE}")):
-        done = json.loads(path.read_text("utf-8"))
-        if done["recipe"] == recipe.to_dict() and Path(done["lora"]).is_file():
+        done = read_object(path)
+        files = all(isinstance(done.get(one), str) for one in ("lora", "losses"))
+        if files and done.get("recipe") == recipe.to_dict() and Path(done["lora"]).is_file():
             name = recipe.train.output_name
             return RunResult(name, Path(done["lora"]), Path(done["losses"]), was_done=True)
     return None
 
 
-def _check_names(recipes: Sequence[Recipe]) -> None:
+def check_names(recipes: Sequence[Recipe]) -> None:
+    """Refuse two recipes of one name: they would go on with each other's run.
+
+    Raises:
+        TrainingError: names it.
+    """
     names = [recipe.train.output_name for recipe in recipes]
     for name in names:
         if names.count(name) > 1:
@@ -185,14 +192,24 @@ def _check_room(ray: Any, share: Share) -> None:
             )
 
 
-def _join(address: str | None) -> tuple[Any, bool]:
-    """Return Ray, and whether it was started or joined here and is to be left again."""
+def find_ray() -> Any:
+    """Return Ray's module.
+
+    Raises:
+        TrainingError: it is not installed.
+    """
     try:
         import ray
     except ImportError as error:
         raise TrainingError(
             "The engine ray needs the package ray, which is not installed; run pip install ray."
         ) from error
+    return ray
+
+
+def _join(address: str | None) -> tuple[Any, bool]:
+    """Return Ray, and whether it was started or joined here and is to be left again."""
+    ray = find_ray()
     if ray.is_initialized():
         return ray, False
     try:

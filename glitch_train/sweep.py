@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .comfy_client import ComfyClient
-from .comfy_errors import PromptRejected, ServerLost, ServerUnreachable
-from .errors import ReportError
+from .comfy_errors import ServerLost, ServerUnreachable
+from .errors import DiskError, GlitchTrainError, ReportError
+from .matrix import read_run
 from .sweep_plan import Job
 from .sweep_results import collect, read_done
 from .workflow_run import Listener, run_workflow
@@ -41,6 +42,13 @@ class SweepOutcome:
     left_out: list[str] = dataclasses.field(default_factory=list)
     interrupted: bool = False
     stopped: str = ""
+
+    def fail(self, name: str, why: str) -> None:
+        """Note that a run failed, or that what it left cannot be used."""
+        if self.failed.get(name) != why:
+            log.info("%s failed: %s", name, why)
+        self.failed[name] = why
+        self.done, self.kept = ([n for n in names if n != name] for names in (self.done, self.kept))
 
     @property
     def error(self) -> str:
@@ -80,18 +88,12 @@ def run_sweep(
         log.info("Run %d of %d: %s", number, len(missing), job.name)
         try:
             _run(client, job, listener_of, object_info, outcome)
-            if outcome.interrupted:
-                break
             if job.name in outcome.done:
                 after_each()
         except KeyboardInterrupt:
             outcome.interrupted = True
+        if outcome.interrupted or outcome.stopped:
             break
-        except (ServerLost, ServerUnreachable) as error:
-            outcome.stopped = str(error)
-            break
-        except (PromptRejected, ReportError) as error:
-            _failed(outcome, job, str(error))
     return outcome
 
 
@@ -100,7 +102,12 @@ def _missing(jobs: Sequence[Job], outcome: SweepOutcome) -> list[Job]:
     for job in jobs:
         done = read_done(job.folder)
         if done is not None and done["key"] == job.key:
-            outcome.kept.append(job.name)
+            try:
+                read_run(job.folder, job.seed)
+            except ReportError as error:
+                outcome.fail(job.name, str(error))
+            else:
+                outcome.kept.append(job.name)
             continue
         if done is not None:
             outcome.changed.append(job.name)
@@ -119,23 +126,26 @@ def _run(
     outcome: SweepOutcome,
 ) -> None:
     """Do one run, and note what became of it."""
-    with listener_of(job) as listener:
-        run = run_workflow(
-            client,
-            job.graph,
-            listener,
-            on_stop=lambda: log.info("Stopping %s on the host; finished runs are kept.", job.name),
-            object_info=object_info,
-        )
-    if run.interrupted:
-        outcome.interrupted = True
-    elif run.error is not None:
-        _failed(outcome, job, str(run.error))
-    else:
-        collect(client, job, run.outputs)
-        outcome.done.append(job.name)
-
-
-def _failed(outcome: SweepOutcome, job: Job, why: str) -> None:
-    outcome.failed[job.name] = why
-    log.info("%s failed: %s", job.name, why)
+    try:
+        with listener_of(job) as listener:
+            run = run_workflow(
+                client,
+                job.graph,
+                listener,
+                on_stop=lambda: log.info("Stopping %s on the host; finished runs stay.", job.name),
+                object_info=object_info,
+            )
+        if run.interrupted:
+            outcome.interrupted = True
+        elif run.error is not None:
+            outcome.fail(job.name, str(run.error))
+        else:
+            collect(client, job, run.outputs)
+            read_run(job.folder, job.seed)
+            outcome.done.append(job.name)
+    except (ServerLost, ServerUnreachable) as error:
+        outcome.stopped = str(error)
+    except DiskError:
+        raise
+    except GlitchTrainError as error:
+        outcome.fail(job.name, str(error))

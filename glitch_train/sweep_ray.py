@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .errors import RecipeError
+from .errors import RecipeError, RecordError
 from .expectations import EXPECTATIONS, Expectation, in_order
 from .files import write_text
 from .recipe import Recipe
@@ -30,37 +30,33 @@ _PATHS = {"ckpt": "checkpoint", "ckpt_name": "checkpoint", "checkpoint": "checkp
 
 
 def run_sweep_on_ray(
-    names: Sequence[str],
-    seeds: Sequence[int],
+    runs: Sequence[tuple[str, int, Recipe]],
     out: Path,
-    assignments: Sequence[str] = (),
+    outcome: SweepOutcome,
     *,
     address: str | None = None,
     gpus: float | None = None,
     after_each: Callable[[], object] = lambda: None,
 ) -> SweepOutcome:
-    """Train presets, as many at once as there is room for.
+    """Train presets, as many at once as there is room for; a run that fails stops no other.
 
     Args:
-        names: slugs; all by default.
-        seeds: of the training.
+        runs: as :func:`plan_recipes` returned them.
         out: the sweep's folder, which every machine of the cluster sees under this path.
-        assignments: as ``--set`` takes them: ``ckpt``, ``folder`` and settings of recipes.
+        outcome: what is known already; returned with what became of the runs.
         address: of the cluster; a Ray of its own by default.
         gpus: per run; 1 where the cluster has any by default.
         after_each: called when a run's results are there.
 
     Raises:
-        RecipeError: an unknown name or setting.
         TrainingError: Ray is not there.
+        DiskError: the disk does not take the results.
     """
     from .ray_engine import Share, run_all
 
-    outcome = SweepOutcome()
-    recipes = plan_recipes(names, seeds, assignments, outcome)
-    owners = {recipe.train.output_name: (slug, seed, recipe) for slug, seed, recipe in recipes}
+    owners = {recipe.train.output_name: (slug, seed, recipe) for slug, seed, recipe in runs}
     share = None if gpus is None else Share(gpus=gpus)
-    every = [recipe for _, _, recipe in recipes]
+    every = [recipe for _, _, recipe in runs]
     with (
         terminate_as_ctrl_c(),
         contextlib.closing(run_all(every, out / RUNS, share=share, address=address)) as results,
@@ -70,10 +66,13 @@ def run_sweep_on_ray(
                 slug, seed, recipe = owners[result.name]
                 name = f"{slug}, seed {seed}"
                 if result.error or result.losses is None:
-                    outcome.failed[name] = result.error
-                    log.info("%s failed: %s", name, result.error)
+                    outcome.fail(name, result.error)
                     continue
-                _lay_out(slug, seed, recipe, out, str(result.lora), result.losses)
+                try:
+                    _lay_out(slug, seed, recipe, out, str(result.lora), result.losses)
+                except RecordError as error:
+                    outcome.fail(name, str(error))
+                    continue
                 (outcome.kept if result.was_done else outcome.done).append(name)
                 log.info("%s is %s.", name, "there already" if result.was_done else "done")
                 after_each()
@@ -89,7 +88,10 @@ def plan_recipes(
 
     Raises:
         RecipeError: an unknown name or setting, or neither checkpoint nor folder is named.
+        TrainingError: two runs have one output_name.
     """
+    from .ray_engine import check_names
+
     for name in names:
         if name not in EXPECTATIONS:
             raise RecipeError(f"There is no preset {name!r}{nearest(name, EXPECTATIONS) or '.'}")
@@ -100,6 +102,7 @@ def plan_recipes(
                 continue
             own = [*settings_of(slug, assignments), f"seed={seed}"]
             found.append((slug, seed, _recipe(slug, seed, own)))
+    check_names([recipe for _, _, recipe in found])
     outcome.left_out += [_NEEDS_HOST[slug] for slug in names or EXPECTATIONS if slug in _NEEDS_HOST]
     return found
 

@@ -12,7 +12,7 @@ from .comfy_client import ComfyClient
 from .errors import ReportError
 from .fetch_outputs import Fetched, fetch_outputs, save_graph
 from .files import write_text
-from .plain_json import json_object
+from .plain_json import read_object
 from .sweep_plan import Job
 
 DONE = "done.json"
@@ -35,10 +35,7 @@ NEEDED = ("losses.csv", "report.json", "grid.png")
 
 def read_done(folder: Path) -> dict[str, Any] | None:
     """Return the note of a complete run, or None; a file of it that is gone makes it incomplete."""
-    try:
-        done = json_object((folder / DONE).read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
+    done = read_object(folder / DONE)
     told = all(isinstance(done.get(name), kind) for name, kind in _NOTED.items())
     return done if told and all((folder / str(name)).is_file() for name in done["files"]) else None
 

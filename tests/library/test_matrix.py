@@ -213,6 +213,8 @@ def test_a_folder_without_a_run(tmp_path: Path) -> None:
         ("verdict.json", "{"),
         ("verdict.json", "[]"),
         ("verdict.json", '{"convergence": 5}'),
+        ("losses.csv", "x"),
+        ("glitched/01.png", "x"),
     ],
 )
 def test_a_damaged_run_is_named(out: Path, capsys, name: str, content: str) -> None:

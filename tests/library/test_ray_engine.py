@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from pathlib import Path
 
@@ -92,3 +93,15 @@ def test_one_name_for_two(tmp_path: Path) -> None:
     recipe = Recipe(DatasetRecipe(), TrainRecipe(output_name="same"))
     with pytest.raises(TrainingError, match="Two recipes have the output_name 'same'"):
         list(run_all([recipe, recipe], tmp_path))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"recipe": {}, "lora": 1}'])
+def test_a_damaged_note_is_no_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    """Catches a traceback over a note that a full disk left in half."""
+    (tmp_path / "a_00001").mkdir()
+    (tmp_path / "a_00001" / "done.json").write_text(content)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(TrainingError, match="run pip install ray"):  # it would train again
+        list(run_all([Recipe(DatasetRecipe(), TrainRecipe(output_name="a"))], tmp_path))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,15 +12,18 @@ from typing import Any
 import pytest
 
 from glitch_train.api_graph import GraphError
+from glitch_train.cli import main
 from glitch_train.cli_sweep import WORKFLOWS
-from glitch_train.comfy_errors import ServerLost
+from glitch_train.comfy_errors import RequestRefused, ServerLost
+from glitch_train.comfy_events import Event, Executed, Finished
 from glitch_train.errors import RecipeError
 from glitch_train.expectations import EXPECTATIONS
 from glitch_train.partial_recipe import parse_settings
 from glitch_train.presets import PRESETS
+from glitch_train.ray_engine import RunResult
 from glitch_train.sweep import SweepOutcome, run_sweep
 from glitch_train.sweep_plan import TRAINER, Job, find_workflows, plan_sweep
-from glitch_train.sweep_ray import plan_recipes
+from glitch_train.sweep_ray import plan_recipes, run_sweep_on_ray
 from glitch_train.sweep_results import read_done
 
 
@@ -137,12 +142,146 @@ def test_a_lost_host_ends_the_sweep(tmp_path: Path) -> None:
     assert host.asked == 1
 
 
+class _Refusing(_Broken):
+    """A host that answers every workflow with an error of its own."""
+
+    def queue(self, graph: Any) -> str:
+        self.asked += 1
+        raise RequestRefused("ComfyUI answered 500 to POST /prompt.", 500)
+
+
+def test_a_refused_request_ends_one_run(tmp_path: Path) -> None:
+    """Catches a whole night's sweep ended by one answer."""
+    jobs = [Job("a", seed, {}, tmp_path / str(seed), "key", {}) for seed in (1, 2)]
+    host = _Refusing()
+    outcome = run_sweep(host, jobs, lambda job: nullcontext(print), lambda: None)  # type: ignore[arg-type]
+    assert list(outcome.failed) == ["a, seed 1", "a, seed 2"]
+    assert host.asked == 2
+    assert outcome.error.startswith("a, seed 1 failed: ComfyUI answered 500 to POST /prompt.")
+
+
+class _Host:
+    """A ComfyUI that has the results of every workflow at once."""
+
+    refused: set[str] = set()
+    damaged: set[str] = set()
+
+    def __init__(self, *_: Any) -> None:
+        self.name = ""
+
+    def __enter__(self) -> _Host:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def object_info(self) -> dict[str, Any]:
+        return {}
+
+    def queue(self, graph: Any) -> str:
+        self.name = graph["3"]["inputs"]["output_name"]
+        if self.name in self.refused:
+            raise RequestRefused("ComfyUI answered 500 to POST /prompt.", 500)
+        return "it"
+
+    def events(self, prompt_id: str) -> Iterator[Event]:
+        for node in ("4", "5", "6"):
+            yield Executed(node, {"images": [{"filename": f"{node}.png"}]})
+        yield Finished()
+
+    def download(self, filename: str, **_: str) -> bytes:
+        contents = {
+            "4.csv": b"x" if self.name in self.damaged else b"step,loss\n1,0.5\n2,0.4\n",
+            "6.json": b'{"runs": [{"effects": {}, "pairs": 2}]}',
+        }
+        return contents.get(filename, b"?")
+
+
+def _sweep(workflows: Path, out: Path, capsys: Any, *seeds: str) -> tuple[int, dict[str, Any], str]:
+    command = ["sweep", "--workflows", str(workflows), "--out", str(out), "--json"]
+    code = main([*command, "--seeds", *seeds])
+    said = capsys.readouterr()
+    return code, json.loads(said.out), said.err
+
+
+def test_what_is_damaged_is_told_apart(
+    workflows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Catches a sweep ended by one bad file, and a run counted both as done and as failed."""
+    monkeypatch.setattr("glitch_train.comfy_client.ComfyClient", _Host)
+    out = tmp_path / "out"
+    code, told, _ = _sweep(workflows, out, capsys, "1", "9")
+    assert (code, len(told["done"])) == (0, 4)
+    for run in ("overtrain/seed1", "overtrain/seed9"):  # the second one is not asked for again
+        (out / run / "losses.csv").write_text("x")
+    monkeypatch.setattr(_Host, "refused", {"overtrain_seed2"})
+    monkeypatch.setattr(_Host, "damaged", {"sd15_standard_seed3"})
+    code, told, said = _sweep(workflows, out, capsys, "1", "2", "3")
+    assert code == 1
+    assert told["kept"] == ["sd15_standard, seed 1"]
+    assert told["done"] == ["sd15_standard, seed 2", "overtrain, seed 3"]
+    advice = "losses.csv is damaged: remove the folder"
+    expected = {
+        "overtrain, seed 1": f"overtrain/seed1/{advice}",
+        "overtrain, seed 2": "ComfyUI answered 500 to POST /prompt.",
+        "sd15_standard, seed 3": f"sd15_standard/seed3/{advice}",
+        "overtrain, seed 9": f"overtrain/seed9/{advice}",
+    }
+    assert list(told["failed"]) == list(expected)
+    assert all(sentence in told["failed"][name] for name, sentence in expected.items())
+    assert "(and 3 more runs failed)" in said.splitlines()[-1]
+    seeds = {slug: row["seeds"] for slug, row in told["experiments"].items()}
+    assert seeds == {"sd15_standard": [1, 2, 9], "overtrain": [3]}
+    assert (out / "matrix.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("wide", "The engine ray needs the package ray, which is not installed; run pip install"),
+        ("wied", "There is no preset 'wied'; did you mean 'wide'?"),
+    ],
+)
+def test_without_ray_nothing_is_written(
+    name: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Catches a folder left behind by a sweep that cannot begin."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    out = tmp_path / "out"
+    command = ["sweep", name, "--engine", "ray", "--out", str(out)]
+    assert main([*command, "--set", "ckpt=a.safetensors", "folder=b"]) == 1
+    assert why in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_an_unreadable_record_fails_one_run_on_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches the results of all other runs lost with those of one."""
+    (tmp_path / "good.csv").write_text("step,loss\n1,0.5\n2,0.4\n")
+    (tmp_path / "bad.csv").write_text("x")
+
+    def results(*_: Any, **__: Any) -> Iterator[RunResult]:
+        for seed, losses in ((1, "bad.csv"), (2, "good.csv"), (3, "gone.csv")):
+            yield RunResult(f"wide_seed{seed}", tmp_path / "a.safetensors", tmp_path / losses)
+
+    monkeypatch.setattr("glitch_train.ray_engine.run_all", results)
+    outcome = SweepOutcome()
+    runs = plan_recipes(["wide"], [1, 2, 3], ["ckpt=a", "folder=b"], outcome)
+    run_sweep_on_ray(runs, tmp_path / "out", outcome)
+    assert outcome.done == ["wide, seed 2"]
+    assert list(outcome.failed) == ["wide, seed 1", "wide, seed 3"]
+    assert "bad.csv needs a header" in outcome.failed["wide, seed 1"]
+    assert [path.name for path in (tmp_path / "out" / "wide").glob("[!.]*")] == ["seed2"]
+
+
 def test_a_run_with_other_settings_is_told(tmp_path: Path) -> None:
     """Catches results of other settings passed off as these, and hours of training unexplained."""
     for seed, key in ((1, "key"), (2, "other")):
         (tmp_path / str(seed)).mkdir()
         done = json.dumps({"experiment": "a", "seed": seed, "key": key, "files": []})
         (tmp_path / str(seed) / "done.json").write_text(done)
+        (tmp_path / str(seed) / "losses.csv").write_text("step,loss\n1,0.5\n")
     jobs = [Job("a", seed, {}, tmp_path / str(seed), "key", {}) for seed in (1, 2, 3)]
     outcome = run_sweep(_Broken(), jobs, lambda job: nullcontext(print), lambda: None)  # type: ignore[arg-type]
     assert (outcome.kept, outcome.changed) == (["a, seed 1"], ["a, seed 2"])
