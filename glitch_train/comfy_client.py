@@ -33,6 +33,7 @@ from .comfy_events import (
 )
 from .comfy_http import ComfyHttp, multipart
 from .comfy_socket import close_socket, connect
+from .node_info import describes_nodes
 
 if TYPE_CHECKING:
     from websocket import WebSocket
@@ -80,8 +81,15 @@ class ComfyClient:
         return self._http.get_json("/system_stats")
 
     def object_info(self) -> dict[str, Any]:
-        """Return the description of every node, by class name."""
-        return self._http.get_json("/object_info")
+        """Return the description of every node, by class name.
+
+        Raises:
+            ServerUnreachable: The answer is another object, so whatever answers is no ComfyUI.
+        """
+        found = self._http.get_json("/object_info")
+        if not describes_nodes(found):
+            raise self._http.no_comfyui()
+        return found
 
     def history(self, prompt_id: str) -> dict[str, Any] | None:
         """Return the record of a workflow that has ended, or None when it has not.

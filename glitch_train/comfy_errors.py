@@ -5,6 +5,7 @@ from typing import Any
 
 from .comfy_events import Failed
 from .errors import GlitchTrainError
+from .node_info import described_inputs
 from .settings import nearest
 
 Graph = Mapping[str, Mapping[str, Any]]
@@ -131,14 +132,9 @@ def with_nearest_choice(
 
 
 def _choices(object_info: Mapping[str, Any], class_type: str, name: str) -> list[str]:
-    """Return what a combo of a node offers, in the host's older or newer way of saying it."""
-    parts = object_info.get(class_type, {}).get("input", {})
-    for part in ("required", "optional"):
-        kind, *rest = parts.get(part, {}).get(name, (None,))
-        options = kind if isinstance(kind, list) else (rest[0] if rest else {}).get("options", ())
-        if options:
-            return [str(option) for option in options]
-    return []
+    """Return what a combo of a node offers."""
+    found = described_inputs(object_info, class_type).get(name)
+    return [str(option) for option in found.options] if found else []
 
 
 def _offer(wanted: str, choices: list[str]) -> str:

@@ -70,9 +70,7 @@ class ComfyHttp:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise ServerUnreachable(
-                f"What answers at {self.url} is no ComfyUI: correct the address."
-            )
+            raise self.no_comfyui()
         return answer
 
     def post_json(self, path: str, content: Mapping[str, Any]) -> bytes:
@@ -114,6 +112,10 @@ class ComfyHttp:
             raise ServerBusy(text) from None
         except (OSError, HTTPException) as error:
             raise self.unreachable(error) from error
+
+    def no_comfyui(self) -> ServerUnreachable:
+        """Return the error for an answer that no ComfyUI gives."""
+        return ServerUnreachable(f"What answers at {self.url} is no ComfyUI: correct the address.")
 
     def unreachable(self, error: Exception) -> ServerUnreachable:
         """Return the error that says so.

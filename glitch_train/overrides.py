@@ -17,6 +17,7 @@ from .api_graph import Graph, GraphError, is_link, natural_order, title
 from .cli_options import read_value
 from .comfy_errors import node_name
 from .dataset_recipe import DatasetRecipe
+from .node_info import InputInfo, described_inputs
 from .partial_recipe import LEFT_TO_THE_LOADER, NO_PRESET
 from .recipe import TrainRecipe
 from .settings import check_setting, declared, nearest
@@ -126,21 +127,16 @@ def _owns(entry: Mapping[str, Any], name: str) -> bool:
     return half is not None and name in declared(half)
 
 
-def _inputs(entry: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
+def _inputs(entry: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, InputInfo | None]:
     """Return what each input of a node is described as, by name; None where nothing is known."""
     described = {
-        name: description
-        for part in ("required", "optional")
-        for name, description in _described(entry, info).get(part, {}).items()
-        if isinstance(description[0], list) or description[0] in (*_KINDS, "COMBO")
+        name: found
+        for name, found in described_inputs(info, entry["class_type"]).items()
+        if found.kind in (*_KINDS, "COMBO")
     }
     half = OWNERS.get(entry["class_type"])
     declared_here = dict.fromkeys(declared(half) if half else ())
     return {**dict.fromkeys(entry["inputs"]), **declared_here, **described}
-
-
-def _described(entry: Mapping[str, Any], info: Mapping[str, Any]) -> Mapping[str, Any]:
-    return info.get(entry["class_type"], {}).get("input", {})
 
 
 def _typed(entry: Mapping[str, Any], name: str, text: str, info: Mapping[str, Any]) -> Any:
@@ -151,12 +147,11 @@ def _typed(entry: Mapping[str, Any], name: str, text: str, info: Mapping[str, An
         if name != LEFT_TO_THE_LOADER:
             check_setting(half, name, value)
         return value
-    kind, *rest = _inputs(entry, info)[name] or (None,)
-    if isinstance(kind, list) or kind == "COMBO":
-        options = kind if isinstance(kind, list) else (rest[0] if rest else {}).get("options", ())
-        return next((option for option in options if str(option) == text), text)
-    if kind in _KINDS:
-        return read_value(name, text, _KINDS[kind])
+    described = _inputs(entry, info)[name]
+    if described and described.kind == "COMBO":
+        return next((option for option in described.options if str(option) == text), text)
+    if described:
+        return read_value(name, text, _KINDS[described.kind])
     current = entry["inputs"].get(name)
     if isinstance(current, int) and not isinstance(current, bool):
         # JSON does not tell 1 from 1.0, so a whole number here may stand for a fraction.

@@ -115,6 +115,38 @@ def test_the_host_says_what_a_value_is() -> None:
 
 
 @pytest.mark.parametrize(
+    "described",
+    [
+        None,
+        [],
+        {},
+        {"input": None},
+        {"input": []},
+        {"input": {"required": []}},
+        {"input": {"required": {"steps": None}}},
+        {"input": {"required": {"steps": []}}},
+        {"input": {"required": {"steps": "INT"}}},
+        {"input": {"required": {"steps": [{}]}}},
+        {"input": {"required": {"steps": ["ODD", []]}}},
+    ],
+    ids=str,
+)
+def test_what_a_host_describes_oddly_is_not_described(described: Any) -> None:
+    """Catches a traceback over one custom node; the value is of the type that is there."""
+    graph = {"1": _node("KSampler", steps=1)}
+    changed = with_overrides(graph, ["steps=3"], {"KSampler": described, "Other": described})
+    assert changed["1"]["inputs"] == {"steps": 3}
+
+
+@pytest.mark.parametrize("about", [[], {"options": 5}, {"options": None}, None], ids=str)
+def test_a_choice_without_options_takes_anything(about: Any) -> None:
+    """Catches a traceback where the host has nothing to choose from, or does not say it."""
+    info = {"Combo": {"input": {"required": {"n": ["COMBO", about]}}}}
+    changed = with_overrides({"1": _node("Combo", n=1)}, ["n=2"], info)
+    assert changed["1"]["inputs"] == {"n": "2"}
+
+
+@pytest.mark.parametrize(
     ("assignment", "sentence"),
     [
         ("stepz=1", "no input 'stepz' in the workflow; did you mean 'steps'"),

@@ -74,7 +74,11 @@ def test_the_recipe_in_a_lora(tmp_path: Path) -> None:
         read_recipe_of(tmp_path / "a.safetensors")
 
 
-@pytest.mark.parametrize("message", [DEEP, "{", "[]", '{"type": "executing", "data": []}'])
+@pytest.mark.parametrize(
+    "message",
+    [DEEP, "{", "[]", '{"type": "executing", "data": []}'],
+    ids=["deep", "cut", "list", "no data"],
+)
 def test_a_servers_message_that_is_none(message: str) -> None:
     """Catches a workflow lost over a message that could be passed over."""
     reader = EventReader("ours")

@@ -108,7 +108,17 @@ def test_bad_input_is_one_sentence(
 
 
 @pytest.mark.parametrize(
-    "content", [b"<html>", b'{"a":', b"[]", b"null", b"\xff\xfe\x00", b"", b"[" * 10**5]
+    "content",
+    [
+        b"<html>",
+        b'{"a":',
+        b"[]",
+        b"null",
+        b"\xff\xfe\x00",
+        b"",
+        pytest.param(b"[" * 10**5, id="deep"),
+        b'{"error": "x"}',
+    ],
 )
 def test_something_else_answers(
     content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
