@@ -83,7 +83,7 @@ def nodes_of(screen: Screen, *types: str) -> list[str]:
 
 def press(screen: Screen, label: str) -> None:
     """Press a button of the bar at the top."""
-    screen.page.locator(f"button[aria-label='{label}']").click()
+    screen.page.get_by_role("button", name=label, exact=True).click()
 
 
 @pytest.mark.parametrize("name", NAMES)
