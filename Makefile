@@ -5,7 +5,7 @@
 # make check      the fast checks: style, types, the library's tests
 #
 # COMFYUI_PATH=/path/to/ComfyUI   use your own ComfyUI instead of the one that is installed here
-# JOBS=4   run the tests of so many files at a time (each may start a ComfyUI: about 6 GB)
+# JOBS=4   run tests in so many processes (default 2; the three with a ComfyUI take about 6 GB each)
 # CHECKPOINT=/path/model.safetensors PICTURES=/path/folder   for make demo: your own material
 
 PYTHON ?= python3
@@ -15,8 +15,8 @@ JOBS ?= 2
 
 VENV := .venv
 RUN := $(VENV)/bin/python
-# Several processes that share no file's tests, with one thread each: more would get in their way.
-TEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile
+# Processes with one thread each: more would get in each other's way.
+TEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadgroup
 PIP := $(RUN) -m pip install -qq --disable-pip-version-check
 
 # make takes a space for the end of a name, unless it is escaped

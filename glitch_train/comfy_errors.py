@@ -82,11 +82,14 @@ def rejection(graph: Graph, answer: Mapping[str, Any]) -> PromptRejected:
         answer: The host's answer, with `error` and `node_errors`.
     """
     node_errors: Mapping[str, Any] = answer.get("node_errors") or {}
-    problems = [
-        f"{node_name(graph, node)}, {_problem(error)}"
-        for node, entry in node_errors.items()
-        for error in entry.get("errors", ())
-    ]
+    problems: list[str] = []
+    told = set()  # a node that checks several inputs at once blames each of them with one sentence
+    for node, entry in node_errors.items():
+        for error in entry.get("errors", ()):
+            name = (error.get("extra_info") or {}).get("input_name")
+            if (node, words := _words(error, name)) not in told:
+                told.add((node, words))
+                problems.append(f"{node_name(graph, node)}, {_problem(error)}")
     if not problems:
         error = answer.get("error") or {}
         problems = [_words(error) if isinstance(error, Mapping) else str(error)]

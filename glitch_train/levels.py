@@ -61,7 +61,7 @@ def judge_levels(
         return Finding("none", 0.0, "There is no finite loss.", evidence)
     change = (start - final) / max(abs(start), SMALLEST)
     words = f"Loss {start:.4g} → {final:.4g} ({'+' if change < 0 else ''}{percent(-change)})."
-    compared, comparison = _compare(record, start, final)
+    compared, comparison = _compare(record, start, final, is_long=trend is not None)
     # A drop of no size has no relative error: then what counts is the error against the level.
     size = max(abs(start - final), 0.1 * abs(start), SMALLEST)
     confidence = 1 / (1 + (error / size) ** 2) if trend is not None else 0.3
@@ -81,9 +81,12 @@ def _ends(curve: Curve, trend: Trend | None) -> tuple[float | None, float | None
     return float(first.mean()), float(last.mean()), error
 
 
-def _compare(record: LossRecord, start: float, final: float) -> tuple[str, dict[str, Any]]:
+def _compare(
+    record: LossRecord, start: float, final: float, *, is_long: bool
+) -> tuple[str, dict[str, Any]]:
     family, loss = record.about.get("family"), str(record.about.get("loss", "mse")).lower()
-    if family is not None and loss in REFERENCE_LOSSES and final > NOTHING_PREDICTED:
+    destroyed = is_long and start < NOTHING_PREDICTED < final  # else it was no better to begin with
+    if family is not None and loss in REFERENCE_LOSSES and destroyed:
         why = "a loss of about 1 is what predicting nothing gives: the model is destroyed"
         return f"{why[0].upper()}{why[1:]}.", {"comparable": False, "why": why}
     known = [{"run": one.name, "start": list(one.start), "final": one.final} for one in REFERENCES]

@@ -124,6 +124,14 @@ class PartialRecipe:
             "collisions": [str(collision) for collision in self.collisions],
         }
 
+    def summary(self) -> str:
+        """Return what it holds in one line: presets, number of settings and of collisions."""
+        titles = " + ".join(title for title, _ in self.parts)
+        count = f"{len(self.settings)} setting{'s' * (len(self.settings) != 1)}"
+        line = f"{titles}: {count}" if titles else count
+        won = f", in {len(self.collisions)} of which the later wins" if self.collisions else ""
+        return f"{line}{won}"
+
     def to_markdown(self) -> str:
         """Return presets with their reasons, the named settings and the collisions."""
         lines = [f"- **{title}**: {reason}" for title, reason in self.parts]

@@ -65,6 +65,7 @@ def reached(train: TrainRecipe, progress: Progress) -> Ending | None:
     }
     for rule, why in whys.items():
         if why:
-            by = "" if rule == "steps" else f" ({rule})"
-            return Ending(rule, step, f"Stopped after step {step}: {why}{by}.")
+            if rule == "steps":
+                return Ending(rule, step, f"Finished: {why}.")
+            return Ending(rule, step, f"Stopped after step {step}: {why} ({rule}).")
     return None

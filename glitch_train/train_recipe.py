@@ -110,8 +110,8 @@ class TrainRecipe:
     lr_scheduler: str = choice(
         "constant",
         SCHEDULERS,
-        "How the learning rate goes over the run. constant is the log's standard; the others fall "
-        "to zero at the last step.",
+        "How the learning rate goes over the run. constant and constant_with_warmup keep it, the "
+        "others fall to zero at the last step; constant is the log's standard.",
         advanced=True,
     )
     warmup_steps: int = integer(
@@ -389,6 +389,11 @@ class TrainRecipe:
                 raise RecipeError(
                     f"{name} must be 0 or {MIN_SIDE} to 4096, got {getattr(self, name)}."
                 )
+        if not self.learning_rate:
+            raise RecipeError(
+                "learning_rate must be above 0: with 0 nothing is learnt; where Nodes 2.0 made 0 "
+                "of a small number, set it in the classic nodes."
+            )
         if self.timestep_min > self.timestep_max:
             raise RecipeError(
                 f"timestep_min must not be above timestep_max, got {self.timestep_min} and "

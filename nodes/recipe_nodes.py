@@ -73,7 +73,7 @@ class GlitchRecipe(io.ComfyNode):
         """Lay this part over the chain so far."""
         combined = combine(recipe or PartialRecipe(), _own_part(preset, settings))
         text = combined.to_markdown()
-        host.NodeProgress(cls.hidden.unique_id).say(text)
+        host.NodeProgress(cls.hidden.unique_id).say(combined.summary())
         return io.NodeOutput(combined, text, ui={"text": (text,)})
 
 

@@ -99,7 +99,7 @@ class LiveView:
         views = [ui.PreviewImage(host.to_image_tensor([one]), cls=node) for one in pictures]
         shown = views[0].as_dict()
         shown["images"] = [image for view in views for image in view.as_dict()["images"]]
-        lines = [*filter(None, [self._said]), ended]
+        lines = [ended, *filter(None, [self._said])]
         self.progress.say(" ".join(lines))
         return {**shown, "text": (str(self.run.paths.lora), *lines)}
 

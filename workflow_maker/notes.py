@@ -44,7 +44,8 @@ LOOK_FOR = {
 
 _BEGIN = (
     "Choose your picture folder in **Pictures** and your checkpoint in every **green** node, then "
-    "press **Run**. Cancel keeps what was trained so far."
+    "press **Run**. A red frame then means that something is missing there, and that it did not "
+    "run. Cancel keeps what was trained so far."
 )
 _AGAINST = (
     "The grid draws the same prompts and seeds as the grids of all other experiments, without and "
@@ -88,4 +89,4 @@ def paragraphs(*texts: str, about_grid: str = _AGAINST) -> str:
         *texts: Its own paragraphs.
         about_grid: What the grid is for.
     """
-    return "\n\n".join([*texts, _BEGIN, *([about_grid] if about_grid else []), _RECIPE_WINS])
+    return "\n\n".join([_BEGIN, _RECIPE_WINS, *texts, *([about_grid] if about_grid else [])])

@@ -29,6 +29,8 @@ def demo() -> Flow:
     group = flow.group("1 · Base model and broken pictures")
     column = group.column()
     column.note(
+        "Needs the checkpoint and pictures that `make demo` places; or choose your own folder, and "
+        "your checkpoint in every **green** node.\n\n"
         "Press **Run**. The curve grows inside *Train the LoRA*; Cancel keeps what was trained so "
         "far.\n\nOn the right the same prompts and seeds are drawn twice: **base** is the model as "
         "it is, **LoRA** is what the broken pictures made of it.\n\nThen change one thing and run "

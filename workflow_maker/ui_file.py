@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .flow import GROUP_COLORS, Flow, Node, Output
@@ -13,6 +13,8 @@ from .node_info import Input, NodeInfo, WorkflowError
 PACK_ID = "glitching-the-gaze"
 CORE_ID = "comfy-core"
 FORMAT_VERSION = 0.4
+FIRST_SCALE = 0.8  # smaller, and the frontend leaves out the words on nodes
+FIRST_CORNER_PX = (100, 150)  # of the window: right of the side bar, below tabs and a notice
 SEED_AFTER_RUN = "fixed"
 OPTIONAL_SOCKET_SHAPE = 7  # a hollow circle
 
@@ -36,7 +38,8 @@ def ui_file(
     ids = {node: number for number, node in enumerate(flow.nodes, start=1)}
     links, extensions, reroutes = _links(flow, info, ids, boxes)
     nodes = [_node(node, info, versions, ids, boxes[node], links) for node in flow.nodes]
-    extra: dict[str, Any] = {"ds": {"scale": 0.5, "offset": [60, 120]}}
+    groups = [around(group, boxes) for group in flow.groups]
+    extra: dict[str, Any] = {"ds": _first_view(groups)}
     if reroutes:
         extra |= {"reroutes": reroutes, "linkExtensions": extensions}
     return {
@@ -50,17 +53,24 @@ def ui_file(
             {
                 "id": number + 1,
                 "title": group.title,
-                "bounding": around(group, boxes),
+                "bounding": bounding,
                 "color": GROUP_COLORS[number % len(GROUP_COLORS)],
                 "font_size": 24,
                 "flags": {},
             }
-            for number, group in enumerate(flow.groups)
+            for number, (group, bounding) in enumerate(zip(flow.groups, groups, strict=True))
         ],
         "config": {},
         "extra": extra,
         "version": FORMAT_VERSION,
     }
+
+
+def _first_view(groups: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Return scale and offset with the upper left corner in sight, beside the frontend's bars."""
+    left, top = (min(group[side] for group in groups) for side in (0, 1))
+    x, y = FIRST_CORNER_PX
+    return {"scale": FIRST_SCALE, "offset": [x / FIRST_SCALE - left, y / FIRST_SCALE - top]}
 
 
 def _check(node: Node, info: Mapping[str, NodeInfo]) -> None:

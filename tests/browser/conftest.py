@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 RENDERERS = {"canvas": False, "vue_nodes": True}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """One headless browser for all tests, or a loud skip."""
     path = chromium_path()
@@ -37,7 +37,7 @@ def browser() -> Iterator[Browser]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """A host with the pack, the pocket checkpoints, and every model that a workflow names."""
     from glitch_demo.pocket import pocket_sd15, pocket_sdxl  # imports torch: only where needed
@@ -54,7 +54,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         yield host
 
 
-@pytest.fixture(scope="session", params=RENDERERS)
+@pytest.fixture(scope="package", params=RENDERERS)
 def screen(request: pytest.FixtureRequest, browser: Browser, host: Host) -> Iterator[Screen]:
     """The frontend, loaded once for each way of drawing nodes."""
     page = browser.new_page(viewport={"width": 1800, "height": 1000})
@@ -63,7 +63,7 @@ def screen(request: pytest.FixtureRequest, browser: Browser, host: Host) -> Iter
     page.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def page(browser: Browser, host: Host) -> Iterator[Page]:
     """A frontend for tests that only ask it things."""
     page = browser.new_page(viewport={"width": 1800, "height": 1000})

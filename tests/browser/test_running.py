@@ -122,6 +122,7 @@ def test_a_refused_setting_is_told_at_its_node(screen: Screen, host: Host) -> No
     press(screen, "Run")
     screen.wait_for("id => Boolean(app.lastNodeErrors?.[id])", trainer)
     assert REFUSED in screen.page.evaluate("id => JSON.stringify(app.lastNodeErrors[id])", trainer)
+    screen.page.get_by_text(REFUSED).first.wait_for(state="visible", timeout=PATIENCE_MS)
     screen.settle()
     assert screen.page.evaluate(OUTLINED, [trainer, screen.vue])
 

@@ -15,7 +15,7 @@ POCKET_SD15 = "pocket_sd15.safetensors"
 POCKET_SDXL = "pocket_sdxl.safetensors"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """The pack in a real host, with both pocket checkpoints among its models."""
     from glitch_demo.pocket import pocket_sd15, pocket_sdxl  # imports torch: only where needed
@@ -35,7 +35,7 @@ def client(host: Host) -> Iterator[ComfyClient]:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def bare_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """A host without this pack and without models, for tests of the host and client alone."""
     with Host(tmp_path_factory.mktemp("bare_host"), pack=None) as host:

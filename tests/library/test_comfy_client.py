@@ -166,6 +166,22 @@ def test_the_sentence_of_a_rejection(error: dict[str, Any], sentence: str) -> No
     assert text == f"ComfyUI does not accept the workflow: {sentence}"
 
 
+def test_a_sentence_is_told_once_for_all_inputs_it_blames() -> None:
+    """Catches "(and 5 more)" after the one thing that is wrong."""
+    errors = [
+        {
+            "message": "Custom validation failed for node",
+            "details": f"{name} - there is no folder x",
+            "extra_info": {"input_name": name},
+        }
+        for name in ("folder", "framing_mix", "corruption")
+    ]
+    graph = {"2": {"class_type": "Loader", "inputs": {}}}
+    text = str(rejection(graph, {"node_errors": {"2": {"errors": errors}}}))
+    assert "input folder:" in text
+    assert "more" not in text
+
+
 def test_the_name_of_a_node() -> None:
     """Catches a node inside a subgraph, which the graph does not list, breaking the message."""
     graph = {"1": {"class_type": "KSampler", "_meta": {"title": "Draw"}}}

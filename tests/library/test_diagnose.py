@@ -400,5 +400,7 @@ def test_levels_are_compared_only_with_what_is_comparable() -> None:
         is False
     )
     assert judge_loss(loss).levels.evidence["compared"]["comparable"] is None
-    destroyed = judge_loss(np.full(100, 1.01), family="SD1.5").levels
-    assert "destroyed" in destroyed.sentence
+    rising = np.linspace(0.3, 1.05, 200) + 0.01 * np.random.default_rng(1).normal(size=200)
+    assert "destroyed" in judge_loss(rising, family="SD1.5").levels.sentence
+    for not_worse in (np.full(100, 1.01), np.array([2.5, 15.4, 28.9, 1.3])):
+        assert "destroyed" not in judge_loss(not_worse, family="SD1.5").levels.sentence

@@ -31,6 +31,14 @@ def test_a_help_page_names_every_setting(page: str, recipe: type) -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("page", sorted(path.name for path in (REPO / "web" / "docs").iterdir()))
+def test_no_table_of_a_help_page_is_torn(page: str) -> None:
+    """Catches a blank line in a table: what follows is shown as text full of strokes."""
+    text = (REPO / "web" / "docs" / page).read_text("utf-8")
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert [table for table in tables if not re.search(r"^\|[-:| ]+\|$", table, re.MULTILINE)] == []
+
+
 def test_the_recipes_page_names_every_preset() -> None:
     """Catches a preset that was added without a word in the help page."""
     text = (REPO / "web" / "docs" / "GlitchRecipe.md").read_text("utf-8")

@@ -15,7 +15,7 @@ from glitch_train.settings import declared
 
 @given(
     steps=st.integers(1, 10_000_000),
-    learning_rate=st.floats(0, 10),
+    learning_rate=st.floats(0, 10, exclude_min=True),
     seed=st.integers(0, 2**64 - 1),
     name=st.sampled_from(["a", "Mode 3", "été", "x" * 200]),
 )
@@ -24,6 +24,12 @@ def test_round_trip_through_json(steps: int, learning_rate: float, seed: int, na
     train = TrainRecipe(steps=steps, learning_rate=learning_rate, seed=seed, output_name=name)
     recipe = Recipe(DatasetRecipe(folder="été \U0001f4f7"), train)
     assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+def test_a_rate_of_0_is_refused() -> None:
+    """Catches hours of training that change nothing, after a widget made 0 of 0.0001."""
+    with pytest.raises(RecipeError, match="learning_rate must be above 0"):
+        TrainRecipe(learning_rate=0.0)
 
 
 @pytest.mark.parametrize(
