@@ -21,7 +21,7 @@ from glitch_train.settings import declared
 from glitch_train.techniques import TECHNIQUES, settings_of
 
 TITLES = list(PRESETS)
-# The issue's list, and what the log's table of techniques must see in use.
+# Every preset, and what the log's table of techniques must see in use.
 USES = {
     "SDXL standard": "overtrain",  # 8000 steps, as the artist has them
     "text encoder drift": "train the text encoder",
@@ -235,3 +235,12 @@ def test_a_partial_recipe_is_checked_at_once() -> None:
     """Catches a value that is found wrong only when the trainer gets it."""
     with pytest.raises(RecipeError, match="framing must be one of"):
         partial({"framing": "sideways"})
+
+
+def test_the_line_on_the_node() -> None:
+    """Catches Markdown on the node, which shows it as it is written and cuts it."""
+    one = PRESETS["SD1.5 standard"].to_partial()
+    both = combine(one, parse_settings("steps = 7"))
+    assert one.summary() == f"SD1.5 standard: {len(one.settings)} settings"
+    assert both.summary() == f"{one.summary()}, in 1 of which the later wins"
+    assert parse_settings("steps = 7").summary() == "1 setting"

@@ -37,7 +37,7 @@ def xl_lora(tmp_path: Path) -> Path:
     return path
 
 
-def test_transfer_prints_what_the_issue_says(
+def test_transfer_prints_what_it_did(
     xl_lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Catches a key renamed, and a file that is not what the numbers say."""
