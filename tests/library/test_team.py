@@ -91,7 +91,8 @@ def test_alone_without_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_processes_lose_what_one_loses(place: Path, checkpoint: Path, capsys) -> None:  # noqa: F811
     """Catches gradients that are not averaged, other draws, and two processes writing one file."""
     settings = ["--set", "steps=5", "batch_size=3", "learning_rate=1e-3", "noise_offset=0.1",
-                "probe_every=2", "save_every=2", "train_text_encoder=true"]  # fmt: skip
+                "probe_every=2", "save_every=2", "train_text_encoder=true",
+                "sample_every=3", "sample_steps=1"]  # fmt: skip
     one = train(capsys, *arguments(place, checkpoint, "--cache", str(place / "a"), *settings))
     here = [*arguments(place, checkpoint, "--cache", str(place / "b"), *settings)]
     here[here.index("--out") + 1] = str(place / "two")
@@ -106,6 +107,7 @@ def test_two_processes_lose_what_one_loses(place: Path, checkpoint: Path, capsys
     names = [sorted(p.name for p in (place / out).rglob("*") if p.is_file())
              for out in ("out", "two")]  # fmt: skip
     assert names[0] == names[1]
+    assert "strip.png" in names[1]
     longer = [*here, "--set", "steps=7"]
     done = launch(*longer, port=29612)
     assert done.returncode == 0, done.stderr
