@@ -16,7 +16,7 @@ JOBS ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python
 # Processes with one thread each: more would get in each other's way.
-TEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadgroup
+TEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS)
 PIP := $(RUN) -m pip install -qq --disable-pip-version-check
 
 # make takes a space for the end of a name, unless it is escaped

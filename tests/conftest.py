@@ -2,12 +2,11 @@
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import glitch_demo
-
-TESTS = Path(__file__).parent
 
 _SHIM = Path(glitch_demo.__file__).parent / "torchvision_shim" / "sitecustomize.py"
 
@@ -33,10 +32,15 @@ def _let_slow_machines_pass() -> None:
 _let_slow_machines_pass()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     """Keep a folder's tests in one process, for they share a ComfyUI; of the library, a file's."""
-    for item in items:
-        folder = item.path.relative_to(TESTS).parts[0]
-        group = item.path.stem if folder == "library" else folder
-        item.add_marker(pytest.mark.xdist_group(group))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFolder(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            folder = Path(file).relative_to("tests").parts[0]
+            return file if folder == "library" else folder
+
+    return ByFolder(config, log)
