@@ -104,7 +104,7 @@ def test_a_recipe_goes_through_the_lora_and_comes_back(client: ComfyClient, host
     for said in (outputs[loader]["text"][0], outputs[report]["text"][0]):
         assert "framing = stretch (no bucket (stretched))" in said
         assert "all other settings from the widgets" in said
-    assert "steps = 3 (settings beside caption dropout)" in outputs[trainer]["text"][1]
+    assert "steps = 3 (settings beside caption dropout)" in outputs[trainer]["text"][-1]
     text = outputs[recipe]["text"][0]
     assert "variants_per_picture: JPEG-crushed says 10" in text
     assert "settings beside caption dropout, wins" in text
@@ -139,7 +139,7 @@ def test_a_recipe_at_the_trainer_alone_says_what_it_misses(client: ComfyClient, 
     assert read_recipe_of(path).dataset == DatasetRecipe(
         folder=str(host.base_dir / "input" / FOLDER), **SIZE
     )
-    said = outputs[trainer]["text"][1]
+    said = outputs[trainer]["text"][-1]
     assert "framing is center_crop, the recipe asks for stretch" in said
     assert loader not in outputs
 
