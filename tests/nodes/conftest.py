@@ -19,12 +19,9 @@ from glitch_demo.pocket import pocket_sd15, pocket_sdxl
 REPO = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def host_modules() -> Iterator[None]:
-    """Make the host's modules importable, on the CPU where there is no GPU.
-
-    No longer than a file's tests: its folder has modules called ``nodes`` and ``utils``.
-    """
+    """Make the host's modules importable, on the CPU where there is no GPU."""
     tree = str(host_tree())
     before = Path.cwd()
     sys.path.insert(0, tree)
@@ -39,7 +36,7 @@ def host_modules() -> Iterator[None]:
     sys.path.remove(tree)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pack(host_modules: None) -> Callable[[str], ModuleType]:
     """Return a function that imports a module of the pack, loaded under the host's name for it."""
     name = str(REPO.parent / "custom_nodes" / REPO.name)  # the host uses the path as the name
@@ -52,7 +49,7 @@ def pack(host_modules: None) -> Callable[[str], ModuleType]:
     return lambda inner: importlib.import_module(f"{name}.{inner}")
 
 
-@pytest.fixture(scope="module", params=["sd15", "sdxl"])
+@pytest.fixture(scope="session", params=["sd15", "sdxl"])
 def loaded(request: pytest.FixtureRequest, host_modules: None) -> tuple:
     """Return MODEL, CLIP and VAE of a pocket checkpoint, as Load Checkpoint gives them."""
     import comfy.sd
