@@ -82,14 +82,15 @@ def rejection(graph: Graph, answer: Mapping[str, Any]) -> PromptRejected:
         answer: The host's answer, with `error` and `node_errors`.
     """
     node_errors: Mapping[str, Any] = answer.get("node_errors") or {}
-    problems: list[str] = []
-    told = set()  # a node that checks several inputs at once blames each of them with one sentence
+    # A node that checks several inputs at once blames each of them with one sentence.
+    told: dict[tuple[str, str], str] = {}
     for node, entry in node_errors.items():
         for error in entry.get("errors", ()):
             name = (error.get("extra_info") or {}).get("input_name")
-            if (node, words := _words(error, name)) not in told:
-                told.add((node, words))
-                problems.append(f"{node_name(graph, node)}, {_problem(error)}")
+            words = _words(error, name)
+            where = f"input {name}: " if name else ""
+            told.setdefault((node, words), f"{node_name(graph, node)}, {where}{words}")
+    problems = list(told.values())
     if not problems:
         error = answer.get("error") or {}
         problems = [_words(error) if isinstance(error, Mapping) else str(error)]
@@ -160,12 +161,6 @@ def node_name(graph: Graph, node: str) -> str:
     entry = graph.get(node, {})
     title = (entry.get("_meta") or {}).get("title") or entry.get("class_type")
     return f'node {node} "{title}"' if title else f"node {node}"
-
-
-def _problem(error: Mapping[str, Any]) -> str:
-    """Return `input NAME: what is wrong with it`, from one entry of the host's list."""
-    name = (error.get("extra_info") or {}).get("input_name")
-    return f"input {name}: {_words(error, name)}" if name else _words(error)
 
 
 def _words(error: Mapping[str, Any], name: str | None = None) -> str:
