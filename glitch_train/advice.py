@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .finding import Finding, words_for_step
+from .finding import Finding
 from .record import LossRecord
 from .techniques import TECHNIQUES, settings_of
+from .wording import words_for_step
 
 EARLY = 0.6
 """A run that was flat before this share of its steps could have been shorter."""

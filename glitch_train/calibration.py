@@ -15,12 +15,12 @@ from .calibration_corruptions import (
     REFERENCE_STRENGTHS,
     Corruption,
 )
-from .finding import plain
 from .glitch_index import measure_pictures
 from .glitch_reference import DEFINED, Reference
 from .measurement import EFFECTS, PICTURE_EFFECTS, as_index
 from .pair_features import PairFeatures, features
 from .picture_pairs import Pixels
+from .wording import plain
 
 UNRELATED_LIMIT = 0.2
 """Unrelated measures must stay below this share of the way from base to reference."""

@@ -21,6 +21,7 @@ from .folder_scan import content_of, read_file
 from .framing import Framed, FramePlan, plan_frame, render_frame
 from .pictures import open_picture, parse_color
 from .seeds import random_draws
+from .wording import shown_name
 
 PREPARATION = "1"
 """Raised when the same settings give other pixels than before: old cache entries then miss."""
@@ -203,12 +204,6 @@ def training_captions(dataset: GlitchDataset) -> Iterator[str]:
             if digest not in seen:
                 seen.add(digest)
                 yield caption
-
-
-def shown_name(name: str) -> str:
-    """Return a file name on one line that any terminal and JSON reader takes."""
-    printable = name.encode("utf-8", errors="backslashreplace").decode("utf-8")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in printable)
 
 
 def _pick(weights: dict[str, float], draw: float) -> str:

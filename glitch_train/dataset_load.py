@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from .caption_files import Captions, find_captions, is_caption
-from .dataset import FileReport, GlitchDataset, Sample, shown_name
+from .dataset import FileReport, GlitchDataset, Sample
 from .dataset_recipe import DatasetRecipe
 from .errors import DatasetError
 from .folder_scan import Entries, ScannedPicture, list_folder, other_files, scan_pictures
+from .wording import shown_name
 
 OnProgress = Callable[[int, int], None]
 

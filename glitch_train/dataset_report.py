@@ -9,8 +9,8 @@ from typing import Any
 
 from .buckets import Size
 from .clip_tokens import CHUNK_TOKENS, chunks_of, count_tokens
-from .dataset import GlitchDataset, shown_name
-from .partial_recipe import where_from
+from .dataset import GlitchDataset
+from .wording import shown_name, where_from
 
 MAX_LISTED = 100
 """Longest list of files in the Markdown report; the JSON one has them all."""

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from .dataset import GlitchDataset, Sample, shown_name
+from .dataset import GlitchDataset, Sample
 from .dataset_load import OnProgress
 from .dataset_report import describe_framing
 from .errors import DatasetError
 from .folder_scan import read_file
 from .pictures import open_picture, parse_color
 from .sheet import contained, cut, fitted, lettering, wrapped
+from .wording import shown_name
 from .workers import in_order
 
 MARGIN_PX = 18

@@ -11,7 +11,7 @@ import numpy as np
 from .advice import Advice, advise
 from .convergence import MIN_POINTS, judge_convergence
 from .curve import Curve, clean_curve
-from .finding import Finding, plain
+from .finding import Finding
 from .fit import judge_fit
 from .jump import Jump, find_jump
 from .levels import judge_levels
@@ -20,6 +20,7 @@ from .record import LossRecord
 from .spikes import Spikes, find_spikes
 from .stability import judge_stability
 from .trend import Trend, fit_trend
+from .wording import plain
 
 MIN_TREND_POINTS = 12
 UNSURE = 0.6

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .errors import DiskError
+from .wording import size_text
 
 
 def check_space(needs: Mapping[Path, int], advice: str) -> None:
@@ -32,15 +33,6 @@ def check_space(needs: Mapping[Path, int], advice: str) -> None:
                 f"This run would write {size_text(needed)} to {places}, where {size_text(free)} "
                 f"are free; {advice}."
             )
-
-
-def size_text(size: float) -> str:
-    """Return bytes in the unit a person would choose."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.4g} TB"
 
 
 def nearest_existing(folder: Path) -> Path:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from .curve import SMALLEST, Curve, clean_curve, equal_blocks, fine_start
-from .finding import Finding, percent, tidy_step, words_for_step
+from .finding import Finding
 from .record import LossRecord
 from .trend import Trend
+from .wording import percent, tidy_step, words_for_step
 
 MIN_PROBES = 4
 MAX_BLOCKS = 24

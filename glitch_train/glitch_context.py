@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from .bootstrap import interval, interval_of_mean
 from .errors import ReportError
-from .finding import percent
 from .glitch_index import SMALL, few, mean
 from .glitch_reference import Reference, reference
 from .measure_distance import feature_distance
 from .measure_text import caption_hold, semantic_drift
 from .measure_weights import BlockChange, total_loudness
 from .measurement import Measurement, measured, untold
+from .wording import percent
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bootstrap import MIN_PAIRS, Interval, interval, interval_of_mean
-from .finding import percent
 from .glitch_reference import Reference, reference
 from .measure_diversity import MIN_PICTURES, collapse, different_pictures, likeness
 from .measurement import Measurement, measured, untold
 from .pair_features import PairFeatures
+from .wording import percent
 
 SMALL = 0.05
 """An index below this is not worth a sentence: about what rounding and resizing do."""

@@ -13,12 +13,12 @@ from typing import Any
 
 from .errors import RecordError, ReportError
 from .expectations import Expectation, expectation, in_order
-from .finding import plain
 from .measurement import EFFECTS
 from .plain_json import parse_json
 from .record import LossRecord
 from .record_read import LOSSES, read_csv
 from .sweep_results import read_done
+from .wording import plain
 
 SWEEP = "sweep.json"
 """In a sweep's folder: what was asked for."""

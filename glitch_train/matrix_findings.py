@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from .finding import percent
 from .matrix import Matrix, MatrixRow, Spread, chance_of_order
 from .measurement import EFFECTS
+from .wording import percent
 
 MORE, LESS, UNCLEAR, ALONE, UNTOLD = "more", "less", "unclear", "no standard", "not measured"
 TOO_FEW = "too few"

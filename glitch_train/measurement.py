@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .bootstrap import Interval
-from .finding import plain
+from .wording import plain
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ from .plain_json import parse_json
 from .recipe import TrainRecipe
 from .recipe_text import RECIPE_PARTS, parse_toml, recipe_parts
 from .settings import check_setting, declared, nearest
+from .wording import shown
 
 LEFT_TO_THE_LOADER = "folder"
 """A recipe is for any folder; which one is said where it is read."""
@@ -209,26 +210,6 @@ def parse_settings(text: str, source: str = OWN_SETTINGS) -> PartialRecipe:
         values = {**parts["dataset"], **parts["train"]}
         values.pop(LEFT_TO_THE_LOADER, None)  # a whole recipe has its own
     return partial(values, source)
-
-
-def shown(value: Any) -> str:
-    """Return a setting's value as a person writes it, on one line."""
-    if isinstance(value, str):
-        return " → ".join(value.splitlines()) if value else "empty"
-    return f"{value:g}" if isinstance(value, float) else str(value).lower()
-
-
-def where_from(origins: Mapping[str, str], recipe: Any) -> str:
-    """Return one line that says which settings a connected recipe decided.
-
-    Args:
-        origins: setting name to who named it.
-        recipe: the finished half of the recipe.
-    """
-    if not origins:
-        return "every setting from the node's own widgets"
-    named = [f"{name} = {shown(getattr(recipe, name))} ({who})" for name, who in origins.items()]
-    return f"from the connected recipe: {', '.join(named)}; all other settings from the widgets"
 
 
 def _parse(text: str) -> dict[str, Any]:

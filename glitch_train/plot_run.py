@@ -10,10 +10,10 @@ import numpy as np
 
 from .curve import LARGEST
 from .diagnose import Verdict
-from .finding import words_for_step
 from .plot_style import GraphOptions, Palette
 from .record import LossRecord
 from .smoothing import Floats, epoch_average, smooth, smoothing_window
+from .wording import words_for_step
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

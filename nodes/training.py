@@ -16,7 +16,7 @@ from comfy_api.latest import ui
 from ..glitch_train.cache import TensorCache, sampled_key
 from ..glitch_train.dataset import GlitchDataset
 from ..glitch_train.memory import let_go
-from ..glitch_train.partial_recipe import PartialRecipe, where_from
+from ..glitch_train.partial_recipe import PartialRecipe
 from ..glitch_train.plots import draw_losses, to_image
 from ..glitch_train.preview import LivePreview
 from ..glitch_train.recipe import Recipe, TrainRecipe
@@ -25,6 +25,7 @@ from ..glitch_train.run import Event, Preparing, TrainingRun
 from ..glitch_train.run_folder import choose_run
 from ..glitch_train.samples import Sampling
 from ..glitch_train.train import StepReport
+from ..glitch_train.wording import where_from
 from . import folders, host, weights
 
 
