@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from .cache import TensorCache
-from .encode import TokenChunks, TrainingItem
+from .encode import TrainingItem
+from .encoders import TokenChunks
 from .seeds import generator
 
 

@@ -13,7 +13,7 @@ import torch
 
 from .checkpoint import BaseModel, TextEncoder, Weights, build_text_encoder, build_unet
 from .clip_tokens import END_TOKEN, token_chunks
-from .encode import Encoders, TokenChunks
+from .encoders import Encoders, TokenChunks
 from .errors import CheckpointError, LoraFileError
 from .file_vae import FileVae
 from .tensor_file import TensorFile

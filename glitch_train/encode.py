@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,36 +13,9 @@ from PIL import Image
 from .cache import TensorCache, content_key, weights_key
 from .checkpoint import TextEncoder
 from .dataset import GlitchDataset, Sample, training_captions
+from .encoders import EncodePicture, TokenChunks, Tokenize
 from .framing import LATENT_STEP, FramePlan
 from .workers import in_order
-
-EncodePicture = Callable[[Image.Image], torch.Tensor]
-"""RGB picture → latents (4, H/8, W/8), already scaled by the family's latent scale."""
-
-TokenChunks = tuple[torch.Tensor, ...]
-"""Token ids of one caption per text encoder: (chunks, 77) int64 each, start and end included."""
-
-Tokenize = Callable[[str], TokenChunks]
-
-DecodePicture = Callable[[torch.Tensor], Image.Image]
-"""Latents (4, H/8, W/8), scaled by the family's latent scale → RGB picture."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Encoders:
-    """What turns pictures and captions into numbers and back; given by the host or a checkpoint.
-
-    Attributes:
-        encode_picture: the VAE.
-        decode_picture: the VAE, the other way.
-        tokenize: the tokenizers.
-        vae_key: identifies the VAE's weights, for the cache.
-    """
-
-    encode_picture: EncodePicture
-    decode_picture: DecodePicture
-    tokenize: Tokenize
-    vae_key: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from .checkpoint import BaseModel
 from .dataset import GlitchDataset
 from .devices import resolve_precision
 from .encode import (
-    Encoders,
     TrainingItem,
     captions_to_encode,
     encode_captions,
@@ -25,6 +24,7 @@ from .encode import (
     picture_variants,
     training_items,
 )
+from .encoders import Encoders
 from .framing import LATENT_STEP
 from .lora_file import LoraStateDict
 from .lora_targets import recipe_targets

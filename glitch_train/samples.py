@@ -16,7 +16,7 @@ from PIL import Image
 from .batches import with_prompts
 from .cache import TensorCache
 from .dataset import GlitchDataset, training_captions
-from .encode import DecodePicture
+from .encoders import DecodePicture
 from .errors import DiskError
 from .grid_axes import prompts as read_prompts
 from .grid_picture import FAINT, GridPicture, Label
