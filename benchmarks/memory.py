@@ -66,9 +66,9 @@ def _train(folder: Path, steps: int) -> dict[str, float]:
     from glitch_train.dataset_load import load_dataset
     from glitch_train.dataset_recipe import DatasetRecipe
     from glitch_train.recipe import Recipe, TrainRecipe
+    from glitch_train.record import StepReport
     from glitch_train.run import Encoders, TrainingRun
     from glitch_train.run_folder import claim_run
-    from glitch_train.train import StepReport
 
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "library"))
     from test_run import tiny_tower

@@ -82,10 +82,10 @@ def add_verb(verbs: Any) -> None:
 
 def _run(options: argparse.Namespace) -> dict[str, Any] | None:
     from .host_free import prepare_run
+    from .record import StepReport
     from .stop_signal import StopSignal
     from .team import join_team
     from .terminal_progress import TerminalProgress
-    from .train import StepReport
 
     recipe = read_train_recipe(options)
     team = join_team(options.device)

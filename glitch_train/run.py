@@ -31,14 +31,14 @@ from .lora_targets import recipe_targets
 from .memory import is_out_of_memory, let_go, shortage
 from .probe import Probe, is_due, split_items
 from .recipe import Recipe, TrainRecipe
-from .record import LossRecord, RecordWriter
+from .record import LossRecord, RecordWriter, StepReport
 from .run_files import RunFiles
 from .run_folder import RunPaths, write_recipe
 from .samples import Prompts, Samples, Sampling, sampled_prompts
 from .state import material_key
 from .stop import Ending, Progress, reached
 from .team import ALONE, Team
-from .train import LoraTraining, NotFiniteError, StepReport
+from .train import LoraTraining, NotFiniteError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,6 +23,7 @@ from .noise import draw_noise, draw_timesteps, perturbed
 from .optim import build_optimizer, build_schedule
 from .predictor import Predictor
 from .recipe import TrainRecipe
+from .record import StepReport
 from .seeds import generator
 from .team import ALONE, Team
 
@@ -30,38 +31,6 @@ log = logging.getLogger(__name__)
 
 CLIP_NORM = 1.0
 """Largest gradient norm; kohya's ``max_grad_norm``."""
-
-
-@dataclasses.dataclass(frozen=True)
-class StepReport:
-    """What one optimizer step did.
-
-    Attributes:
-        step: optimizer steps done, from 1.
-        steps: optimizer steps in all.
-        epoch: epoch the step's last batch belongs to, from 1.
-        loss: mean loss over the step's samples.
-        learning_rate: of the UNet at this step; NaN when it is left alone.
-        grad_norm: norm of the LoRA's gradient before clipping.
-        seconds: wall time of the step.
-        lora_norm: L2 norm of the up factors before the step; they start at zero, so it says how
-            far training has moved the model.
-        peak_memory_mb: most memory in use so far, in MiB; NaN where it is not known.
-        text_encoder_lr: of the text encoders at this step; NaN when they are left alone.
-        finite: whether loss and gradient were finite numbers; where not, nothing was changed.
-    """
-
-    step: int
-    steps: int
-    epoch: int
-    loss: float
-    learning_rate: float
-    grad_norm: float
-    seconds: float
-    lora_norm: float = math.nan
-    peak_memory_mb: float = math.nan
-    text_encoder_lr: float = math.nan
-    finite: bool = True
 
 
 class NotFiniteError(TrainingError):

@@ -20,11 +20,10 @@ from ..glitch_train.partial_recipe import PartialRecipe
 from ..glitch_train.plots import draw_losses, to_image
 from ..glitch_train.preview import LivePreview
 from ..glitch_train.recipe import Recipe, TrainRecipe
-from ..glitch_train.record import LossRecord
+from ..glitch_train.record import LossRecord, StepReport
 from ..glitch_train.run import Event, Preparing, TrainingRun
 from ..glitch_train.run_folder import choose_run
 from ..glitch_train.samples import Sampling
-from ..glitch_train.train import StepReport
 from ..glitch_train.wording import where_from
 from . import folders, host, weights
 

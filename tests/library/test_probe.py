@@ -12,8 +12,7 @@ from tiny import tiny_items
 
 from glitch_train.errors import TrainingError
 from glitch_train.probe import Probe, is_due, split_items
-from glitch_train.record import LossRecord
-from glitch_train.train import StepReport
+from glitch_train.record import LossRecord, StepReport
 
 pytestmark = pytest.mark.slow
 

@@ -16,11 +16,10 @@ from glitch_train.cache import sampled_key
 from glitch_train.errors import TrainingError
 from glitch_train.lora_file import read_metadata
 from glitch_train.recipe import DatasetRecipe, Recipe, TrainRecipe
-from glitch_train.record import LossRecord
+from glitch_train.record import LossRecord, StepReport
 from glitch_train.run import TrainingRun
 from glitch_train.run_folder import choose_run
 from glitch_train.state import load_state
-from glitch_train.train import StepReport
 
 pytestmark = pytest.mark.slow
 

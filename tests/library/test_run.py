@@ -18,10 +18,9 @@ from glitch_train.checkpoint import TextEncoder
 from glitch_train.dataset_load import load_dataset
 from glitch_train.errors import TrainingError
 from glitch_train.recipe import DatasetRecipe, Recipe, TrainRecipe
-from glitch_train.record import LossRecord
+from glitch_train.record import LossRecord, StepReport
 from glitch_train.run import Encoders, Preparing, TrainingRun
 from glitch_train.run_folder import choose_run
-from glitch_train.train import StepReport
 
 pytestmark = pytest.mark.slow
 

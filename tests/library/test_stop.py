@@ -20,11 +20,10 @@ from glitch_train.lora_file import read_metadata
 from glitch_train.noise import noise_schedule
 from glitch_train.probe import Probe, Split
 from glitch_train.recipe import TrainRecipe
-from glitch_train.record import LossRecord
+from glitch_train.record import LossRecord, StepReport
 from glitch_train.run import TrainingRun
 from glitch_train.seeds import generator
 from glitch_train.stop import Progress, reached
-from glitch_train.train import StepReport
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,8 @@ from glitch_train.errors import TrainingError
 from glitch_train.lora import LoraShape, inject_lora
 from glitch_train.lora_targets import unet_targets
 from glitch_train.recipe import TrainRecipe
-from glitch_train.train import LoraTraining, StepReport
+from glitch_train.record import StepReport
+from glitch_train.train import LoraTraining
 
 CPU = torch.device("cpu")
 
