@@ -6,8 +6,7 @@ import dataclasses
 import functools
 import math
 
-Size = tuple[int, int]
-"""(width, height) in pixels."""
+from .sizes import Size
 
 
 @dataclasses.dataclass(frozen=True)

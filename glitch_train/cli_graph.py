@@ -34,7 +34,8 @@ def add_verb(verbs: Any) -> None:
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     from .errors import RecordError
-    from .plots import GraphOptions, GraphSize, draw_losses, figure_format, save_figure
+    from .figures import figure_format, save_figure
+    from .plots import GraphOptions, GraphSize, draw_losses
     from .record_read import read_record
 
     if min(options.width, options.height) < 100 or max(options.width, options.height) > 20_000:

@@ -42,8 +42,8 @@ def add_verb(verbs: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
+    from .figures import figure_format, save_figure
     from .lora_read import read_lora_file
-    from .plots import figure_format, save_figure
     from .tensor_file import write_tensors
     from .transfer import transfer
     from .transfer_base import find_base

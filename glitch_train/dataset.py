@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .buckets import BucketRule, Size
+from .buckets import BucketRule
 from .cache import content_key
 from .captions import CaptionRule, is_dropped, swapped
 from .corrupt import corrupt
@@ -21,6 +21,7 @@ from .folder_scan import content_of, read_file
 from .framing import Framed, FramePlan, plan_frame, render_frame
 from .pictures import open_picture, parse_color
 from .seeds import random_draws
+from .sizes import Size
 from .wording import shown_name
 
 PREPARATION = "1"

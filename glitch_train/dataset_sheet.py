@@ -14,7 +14,8 @@ from .dataset_report import describe_framing
 from .errors import DatasetError
 from .folder_scan import read_file
 from .pictures import open_picture, parse_color
-from .sheet import contained, cut, fitted, lettering, wrapped
+from .sheet import cut, lettering, wrapped
+from .sizes import contained, fitted
 from .wording import shown_name
 from .workers import in_order
 

@@ -8,10 +8,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from .buckets import Size
 from .caption_files import is_caption
 from .errors import DatasetError
 from .pictures import PICTURE_SUFFIXES, open_picture
+from .sizes import Size
 from .workers import in_order
 
 THUMBNAIL = (1, 1)

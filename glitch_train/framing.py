@@ -10,8 +10,9 @@ import re
 import numpy as np
 from PIL import Image, ImageFilter
 
-from .buckets import BucketRule, Size, cover_size
+from .buckets import BucketRule, cover_size
 from .errors import RecipeError
+from .sizes import Size
 
 FRAMINGS = (
     "center_crop",

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import TypeVar
 
-from .buckets import Size
 from .errors import GridError
+from .sizes import Size
 
 MAX_VALUES = 1000
 """Most values of one axis: beyond it, a range was mistyped."""

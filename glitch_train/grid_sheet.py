@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
-from .files import atomic_path, disk_errors_said
 from .grid import AXES, BASE, GridPlan, Key, Shot
 from .grid_picture import FAINT, PLAIN, GridPicture, Label
 
@@ -80,19 +78,6 @@ def grid_settings(plan: GridPlan, picture: GridPicture, done: Mapping[Shot, int]
         "size": list(picture.size),
         "cells": cells,
     }
-
-
-def save_png(image: Image.Image, path: Path, texts: Mapping[str, str]) -> None:
-    """Write a PNG with texts in it, compressed as the host's Save Image does.
-
-    Raises:
-        DiskError: when the disk does not take it.
-    """
-    info = PngImagePlugin.PngInfo()
-    for name, text in texts.items():
-        info.add_text(name, text)
-    with disk_errors_said(path), atomic_path(path) as part:
-        image.save(part, "PNG", pnginfo=info, compress_level=4)
 
 
 def described(axis: str, value: Any) -> str:

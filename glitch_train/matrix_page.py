@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from .figures import save_figure
 from .files import atomic_path, disk_errors_said, write_text
 from .matrix import Matrix, MatrixRow
 from .matrix_findings import how_sure, sentences, shown
 from .matrix_pictures import draw_curves, draw_heat_map, draw_row, draw_strip
 from .measurement import EFFECTS
-from .plots import save_figure
 
 JPEG_QUALITY = 82
 PAGE_CELL_PX = 160

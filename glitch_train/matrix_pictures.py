@@ -12,7 +12,7 @@ from PIL import Image
 from .grid_picture import FAINT, GridPicture, Label
 from .index_picture import IndexRow, draw_indices
 from .matrix import Matrix, MatrixRow, damaged
-from .sheet import fitted
+from .sizes import fitted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,17 +6,13 @@ so graphs may be drawn from several threads at once.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from .diagnose import Verdict, diagnose
-from .errors import RecordError
-from .files import atomic_path, disk_errors_said
+from .figures import save_figure, to_image
 from .plot_run import RunView, draw_marks, draw_run, epoch_length
 from .plot_style import PALETTES, PREVIEW_SIZE, GraphOptions, GraphSize, Palette
 from .plot_table import draw_table, table_height
@@ -84,50 +80,6 @@ def draw_losses(
     if options.table and verdicts:
         draw_table(figure, names, verdicts, palette, below)
     return figure
-
-
-def to_image(figure: Figure) -> Image.Image:
-    """Render a figure as an RGB picture."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.frombuffer(
-        "RGBA", canvas.get_width_height(), bytes(canvas.buffer_rgba()), "raw", "RGBA", 0, 1
-    ).convert("RGB")
-
-
-def figure_format(path: Path) -> str:
-    """Return the format of a path's suffix, to be asked before work begins.
-
-    Raises:
-        RecordError: for a suffix matplotlib cannot write.
-    """
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    kind = path.suffix.lstrip(".").lower()
-    if kind not in FigureCanvasBase.get_supported_filetypes():
-        raise RecordError(f"Cannot save a picture as {path.name!r}; use .png, .svg or .pdf.")
-    return kind
-
-
-def save_figure(figure: Figure, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Save a figure in the format of the path's suffix, in one piece.
-
-    Args:
-        figure: as drawn.
-        path: ``.png``, ``.svg`` or ``.pdf``.
-        metadata: texts to put into a PNG.
-
-    Raises:
-        RecordError: for a suffix matplotlib cannot write.
-        DiskError: when the disk does not take it.
-    """
-    content, kind = io.BytesIO(), figure_format(path)
-    texts = dict(metadata) if metadata and kind == "png" else None
-    figure.savefig(content, format=kind, facecolor=figure.get_facecolor(), metadata=texts)
-    with disk_errors_said(path), atomic_path(path) as part:
-        part.write_bytes(content.getvalue())
 
 
 def _views(

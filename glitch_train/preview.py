@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from .plots import PREVIEW_SIZE, GraphOptions, draw_losses, to_image
+from .figures import to_image
+from .plots import PREVIEW_SIZE, GraphOptions, draw_losses
 from .record import LossRecord
 
 SHARE = 0.02

@@ -18,9 +18,9 @@ from .cache import TensorCache
 from .dataset import GlitchDataset, training_captions
 from .encoders import DecodePicture
 from .errors import DiskError
+from .figures import save_png
 from .grid_axes import prompts as read_prompts
 from .grid_picture import FAINT, GridPicture, Label
-from .grid_sheet import save_png
 from .lora import without_lora
 from .memory import free_unused, is_out_of_memory, let_go
 from .plain_json import json_object

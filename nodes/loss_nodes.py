@@ -88,14 +88,9 @@ class GlitchLossGraph(io.ComfyNode):
     ) -> io.NodeOutput:
         """Judge, draw and save."""
         from ..glitch_train.diagnose import diagnose
+        from ..glitch_train.figures import save_figure, to_image
         from ..glitch_train.files import write_text
-        from ..glitch_train.plots import (
-            GraphOptions,
-            GraphSize,
-            draw_losses,
-            save_figure,
-            to_image,
-        )
+        from ..glitch_train.plots import GraphOptions, GraphSize, draw_losses
         from ..glitch_train.verdict_text import to_markdown
 
         records = _records(loss_map, more)

@@ -125,10 +125,10 @@ class GlitchReport(io.ComfyNode):
         **more: Any,
     ) -> io.NodeOutput:
         """Measure, draw and save."""
+        from ..glitch_train.figures import to_image
         from ..glitch_train.glitch_radar import draw_radar
         from ..glitch_train.glitch_report import RunReport, report_run, side_by_side
         from ..glitch_train.picture_pairs import pairs_of_arrays
-        from ..glitch_train.plots import to_image
         from ..glitch_train.report_files import save_report, to_json
 
         batches = [glitched, *(more[name] for name in _MORE if more.get(name) is not None)]

@@ -15,9 +15,10 @@ from comfy_api.latest import ui
 
 from ..glitch_train.cache import TensorCache, sampled_key
 from ..glitch_train.dataset import GlitchDataset
+from ..glitch_train.figures import to_image
 from ..glitch_train.memory import let_go
 from ..glitch_train.partial_recipe import PartialRecipe
-from ..glitch_train.plots import draw_losses, to_image
+from ..glitch_train.plots import draw_losses
 from ..glitch_train.preview import LivePreview
 from ..glitch_train.recipe import Recipe, TrainRecipe
 from ..glitch_train.record import LossRecord, StepReport
