@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from .errors import RecipeError
-from .settings import declared, nearest
+from .settings import declared
 
 if TYPE_CHECKING:
-    from .recipe import Recipe
-
-_YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+    pass
 
 
 def add_settings(
@@ -54,60 +49,3 @@ def read_settings(
     given = vars(options)
     names = (name for name in declared(recipe_type) if name not in without)
     return {name: given[name] for name in names if given.get(name) is not None}
-
-
-def with_assignments(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
-    """Return a recipe with some settings replaced.
-
-    Args:
-        recipe: the recipe.
-        assignments: ``name=value`` each, of either half of the recipe.
-
-    Raises:
-        RecipeError: for an unknown name (the nearest are offered) or a value that does not fit.
-    """
-    halves: dict[str, dict[str, Any]] = {"dataset": {}, "train": {}}
-    known = {
-        name: (half, field)
-        for half in halves
-        for name, (field, _) in declared(type(getattr(recipe, half))).items()
-    }
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        name = name.strip()
-        if not equals:
-            raise RecipeError(f"--set takes name=value, got {assignment!r}.")
-        if name not in known:
-            raise RecipeError(f"There is no setting called {name!r}{nearest(name, known) or '.'}")
-        half, field = known[name]
-        halves[half][name] = read_value(name, text.strip(), type(field.default))
-    changed = {
-        half: dataclasses.replace(getattr(recipe, half), **values)
-        for half, values in halves.items()
-        if values
-    }
-    replaced = {name for values in halves.values() for name in values}
-    origins = {name: who for name, who in recipe.origins.items() if name not in replaced}
-    return dataclasses.replace(recipe, **changed, origins=origins)
-
-
-def read_value(name: str, text: str, kind: type) -> Any:
-    """Return a setting's value from what a person typed.
-
-    Args:
-        name: of the setting, for the error.
-        text: what was typed.
-        kind: ``bool``, ``int``, ``float`` or ``str``.
-
-    Raises:
-        RecipeError: when it is not of that kind.
-    """
-    if kind is bool:
-        if text.lower() not in _YES + _NO:
-            raise RecipeError(f"{name} must be true or false, got {text!r}.")
-        return text.lower() in _YES
-    try:
-        return kind(text)
-    except ValueError as error:
-        whole = "whole " if kind is int else ""
-        raise RecipeError(f"{name} must be a {whole}number, got {text!r}.") from error

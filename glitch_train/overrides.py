@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from .api_graph import Graph, GraphError, is_link, natural_order, title
-from .cli_options import read_value
+from .assignments import read_value
 from .comfy_errors import node_name
 from .dataset_recipe import DatasetRecipe
 from .node_info import InputInfo, described_inputs

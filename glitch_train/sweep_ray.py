@@ -108,7 +108,7 @@ def plan_recipes(
 
 
 def _recipe(slug: str, seed: int, assignments: Sequence[str]) -> Recipe:
-    from .cli_options import with_assignments
+    from .assignments import with_assignments
     from .dataset_recipe import DatasetRecipe
     from .presets import combined_presets
     from .recipe import TrainRecipe
