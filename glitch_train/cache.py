@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .disk_space import nearest_existing
 from .errors import TrainingError
-from .files import atomic_path
+from .files import atomic_path, nearest_existing
 
 if TYPE_CHECKING:
     import torch

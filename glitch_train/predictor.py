@@ -9,8 +9,7 @@ import torch
 from .batches import Batch, pad_prompts
 from .checkpoint import BaseModel
 from .encode import encode_prompt
-from .loss import per_sample_loss, snr_weights
-from .noise import noise_schedule, training_target
+from .noise import noise_schedule, per_sample_loss, snr_weights, training_target
 from .recipe import TrainRecipe
 
 

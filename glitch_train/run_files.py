@@ -9,8 +9,8 @@ from typing import Any
 
 from .checkpoint import BaseModel
 from .dataset import GlitchDataset
-from .disk_space import check_space
 from .errors import TrainingError
+from .files import check_space
 from .lora_file import SAVE_DTYPES, LoraStateDict, metadata, save_lora, to_kohya
 from .optim import STATE_FLOATS
 from .recipe import Recipe

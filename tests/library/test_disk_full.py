@@ -14,8 +14,8 @@ from test_resume import stop_after, weights
 from test_run import Counted, folder, make_run  # noqa: F401  folder is a fixture
 from test_train import start
 
-from glitch_train.disk_space import check_space
 from glitch_train.errors import DiskError
+from glitch_train.files import check_space
 from glitch_train.optim import STATE_FLOATS
 from glitch_train.record import LossRecord
 from glitch_train.state import load_state, save_state

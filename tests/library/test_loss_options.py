@@ -14,8 +14,7 @@ from test_train import start
 from tiny import tiny_unet
 
 from glitch_train.errors import RecipeError
-from glitch_train.loss import per_sample_loss, snr_weights
-from glitch_train.noise import draw_noise, draw_timesteps, perturbed
+from glitch_train.noise import draw_noise, draw_timesteps, per_sample_loss, perturbed, snr_weights
 from glitch_train.recipe import TrainRecipe
 
 pytestmark = pytest.mark.slow
