@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from .experiments import TECHNIQUES, settings_of
 from .finding import Finding
 from .record import LossRecord
-from .techniques import TECHNIQUES, settings_of
 from .wording import words_for_step
 
 EARLY = 0.6

@@ -40,7 +40,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     from .dataset_recipe import DatasetRecipe
     from .dataset_report import DatasetReport
     from .errors import DatasetError, RecipeError
-    from .presets import combined_presets
+    from .experiments import combined_presets
     from .recipe import read_recipe
 
     if options.workers is not None and not 1 <= options.workers <= 64:

@@ -33,8 +33,8 @@ def add_verb(verbs: Any) -> None:
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     from .errors import RecipeError
+    from .experiments import EXPERIMENTS, combined_presets, presets_help
     from .lora_file import read_recipe_of
-    from .presets import PRESETS, combined_presets, presets_help
     from .recipe import read_recipe
 
     if options.preset and options.file:
@@ -44,8 +44,8 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         return {"text": named.to_markdown(), **named.to_dict()}
     if options.file is None:
         listed = {
-            title: {"reason": preset.reason, "settings": dict(preset.settings)}
-            for title, preset in PRESETS.items()
+            one.title: {"reason": one.reason, "settings": dict(one.settings)}
+            for one in EXPERIMENTS.values()
         }
         return {"text": presets_help(), "presets": listed}
     is_lora = options.file.suffix.lower() == ".safetensors"

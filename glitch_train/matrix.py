@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from .errors import RecordError, ReportError
-from .expectations import Expectation, expectation, in_order
+from .experiments import Experiment, experiment, in_order
 from .measurement import EFFECTS
 from .plain_json import parse_json
 from .record import LossRecord
@@ -97,9 +97,9 @@ class MatrixRow:
     runs: tuple[SeedRun, ...]
 
     @property
-    def expected(self) -> Expectation:
+    def experiment(self) -> Experiment:
         """What the log says of it."""
-        return expectation(self.slug)
+        return experiment(self.slug)
 
     def spread(self, effect: str) -> Spread | None:
         """Return an effect's index over the seeds, or None where no run could tell it."""
@@ -150,7 +150,7 @@ class Matrix:
 
     def standard_of(self, row: MatrixRow) -> MatrixRow | None:
         """Return what an experiment is compared with, or None."""
-        return self.row(row.expected.against)
+        return self.row(row.experiment.against)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -181,11 +181,11 @@ class Matrix:
             spread = row.spread(effect)
             if spread is not None:
                 found = compare(self, row, effect)
-                about = {"expected": effect in row.expected.effects, "moved": found.state}
+                about = {"expected": effect in row.experiment.expected, "moved": found.state}
                 effects[effect] = {**spread.to_dict(), **about}
         return {
-            "preset": row.expected.preset,
-            "against": row.expected.against,
+            "preset": row.experiment.title,
+            "against": row.experiment.against,
             "seeds": [run.seed for run in row.runs],
             "verdict": {a: row.states(a) for a in ("convergence", "stability", "fit")},
             **plain({"loss_start": row.loss("start"), "loss_final": row.loss("final")}),

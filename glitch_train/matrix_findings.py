@@ -68,17 +68,17 @@ def compare(matrix: Matrix, row: MatrixRow, effect: str) -> Moved:
 
 def sentences(matrix: Matrix, row: MatrixRow) -> list[str]:
     """Return what came of the log's expectation, and what else moved."""
-    expected = row.expected
+    experiment = row.experiment
     if not row.runs or not any(run.effects for run in row.runs):
         return ["It was trained without drawing pictures, so no effect was measured."]
-    if not expected.against:
+    if not experiment.against:
         return ["This is what the others are compared with."]
     if matrix.standard_of(row) is None:
-        return [f"It is compared with {expected.against}, of which this sweep has no run."]
-    lines = [_of_expected(row, compare(matrix, row, effect)) for effect in expected.effects]
-    if not expected.effects:
+        return [f"It is compared with {experiment.against}, of which this sweep has no run."]
+    lines = [_of_expected(row, compare(matrix, row, effect)) for effect in experiment.expected]
+    if not experiment.expected:
         lines.append("The log expects no glitch of it.")
-    others = [compare(matrix, row, e) for e in matrix.effects if e not in expected.effects]
+    others = [compare(matrix, row, e) for e in matrix.effects if e not in experiment.expected]
     for state, word in ((MORE, "More"), (LESS, "Less")):
         moved = [f"{_title(one)} ({one.numbers})" for one in others if one.state == state]
         if moved:

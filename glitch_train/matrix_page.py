@@ -72,17 +72,17 @@ def write_page(matrix: Matrix, page: Path, style: str = "dark") -> list[Path]:
         pictures.append(("Glitch index of every experiment and effect", _link(files[-1], page)))
     lines = [_summary(matrix, pictures).rstrip("\n"), "", "## Experiment by experiment", ""]
     for row in matrix.rows:
-        lines += [f"### {row.expected.preset}", "", *_about(matrix, row), ""]
+        lines += [f"### {row.experiment.title}", "", *_about(matrix, row), ""]
         picture = draw_row(row, style, PAGE_CELL_PX)
         if picture is not None:
             files.append(images / f"{row.slug}.jpg")
             with disk_errors_said(files[-1]), atomic_path(files[-1]) as part:
                 picture.save(part, "JPEG", quality=JPEG_QUALITY, optimize=True)
-            alt = f"{row.expected.preset}: base pictures, and the same prompts and seeds glitched"
+            alt = f"{row.experiment.title}: base pictures, and the same prompts and seeds glitched"
             lines += [f"![{alt}]({_link(files[-1], page)})", ""]
         files.append(images / f"{row.slug}_loss.png")
         save_figure(draw_curves(row, style), files[-1])
-        lines += [f"![{row.expected.preset}: losses]({_link(files[-1], page)})", ""]
+        lines += [f"![{row.experiment.title}: losses]({_link(files[-1], page)})", ""]
     lines += ["## What index 1 means", ""]
     lines += [f"- {EFFECTS[key].title}: {EFFECTS[key].reference}." for key in matrix.effects]
     write_text(page, "\n".join(lines) + "\n")
@@ -128,7 +128,7 @@ def _index_table(matrix: Matrix) -> list[str]:
         for key in matrix.effects:
             found = row.spread(key)
             text = shown(found) if found else "–"
-            cells.append(f"**{text}**" if key in row.expected.effects else text)
+            cells.append(f"**{text}**" if key in row.experiment.expected else text)
         lines.append(f"| {row.slug} | " + " | ".join(cells) + " |")
     return [*lines, "", "Bold: what the log expects of the experiment."]
 

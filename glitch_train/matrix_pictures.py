@@ -28,8 +28,8 @@ def draw_heat_map(matrix: Matrix, style: str = "dark") -> Figure:
         IndexRow(
             row.slug.replace("_", " "),
             {key: found.mean for key in matrix.effects if (found := row.spread(key))},
-            row.expected.effects,
-            begins_group=number > 0 and bool(matrix.rows[number - 1].expected.against == ""),
+            row.experiment.expected,
+            begins_group=number > 0 and bool(matrix.rows[number - 1].experiment.against == ""),
         )
         for number, row in enumerate(matrix.rows)
     ]

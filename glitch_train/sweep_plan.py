@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .api_graph import Graph, GraphError, load_graph, nodes_of
-from .expectations import EXPECTATIONS, in_order
+from .experiments import EXPERIMENTS, in_order
 from .overrides import with_overrides
 from .settings import nearest
 
@@ -64,7 +64,7 @@ def find_workflows(folder: Path, names: Sequence[str] = ()) -> dict[str, Path]:
     for name in names:
         if name not in there:
             raise GraphError(f"{folder} has no workflow {name}.json{nearest(name, there) or '.'}")
-    wanted = set(names) or set(there) & set(EXPECTATIONS)
+    wanted = set(names) or set(there) & set(EXPERIMENTS)
     if not wanted:
         raise GraphError(
             f"{folder} has no workflow of an experiment: name the folder with --workflows."
@@ -115,7 +115,7 @@ def settings_of(slug: str, assignments: Sequence[str]) -> list[str]:
         where, dot, rest = assignment.partition(".")
         if dot and where == slug:
             own.append(rest)
-        elif not dot or where not in EXPECTATIONS:
+        elif not dot or where not in EXPERIMENTS:
             general.append(assignment)
     return general + own
 

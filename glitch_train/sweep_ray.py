@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .errors import RecipeError, RecordError
-from .expectations import EXPECTATIONS, Expectation, in_order
+from .experiments import EXPERIMENTS, combined_presets, in_order
 from .files import write_text
 from .recipe import Recipe
 from .settings import nearest
@@ -93,28 +93,28 @@ def plan_recipes(
     from .ray_engine import check_names
 
     for name in names:
-        if name not in EXPECTATIONS:
-            raise RecipeError(f"There is no preset {name!r}{nearest(name, EXPECTATIONS) or '.'}")
+        if name not in EXPERIMENTS:
+            raise RecipeError(f"There is no preset {name!r}{nearest(name, EXPERIMENTS) or '.'}")
     found = []
     for seed in dict.fromkeys(seeds):
-        for slug in in_order(set(names) or set(EXPECTATIONS)):
+        for slug in in_order(set(names) or set(EXPERIMENTS)):
             if slug in _NEEDS_HOST:
                 continue
             own = [*settings_of(slug, assignments), f"seed={seed}"]
             found.append((slug, seed, _recipe(slug, seed, own)))
     check_names([recipe for _, _, recipe in found])
-    outcome.left_out += [_NEEDS_HOST[slug] for slug in names or EXPECTATIONS if slug in _NEEDS_HOST]
+    outcome.left_out += [_NEEDS_HOST[slug] for slug in names or EXPERIMENTS if slug in _NEEDS_HOST]
     return found
 
 
 def _recipe(slug: str, seed: int, assignments: Sequence[str]) -> Recipe:
     from .assignments import with_assignments
     from .dataset_recipe import DatasetRecipe
-    from .presets import combined_presets
     from .recipe import TrainRecipe
 
-    about = EXPECTATIONS[slug]
-    named = combined_presets(_titles(about))
+    one = EXPERIMENTS[slug]
+    alone = one.stands_alone or not one.against
+    named = combined_presets([slug] if alone else [one.against, slug])
     checkpoint, folder, rest = "", "", []
     for assignment in assignments:
         name, _, text = assignment.partition("=")
@@ -133,15 +133,6 @@ def _recipe(slug: str, seed: int, assignments: Sequence[str]) -> Recipe:
         origins={**named.origins(DatasetRecipe), **named.origins(TrainRecipe)},
     )
     return with_assignments(recipe, rest)
-
-
-def _titles(about: Expectation) -> list[str]:
-    """Return the presets of an experiment: a technique is laid over the run it is compared with."""
-    from .presets import PRESETS
-
-    if PRESETS[about.preset].is_experiment or not about.against:
-        return [about.preset]
-    return [EXPECTATIONS[about.against].preset, about.preset]
 
 
 def _lay_out(slug: str, seed: int, recipe: Recipe, out: Path, lora: str, losses: Path) -> None:

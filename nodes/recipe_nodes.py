@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..glitch_train.experiments import EXPERIMENTS, experiment_named, presets_help
 from ..glitch_train.partial_recipe import NO_PRESET, PartialRecipe, combine, parse_settings
-from ..glitch_train.presets import PRESETS, preset_named, presets_help
 from . import host
 from .sockets import CATEGORY, GlitchRecipeSocket
 
@@ -16,6 +16,7 @@ class GlitchRecipe(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Return the node's sockets and widgets."""
+        titles = [one.title for one in EXPERIMENTS.values()]
         return io.Schema(
             node_id="GlitchRecipe",
             display_name="Glitch Recipe",
@@ -27,8 +28,8 @@ class GlitchRecipe(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "preset",
-                    options=[*PRESETS, NO_PRESET],
-                    default=next(iter(PRESETS)),
+                    options=[*titles, NO_PRESET],
+                    default=titles[0],
                     tooltip=presets_help(),
                 ),
                 io.String.Input(
@@ -80,5 +81,5 @@ class GlitchRecipe(io.ComfyNode):
 def _own_part(preset: str, settings: str) -> PartialRecipe:
     if preset == NO_PRESET:
         return parse_settings(settings)
-    chosen = preset_named(preset)
+    chosen = experiment_named(preset)
     return combine(chosen.to_partial(), parse_settings(settings, f"settings beside {chosen.title}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from glitch_train.presets import PRESETS, Preset
+from glitch_train.experiments import EXPERIMENTS, Experiment
 
 from .bases import SD15, SDXL, Base
 from .comparing import compare
@@ -19,21 +19,21 @@ STANDARD = "SD1.5 standard"
 
 def experiments() -> Iterator[Flow]:
     """Return the workflow of every preset, called by its slug."""
-    for preset in PRESETS.values():
+    for preset in EXPERIMENTS.values():
         if preset.settings:
             yield experiment(preset)
         else:
             yield cross_model(preset.slug, SDXL, SD15, preset.title)
 
 
-def experiment(preset: Preset) -> Flow:
+def experiment(preset: Experiment) -> Flow:
     """Return a preset's workflow; a technique is laid over the standard run.
 
     Args:
         preset: An experiment or a technique.
     """
     flow = Flow(preset.slug)
-    chain = (preset.title,) if preset.is_experiment else (STANDARD, preset.title)
+    chain = (preset.title,) if preset.stands_alone else (STANDARD, preset.title)
     run = Run(preset.slug, chain, _base_of(preset), experiment_note(preset))
     columns = TrainingColumns(flow, len(chain))
     trainer = columns.add(run)
@@ -42,5 +42,5 @@ def experiment(preset: Preset) -> Flow:
     return flow
 
 
-def _base_of(preset: Preset) -> Base:
+def _base_of(preset: Experiment) -> Base:
     return SDXL if preset.title.startswith(SDXL.family) else SD15

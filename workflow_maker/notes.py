@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glitch_train.presets import PRESETS, Preset
+from glitch_train.experiments import EXPERIMENTS, Experiment
 
 from .bases import Base
 
@@ -57,7 +57,7 @@ _RECIPE_WINS = (
 )
 
 
-def experiment_note(preset: Preset) -> str:
+def experiment_note(preset: Experiment) -> str:
     """Return the note of one preset's workflow.
 
     Args:
@@ -75,7 +75,7 @@ def mismatch_note(source: Base, target: Base) -> str:
     """
     return paragraphs(
         f"A LoRA trained on {source.family} is worn by {target.family}: "
-        f"{PRESETS['mismatched base'].reason.split(': ', 1)[1]}",
+        f"{EXPERIMENTS['mismatched_base'].reason.split(': ', 1)[1]}",
         f"**Look for:** What *{target.family}* draws as base, against the same prompts in foreign "
         "clothes: grain and colour first, then shapes. The applier's map shows which blocks are "
         "loud; its report says how much arrived. Turn *strength*, *mapping* and *norm*.",

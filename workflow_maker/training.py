@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from glitch_train.dataset_recipe import DatasetRecipe
-from glitch_train.presets import combined_presets
+from glitch_train.experiments import combined_presets
 from glitch_train.recipe import TrainRecipe
 
 from .bases import Base

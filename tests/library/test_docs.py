@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from glitch_train.cli import VERB_MODULES
+from glitch_train.experiments import EXPERIMENTS
 from glitch_train.grid import GridRecipe
-from glitch_train.presets import PRESETS
 from glitch_train.recipe import DatasetRecipe, TrainRecipe
 from glitch_train.settings import declared
 
@@ -42,7 +42,7 @@ def test_no_table_of_a_help_page_is_torn(page: str) -> None:
 def test_the_recipes_page_names_every_preset() -> None:
     """Catches a preset that was added without a word in the help page."""
     text = (REPO / "web" / "docs" / "GlitchRecipe.md").read_text("utf-8")
-    assert [title for title in PRESETS if f"| {title} |" not in text] == []
+    assert [one.title for one in EXPERIMENTS.values() if f"| {one.title} |" not in text] == []
 
 
 def test_readme_names_every_verb() -> None:

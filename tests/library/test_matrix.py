@@ -13,11 +13,10 @@ from PIL import Image
 
 from glitch_train.cli import main
 from glitch_train.errors import ReportError
-from glitch_train.expectations import EXPECTATIONS
+from glitch_train.experiments import EXPERIMENTS
 from glitch_train.matrix import chance_of_order, read_matrix
 from glitch_train.matrix_findings import compare, how_sure, sentences
 from glitch_train.measurement import EFFECTS
-from glitch_train.presets import PRESETS
 
 STANDARD = "sd15_standard"
 
@@ -63,11 +62,10 @@ def out(tmp_path: Path) -> Path:
 
 
 def test_every_expectation_is_of_a_preset_and_an_effect() -> None:
-    """Catches a renamed effect or preset that leaves an expectation in the air."""
-    assert [one.preset for one in EXPECTATIONS.values()] == list(PRESETS)
-    for slug, one in EXPECTATIONS.items():
-        assert set(one.effects) <= set(EFFECTS), slug
-        assert one.against in EXPECTATIONS or one.against == ""
+    """Catches a renamed effect or experiment that leaves an expectation in the air."""
+    for slug, one in EXPERIMENTS.items():
+        assert set(one.expected) <= set(EFFECTS), slug
+        assert one.against in EXPERIMENTS or one.against == ""
 
 
 def test_an_effect_appears_only_when_its_range_is_clear(out: Path) -> None:

@@ -13,14 +13,13 @@ from hypothesis import strategies as st
 
 from glitch_train.cli import main
 from glitch_train.errors import RecipeError
+from glitch_train.experiments import EXPERIMENTS, TECHNIQUES, experiment_named, settings_of
 from glitch_train.partial_recipe import PartialRecipe, combine, parse_settings, partial
-from glitch_train.presets import PRESETS, preset_named
 from glitch_train.recipe import DatasetRecipe, Recipe, TrainRecipe
 from glitch_train.recipe_text import RECIPE_VERSION
 from glitch_train.settings import declared
-from glitch_train.techniques import TECHNIQUES, settings_of
 
-TITLES = list(PRESETS)
+TITLES = [one.title for one in EXPERIMENTS.values()]
 # Every preset, and what the log's table of techniques must see in use.
 USES = {
     "SDXL standard": "overtrain",  # 8000 steps, as the artist has them
@@ -54,16 +53,16 @@ def test_both_halves_of_a_recipe_have_different_names() -> None:
 @pytest.mark.parametrize("title", TITLES)
 def test_every_preset_is_a_valid_recipe_and_changes_it(title: str) -> None:
     """Catches a preset whose settings no trainer takes, or that is only a name."""
-    recipe = built(PRESETS[title].to_partial())
+    recipe = built(experiment_named(title).to_partial())
     if title not in ("mismatched base", "SD1.5 standard"):  # no setting; close to the defaults
         assert recipe != Recipe()
-    assert PRESETS[title].reason.endswith(".")
+    assert experiment_named(title).reason.endswith(".")
 
 
 @pytest.mark.parametrize("title", TITLES)
 def test_presets_use_the_techniques_they_are_named_after(title: str) -> None:
     """Catches a preset that the verdict would not recognise: it advises the rest only."""
-    settings = settings_of(built(PRESETS[title].to_partial()).to_dict())
+    settings = settings_of(built(experiment_named(title).to_partial()).to_dict())
     used = [t.name for t in TECHNIQUES if "mismatched" not in t.name and t.in_use(settings)]
     wanted = [USES[title]] if title in USES else []
     assert all(any(name.startswith(one) for name in used) for one in wanted), used
@@ -71,20 +70,25 @@ def test_presets_use_the_techniques_they_are_named_after(title: str) -> None:
         assert used == []
 
 
+def test_an_experiment_is_found_by_its_slug_too() -> None:
+    """Catches a name that one verb takes and another does not."""
+    assert [experiment_named(slug).slug for slug in EXPERIMENTS] == list(EXPERIMENTS)
+
+
 def test_a_technique_changes_one_thing() -> None:
     """Catches a technique that hides a second change: the artist compares one at a time."""
-    names = {title: set(PRESETS[title].settings) for title in TITLES}
+    names = {title: set(experiment_named(title).settings) for title in TITLES}
     assert names["no bucket (stretched)"] == names["uncropped"] == {"framing"}
     assert names["caption dropout"] == {"caption_dropout"}
     assert names["high learning rate (2e-4)"] == {"learning_rate"}
-    wide = PRESETS["wide (dim 192)"].to_partial()
+    wide = experiment_named("wide (dim 192)").to_partial()
     assert built(wide).train.scale == TrainRecipe().scale
 
 
 @pytest.mark.parametrize(("one", "two"), itertools.combinations(TITLES, 2))
 def test_the_order_matters_only_where_two_presets_collide(one: str, two: str) -> None:
     """Catches an order that decides without a word, or a collision where there is none."""
-    first, second = PRESETS[one].to_partial(), PRESETS[two].to_partial()
+    first, second = experiment_named(one).to_partial(), experiment_named(two).to_partial()
     there, back = combine(first, second), combine(second, first)
     differ = {
         name
@@ -105,7 +109,7 @@ def test_the_order_matters_only_where_two_presets_collide(one: str, two: str) ->
 @given(st.permutations(["no bucket (stretched)", "caption dropout", "wide (dim 192)"]))
 def test_three_that_do_not_collide_give_one_recipe(order: list[str]) -> None:
     """Catches a chain whose result depends on how it was wired."""
-    recipe = combine(*(PRESETS[title].to_partial() for title in order))
+    recipe = combine(*(experiment_named(title).to_partial() for title in order))
     assert recipe.values == {
         "framing": "stretch", "caption_dropout": 0.3, "network_dim": 192, "network_alpha": 96.0,
     }  # fmt: skip
@@ -115,13 +119,17 @@ def test_three_that_do_not_collide_give_one_recipe(order: list[str]) -> None:
 
 def test_chaining_is_associative() -> None:
     """Catches a chain of nodes that gives another recipe than all at once."""
-    a, b, c = (PRESETS[t].to_partial() for t in ("SDXL standard", "uncropped", "JPEG-crushed"))
+    a, b, c = (
+        experiment_named(t).to_partial() for t in ("SDXL standard", "uncropped", "JPEG-crushed")
+    )
     assert combine(combine(a, b), c) == combine(a, combine(b, c)) == combine(a, b, c)
 
 
 def test_what_is_named_wins_and_the_rest_stays() -> None:
     """Catches a recipe that resets what it does not name."""
-    recipe = combine(preset_named("no bucket (stretched)").to_partial(), parse_settings("steps=7"))
+    recipe = combine(
+        experiment_named("no bucket (stretched)").to_partial(), parse_settings("steps=7")
+    )
     widgets = {"framing": "tile", "trigger_word": "glz"}
     assert recipe.over(DatasetRecipe, widgets) == {"framing": "stretch", "trigger_word": "glz"}
     assert recipe.over(TrainRecipe, {"steps": 9, "seed": 4}) == {"steps": 7, "seed": 4}
@@ -130,12 +138,12 @@ def test_what_is_named_wins_and_the_rest_stays() -> None:
 
 def test_settings_that_meet_another_dataset_are_said() -> None:
     """Catches a recipe connected to the trainer alone, whose framing nobody carried out."""
-    recipe = preset_named("no bucket (stretched)").to_partial()
+    recipe = experiment_named("no bucket (stretched)").to_partial()
     assert recipe.unmet(DatasetRecipe(), {}) == [
         "framing is center_crop, the recipe asks for stretch"
     ]
     assert recipe.unmet(DatasetRecipe(framing="stretch"), {}) == []
-    corrupted = preset_named("JPEG-crushed").to_partial()
+    corrupted = experiment_named("JPEG-crushed").to_partial()
     more = DatasetRecipe(variants_per_picture=10, corruption="jpeg_crush\nposterize")
     assert corrupted.unmet(more, {"corruption": "JPEG-crushed"}) == []
 
@@ -151,7 +159,7 @@ def test_settings_that_meet_another_dataset_are_said() -> None:
 def test_an_unknown_preset_offers_the_nearest(title: str, said: str) -> None:
     """Catches a preset that is silently none."""
     with pytest.raises(RecipeError, match="no preset called") as caught:
-        preset_named(title)
+        experiment_named(title)
     assert said in str(caught.value)
 
 
@@ -239,7 +247,7 @@ def test_a_partial_recipe_is_checked_at_once() -> None:
 
 def test_the_line_on_the_node() -> None:
     """Catches Markdown on the node, which shows it as it is written and cuts it."""
-    one = PRESETS["SD1.5 standard"].to_partial()
+    one = experiment_named("SD1.5 standard").to_partial()
     both = combine(one, parse_settings("steps = 7"))
     assert one.summary() == f"SD1.5 standard: {len(one.settings)} settings"
     assert both.summary() == f"{one.summary()}, in 1 of which the later wins"

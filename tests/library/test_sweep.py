@@ -17,9 +17,8 @@ from glitch_train.cli_sweep import WORKFLOWS
 from glitch_train.comfy_errors import RequestRefused, ServerLost
 from glitch_train.comfy_events import Event, Executed, Finished
 from glitch_train.errors import RecipeError
-from glitch_train.expectations import EXPECTATIONS
+from glitch_train.experiments import EXPERIMENTS
 from glitch_train.partial_recipe import parse_settings
-from glitch_train.presets import PRESETS
 from glitch_train.ray_engine import RunResult
 from glitch_train.sweep import SweepOutcome, run_sweep
 from glitch_train.sweep_plan import TRAINER, Job, find_workflows, plan_sweep
@@ -344,10 +343,7 @@ def test_presets_as_recipes(tmp_path: Path) -> None:
 def test_the_shipped_experiments_are_all_there(tmp_path: Path) -> None:
     """Catches an experiment without its workflow, or one of which a sweep can set nothing."""
     found = find_workflows(WORKFLOWS)
-    assert list(found) == list(EXPECTATIONS)
-    assert {preset.slug: preset.title for preset in PRESETS.values()} == {
-        slug: one.preset for slug, one in EXPECTATIONS.items()
-    }
+    assert list(found) == list(EXPERIMENTS)
     settings = ["ckpt=x.safetensors", "folder=faces", "steps=10", "GlitchGrid.sizes=128x128"]
     jobs = plan_sweep(found, [1], tmp_path, settings)
     for job in jobs:

@@ -13,9 +13,9 @@ import pytest
 
 from glitch_train.cli import main
 from glitch_train.diagnose import Verdict, diagnose
+from glitch_train.experiments import TECHNIQUES
 from glitch_train.recipe import DatasetRecipe, Recipe, TrainRecipe
 from glitch_train.record import LossRecord
-from glitch_train.techniques import TECHNIQUES
 from glitch_train.verdict_text import to_markdown, verdict_rows
 
 FIT = {"underfit", "fits", "overfit", "cannot_tell"}
