@@ -55,10 +55,11 @@ def write_all(
     """
     from .matrix import read_matrix
     from .matrix_page import write_matrix, write_page
+    from .matrix_tables import matrix_dict
 
     matrix = read_matrix(folder, on_damaged)
     files = write_matrix(matrix, folder, options.style)
     if options.page:
         files += write_page(matrix, options.page, options.style)
     paths = [str(path) for path in files]
-    return {"text": "\n".join(paths), "files": paths, **matrix.to_dict()}
+    return {"text": "\n".join(paths), "files": paths, **matrix_dict(matrix)}

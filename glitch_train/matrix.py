@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
@@ -22,7 +19,6 @@ from .wording import plain
 
 SWEEP = "sweep.json"
 """In a sweep's folder: what was asked for."""
-SCHEMA = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,46 +148,6 @@ class Matrix:
         """Return what an experiment is compared with, or None."""
         return self.row(row.experiment.against)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {"schema": SCHEMA, "asked": dict(self.asked),
-                "experiments": {row.slug: self._row_dict(row) for row in self.rows}}  # fmt: skip
-
-    def to_csv(self) -> str:
-        """Return one line per experiment and effect; an experiment without pictures has one."""
-        text = io.StringIO()
-        columns = ["experiment", "seeds", "convergence", "stability", "fit", "loss_start"]
-        columns += ["loss_final", "effect", "mean", "low", "high", "expected", "moved"]
-        table = csv.DictWriter(text, columns, lineterminator="\n")
-        table.writeheader()
-        for row in self.rows:
-            about = {"experiment": row.slug, "seeds": " ".join(str(run.seed) for run in row.runs)}
-            about |= {a: " ".join(row.states(a)) for a in ("convergence", "stability", "fit")}
-            about |= plain({"loss_start": row.loss("start"), "loss_final": row.loss("final")})
-            for effect, found in self._row_dict(row)["effects"].items() or [("", {})]:
-                told = {key: found.get(key) for key in ("mean", "low", "high", "expected", "moved")}
-                table.writerow({**about, "effect": effect, **told})
-        return text.getvalue()
-
-    def _row_dict(self, row: MatrixRow) -> dict[str, Any]:
-        from .matrix_findings import compare
-
-        effects = {}
-        for effect in self.effects:
-            spread = row.spread(effect)
-            if spread is not None:
-                found = compare(self, row, effect)
-                about = {"expected": effect in row.experiment.expected, "moved": found.state}
-                effects[effect] = {**spread.to_dict(), **about}
-        return {
-            "preset": row.experiment.title,
-            "against": row.experiment.against,
-            "seeds": [run.seed for run in row.runs],
-            "verdict": {a: row.states(a) for a in ("convergence", "stability", "fit")},
-            **plain({"loss_start": row.loss("start"), "loss_final": row.loss("final")}),
-            "effects": effects,
-        }
-
 
 def read_matrix(
     folder: Path, on_damaged: Callable[[str, ReportError], None] | None = None
@@ -296,13 +252,3 @@ def damaged(folder: Path, name: str) -> ReportError:
     return ReportError(
         f"{folder / name} is damaged: remove the folder {folder}, and the sweep runs it again."
     )
-
-
-def chance_of_order(ours: int, theirs: int) -> float:
-    """Return how often all of ours would lie above all of theirs if there were no difference.
-
-    Args:
-        ours: number of training seeds here.
-        theirs: number of training seeds there.
-    """
-    return 1.0 / math.comb(ours + theirs, ours)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
-from .matrix import Matrix, MatrixRow, Spread, chance_of_order
+from .matrix import Matrix, MatrixRow, Spread
 from .measurement import EFFECTS
 from .wording import percent
 
@@ -111,6 +112,16 @@ def how_sure(matrix: Matrix) -> str:
         f"{percent(2 * chance)} of comparisons, about {2 * chance * tested:.0f} of the {tested} "
         "made here: a single clear cell is a hint, not a proof."
     )
+
+
+def chance_of_order(ours: int, theirs: int) -> float:
+    """Return how often all of ours would lie above all of theirs if there were no difference.
+
+    Args:
+        ours: number of training seeds here.
+        theirs: number of training seeds there.
+    """
+    return 1.0 / math.comb(ours + theirs, ours)
 
 
 def shown(spread: Spread) -> str:

@@ -11,6 +11,7 @@ from .files import atomic_path, disk_errors_said, write_text
 from .matrix import Matrix, MatrixRow
 from .matrix_findings import how_sure, sentences, shown
 from .matrix_pictures import draw_curves, draw_heat_map, draw_row, draw_strip
+from .matrix_tables import matrix_csv, matrix_dict
 from .measurement import EFFECTS
 
 JPEG_QUALITY = 82
@@ -34,9 +35,9 @@ def write_matrix(matrix: Matrix, folder: Path, style: str = "dark") -> list[Path
     """
     import json
 
-    content = json.dumps(matrix.to_dict(), indent=1, ensure_ascii=False) + "\n"
+    content = json.dumps(matrix_dict(matrix), indent=1, ensure_ascii=False) + "\n"
     write_text(folder / "matrix.json", content)
-    write_text(folder / "matrix.csv", matrix.to_csv())
+    write_text(folder / "matrix.csv", matrix_csv(matrix))
     files = [folder / "matrix.json", folder / "matrix.csv", folder / "matrix.md"]
     pictures = []
     if matrix.effects:

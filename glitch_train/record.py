@@ -182,13 +182,6 @@ class LossRecord:
             dict(about) if isinstance(about, Mapping) else {},
         )
 
-    @classmethod
-    def from_csv(cls, path: Path) -> LossRecord:
-        """Read a CSV; see :func:`record_read.read_csv`."""
-        from .record_read import read_csv
-
-        return read_csv(path)
-
     def to_csv(self) -> str:
         """Return the record as CSV text with a header line."""
         text = io.StringIO()

@@ -77,8 +77,6 @@ def join_team(device: str | None = None) -> Team:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return ALONE
-    pass
-
     return TeamOfProcesses(on_cpu=device == "cpu")
 
 

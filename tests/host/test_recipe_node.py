@@ -19,7 +19,7 @@ from glitch_train.comfy_errors import PromptRejected, RunFailed
 from glitch_train.dataset_load import load_dataset
 from glitch_train.lora_file import read_recipe_of
 from glitch_train.recipe import DatasetRecipe
-from glitch_train.record import LossRecord
+from glitch_train.record_read import read_csv
 
 pytestmark = pytest.mark.host
 
@@ -62,7 +62,7 @@ def result(client: ComfyClient, host: Host, builder: GraphBuilder, trainer: str)
     """Run; return the LoRA's path, its losses and the outputs."""
     outputs = client.run(builder.nodes)
     path = Path(outputs[trainer]["text"][0])
-    record = LossRecord.from_csv(host.base_dir / "output" / "glitch" / path.stem / "losses.csv")
+    record = read_csv(host.base_dir / "output" / "glitch" / path.stem / "losses.csv")
     return path, record.loss, outputs
 
 

@@ -23,7 +23,7 @@ from glitch_train.comfy_events import Event, Preview, Progress, ProgressText
 from glitch_train.encode import encode_prompt
 from glitch_train.lora_file import read_metadata, read_recipe_of
 from glitch_train.noise import noise_schedule
-from glitch_train.record import LossRecord
+from glitch_train.record_read import read_csv
 
 pytestmark = pytest.mark.host
 
@@ -149,7 +149,7 @@ def test_graph_and_csv_are_saved(trained: Trained) -> None:
     folder = trained.host.base_dir / "output" / picture["subfolder"]
     png = folder / picture["filename"]
     assert png.read_bytes()[:4] == b"\x89PNG"
-    record = LossRecord.from_csv(png.with_suffix(".csv"))
+    record = read_csv(png.with_suffix(".csv"))
     assert len(record) == SETTINGS[trained.checkpoint]["steps"]
     assert np.isfinite(record.loss).all()
 
@@ -357,7 +357,7 @@ def test_interrupt_keeps_the_lora_and_the_host(host: Host, client: ComfyClient) 
     saved = host.base_dir / "models" / "loras" / f"{name}_00001.safetensors"
     steps = int(read_metadata(saved)["ss_steps"])
     assert 1 <= steps < 100
-    losses = LossRecord.from_csv(host.base_dir / "output" / "glitch" / f"{name}_00001/losses.csv")
+    losses = read_csv(host.base_dir / "output" / "glitch" / f"{name}_00001/losses.csv")
     assert len(losses) == steps
     after, _, trainer = training_graph(client, "pocket_sd15.safetensors", steps=1, batch_size=1)
     assert trainer in client.run(after.nodes)

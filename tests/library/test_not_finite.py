@@ -14,8 +14,7 @@ from test_train import start
 
 from glitch_train.diagnose import diagnose
 from glitch_train.errors import TrainingError
-from glitch_train.record import LossRecord
-from glitch_train.record_read import read_json
+from glitch_train.record_read import read_csv, read_json
 from glitch_train.run import TrainingRun
 from glitch_train.train import NotFiniteError
 
@@ -55,7 +54,7 @@ def test_it_stops_and_the_record_says_so(
     break_step(run, value, where)
     with pytest.raises(TrainingError, match=rf"{where} became .* at step 3; the LoRA up to step 2"):
         list(run.events())
-    for record in (LossRecord.from_csv(run.paths.losses),
+    for record in (read_csv(run.paths.losses),
                    read_json(run.paths.losses.with_suffix(".json"))):  # fmt: skip
         assert record.steps == [1, 2, 3]
         assert math.isfinite(record.loss[2]) == (where == "gradient")
@@ -91,7 +90,7 @@ def test_glitch_through_passes_over(tmp_path: Path, folder: Path, where: str) ->
     run = make_run(tmp_path, folder, Counted(), glitch_through=True, **SETTINGS)
     break_step(run, math.nan, where)
     list(run.events())
-    record = LossRecord.from_csv(run.paths.losses)
+    record = read_csv(run.paths.losses)
     assert record.steps == [1, 2, 3, 4, 5, 6]
     assert [value == 1 for value in record.columns["not_finite"]] == [False, False, True] + [
         False

@@ -12,7 +12,8 @@ from tiny import tiny_items
 
 from glitch_train.errors import TrainingError
 from glitch_train.probe import Probe, is_due, split_items
-from glitch_train.record import LossRecord, StepReport
+from glitch_train.record import StepReport
+from glitch_train.record_read import read_csv
 
 pytestmark = pytest.mark.slow
 
@@ -94,7 +95,7 @@ def test_probes_stand_in_the_record(tmp_path: Path, folder: Path) -> None:  # no
     """Catches a probe at the wrong step: before the first, every second, after the last."""
     run = make_run(tmp_path, folder, Counted(), probe_every=2, validation_split=0.3, steps=5)
     list(run.events())
-    record = LossRecord.from_csv(run.paths.losses)
+    record = read_csv(run.paths.losses)
     for column in ("probe_loss", "train_probe_loss", "probe_loss_t0_249"):
         measured = [value == value for value in record.columns[column]]
         assert measured == [True, True, False, True, True], column

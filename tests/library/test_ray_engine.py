@@ -15,7 +15,7 @@ from glitch_train.errors import TrainingError
 from glitch_train.lora_file import read_metadata
 from glitch_train.ray_engine import Share, run_all
 from glitch_train.recipe import DatasetRecipe, Recipe, TrainRecipe, read_recipe
-from glitch_train.record import LossRecord
+from glitch_train.record_read import read_csv
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +52,7 @@ def test_runs_resume_and_fail_apart(two_workers, place: Path, checkpoint: Path) 
     assert "gone.safetensors does not exist" in results["bad"].error
     assert results["bad"].lora is None
     assert read_metadata(results["a"].lora)["ss_steps"] == "3"
-    assert len(LossRecord.from_csv(results["a"].losses)) == 3
+    assert len(read_csv(results["a"].losses)) == 3
     again = {one.name: one for one in run_all(good, out, share=ONE_CORE)}
     assert (again["a"].was_done, again["b"].was_done) == (True, False)
     assert again["a"].lora == results["a"].lora

@@ -16,7 +16,8 @@ from glitch_train.cache import sampled_key
 from glitch_train.errors import TrainingError
 from glitch_train.lora_file import read_metadata
 from glitch_train.recipe import DatasetRecipe, Recipe, TrainRecipe
-from glitch_train.record import LossRecord, StepReport
+from glitch_train.record import StepReport
+from glitch_train.record_read import read_csv
 from glitch_train.run import TrainingRun
 from glitch_train.run_folder import choose_run
 from glitch_train.state import load_state
@@ -80,7 +81,7 @@ def test_cancelled_and_continued_equals_uninterrupted(
     assert last.paths.name == "glitch_lora_00001"
     assert weights(last.paths.lora) == weights(whole.paths.lora)
     assert read_metadata(last.paths.lora)["ss_steps"] == str(STEPS)
-    one, two = (LossRecord.from_csv(run.paths.losses).columns for run in (whole, last))
+    one, two = (read_csv(run.paths.losses).columns for run in (whole, last))
     for column in ("step", "loss", "smoothed", "learning_rate", "grad_norm", "epoch"):
         assert one[column] == two[column], column
     assert str(one["probe_loss"]) == str(two["probe_loss"])  # with its gaps

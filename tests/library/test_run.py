@@ -18,7 +18,8 @@ from glitch_train.checkpoint import TextEncoder
 from glitch_train.dataset_load import load_dataset
 from glitch_train.errors import TrainingError
 from glitch_train.recipe import DatasetRecipe, Recipe, TrainRecipe
-from glitch_train.record import LossRecord, StepReport
+from glitch_train.record import StepReport
+from glitch_train.record_read import read_csv
 from glitch_train.run import Encoders, Preparing, TrainingRun
 from glitch_train.run_folder import choose_run
 
@@ -100,7 +101,7 @@ def test_a_run_leaves_everything_behind(tmp_path: Path, folder: Path) -> None:
     saved = load_file(run.paths.lora)
     assert saved.keys() == run.lora.keys()
     assert all(saved[key].equal(run.lora[key]) for key in saved)
-    record = LossRecord.from_csv(run.paths.losses)
+    record = read_csv(run.paths.losses)
     assert record.loss == pytest.approx([report.loss for report in steps], rel=1e-6)
     assert Recipe.from_json(run.paths.recipe.read_text()) == run.recipe
     assert json.loads(run.paths.recipe.read_text())["train"]["network_dim"] == 2
@@ -133,7 +134,7 @@ def test_stopping_keeps_the_lora_so_far(tmp_path: Path, folder: Path) -> None:
             if isinstance(event, StepReport) and event.step == 2:
                 break
     assert run.paths.lora.is_file()
-    assert len(LossRecord.from_csv(run.paths.losses)) == 2
+    assert len(read_csv(run.paths.losses)) == 2
 
 
 def test_a_broken_loss_keeps_the_lora_so_far(tmp_path: Path, folder: Path) -> None:

@@ -20,7 +20,8 @@ from glitch_train.lora_file import read_metadata
 from glitch_train.noise import noise_schedule
 from glitch_train.probe import Probe, Split
 from glitch_train.recipe import TrainRecipe
-from glitch_train.record import LossRecord, StepReport
+from glitch_train.record import StepReport
+from glitch_train.record_read import read_csv
 from glitch_train.run import TrainingRun
 from glitch_train.seeds import generator
 from glitch_train.stop import Progress, reached
@@ -74,7 +75,7 @@ def test_epochs(tmp_path: Path, folder: Path) -> None:  # noqa: F811
         "why": "Stopped after step 6: 2 epochs are done (stop_at_epochs).",
     }
     assert read_metadata(run.paths.lora)["ss_steps"] == "6"
-    record = LossRecord.from_csv(run.paths.losses)
+    record = read_csv(run.paths.losses)
     assert record.about["ended"] == run.record.about["ended"]
     assert not math.isnan(record.columns["train_probe_loss"][-1])
 
@@ -118,7 +119,7 @@ def test_drift(tmp_path: Path, folder: Path) -> None:  # noqa: F811
     assert steps_of(run)[-1] == 10
     assert run.record.about["ended"]["rule"] == "stop_at_drift"
     assert run.record.columns["drift"][-1] == drifts[9]
-    assert LossRecord.from_csv(run.paths.losses).columns["drift"][-1] == pytest.approx(drifts[9])
+    assert read_csv(run.paths.losses).columns["drift"][-1] == pytest.approx(drifts[9])
 
 
 def test_a_finished_run_stays_finished_until_its_rule_is_raised(
@@ -154,7 +155,7 @@ def test_cancelled_and_continued_equals_uninterrupted(
     last = make_run(tmp_path / "parts", folder, Counted(), "must", **settings)
     assert steps_of(last) == [8, 9]
     assert weights(last.paths.lora) == weights(whole.paths.lora)
-    one, two = (LossRecord.from_csv(run.paths.losses).columns for run in (whole, last))
+    one, two = (read_csv(run.paths.losses).columns for run in (whole, last))
     assert str(one["drift"]) == str(two["drift"])
 
 

@@ -19,7 +19,7 @@ from tiny_checkpoint import process_environment
 
 from glitch_train.lora_file import read_metadata
 from glitch_train.recipe import TrainRecipe
-from glitch_train.record import LossRecord
+from glitch_train.record_read import read_csv
 from glitch_train.team import ALONE, Team, join_team
 from glitch_train.train import LoraTraining
 
@@ -99,7 +99,7 @@ def test_two_processes_lose_what_one_loses(place: Path, checkpoint: Path, capsys
     done = launch(*here, port=29611)
     assert done.returncode == 0, done.stderr
     two = json.loads(done.stdout)  # one object, from one process
-    ours, theirs = (LossRecord.from_csv(Path(run["losses"])) for run in (one, two))
+    ours, theirs = (read_csv(Path(run["losses"])) for run in (one, two))
     assert theirs.loss == pytest.approx(ours.loss, rel=1e-4)
     assert theirs.columns["grad_norm"] == pytest.approx(ours.columns["grad_norm"], rel=1e-3)
     first, second = load_file(one["lora"]), load_file(two["lora"])
@@ -113,8 +113,8 @@ def test_two_processes_lose_what_one_loses(place: Path, checkpoint: Path, capsys
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["name"] == two["name"]
     whole = train(capsys, *arguments(place, checkpoint, *settings, "steps=7"))
-    again = LossRecord.from_csv(Path(two["losses"]))
-    assert again.loss == pytest.approx(LossRecord.from_csv(Path(whole["losses"])).loss, rel=1e-4)
+    again = read_csv(Path(two["losses"]))
+    assert again.loss == pytest.approx(read_csv(Path(whole["losses"])).loss, rel=1e-4)
 
 
 def test_an_error_ends_all(place: Path, checkpoint: Path) -> None:  # noqa: F811
