@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from .checkpoint import BaseModel
-from .dataset import GlitchDataset
 from .errors import LoraFileError
 from .files import atomic_path, disk_errors_said
 from .lora import LoraLayers, TrainedLora
-from .recipe import Recipe, TrainRecipe
+from .recipe import Recipe
 from .unet_names import rename, to_ldm_modules
 
 RECIPE_KEY = "glitch_recipe"
@@ -25,8 +20,6 @@ RECIPE_KEY = "glitch_recipe"
 LoraStateDict = dict[str, torch.Tensor]
 
 _UNET_PREFIX = "lora_unet_"
-# Who else reads and trains such a network.
-_NETWORK_MODULES = {"lora": "networks.lora", "dora": "lycoris.kohya", "rslora": "lycoris.kohya"}
 SAVE_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -100,95 +93,6 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise LoraFileError(f"{path} is not a readable safetensors file: {error}.") from error
 
 
-def metadata(
-    recipe: Recipe,
-    base: BaseModel,
-    dataset: GlitchDataset,
-    state: LoraStateDict,
-    *,
-    steps_done: int,
-    epochs_done: int,
-    started: float,
-) -> dict[str, str]:
-    """Return what kohya's scripts and model browsers look for, and the recipe itself.
-
-    Args:
-        recipe: the whole run.
-        base: the model it was trained on.
-        dataset: its pictures.
-        state: the weights, for kohya's ``sshs_model_hash``.
-        steps_done: optimizer steps in the file.
-        epochs_done: epochs begun.
-        started: Unix time at which training began.
-    """
-    train, data = recipe.train, recipe.dataset
-    pictures = len(dataset.samples)
-    folder = Path(data.folder).name
-    resolution = f"{data.width}x{data.height}"
-    values: dict[str, Any] = {
-        "ss_sd_model_name": base.name,
-        "ss_base_model_version": base.family.kohya_base,
-        "ss_v2": False,
-        "ss_network_module": _NETWORK_MODULES[train.network_type],
-        "ss_network_dim": train.network_dim,
-        "ss_network_alpha": train.network_alpha,
-        "ss_network_args": _network_args(train) or None,
-        "ss_learning_rate": train.learning_rate,
-        "ss_unet_lr": train.learning_rate if train.trains_unet else None,
-        "ss_text_encoder_lr": train.text_encoder_lr if train.trains_text_encoder else None,
-        "ss_optimizer": train.optimizer,
-        "ss_lr_scheduler": train.lr_scheduler,
-        "ss_lr_warmup_steps": train.warmup_steps,
-        "ss_loss_type": train.loss_type,
-        "ss_min_snr_gamma": train.min_snr_gamma or None,
-        "ss_noise_offset": train.noise_offset or None,
-        "ss_multires_noise_iterations": train.multires_noise_iterations or None,
-        "ss_multires_noise_discount": train.multires_noise_discount,
-        "ss_ip_noise_gamma": train.input_perturbation or None,
-        "ss_num_train_images": pictures * data.repeats,
-        "ss_num_reg_images": 0,
-        "ss_num_epochs": epochs_done,
-        "ss_epoch": epochs_done,
-        "ss_max_train_steps": train.steps,
-        "ss_steps": steps_done,
-        "ss_batch_size_per_device": train.batch_size,
-        "ss_total_batch_size": train.batch_size * train.gradient_accumulation,
-        "ss_gradient_accumulation_steps": train.gradient_accumulation,
-        "ss_gradient_checkpointing": train.gradient_checkpointing,
-        "ss_mixed_precision": train.precision,
-        "ss_max_grad_norm": 1.0,
-        "ss_resolution": f"({data.width}, {data.height})",
-        "ss_enable_bucket": "bucket" in data.framing_weights,
-        "ss_min_bucket_reso": data.min_bucket_reso,
-        "ss_max_bucket_reso": data.max_bucket_reso,
-        "ss_bucket_no_upscale": data.bucket_no_upscale,
-        "ss_random_crop": "random_crop" in data.framing_weights,
-        "ss_flip_aug": data.random_flip,
-        "ss_shuffle_caption": data.caption_shuffle,
-        "ss_caption_dropout_rate": data.caption_dropout,
-        "ss_caption_tag_dropout_rate": data.caption_part_dropout,
-        "ss_seed": train.seed,
-        "ss_output_name": train.output_name,
-        "ss_dataset_dirs": {folder: {"n_repeats": data.repeats, "img_count": pictures}},
-        "ss_tag_frequency": {folder: _tag_frequency(dataset)},
-        "ss_training_started_at": started,
-        "ss_training_finished_at": time.time(),
-        "ss_training_comment": "Glitching the Gaze",
-        "sshs_model_hash": _content_hash(state),
-        "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": base.family.architecture,
-        "modelspec.implementation": "https://github.com/Stability-AI/generative-models"
-        if base.family.is_xl
-        else "diffusers",
-        "modelspec.title": train.output_name,
-        "modelspec.resolution": resolution,
-        "modelspec.prediction_type": base.prediction_type.removesuffix("_prediction"),
-        "modelspec.date": time.strftime("%Y-%m-%dT%H:%M:%S"),
-        RECIPE_KEY: recipe.to_json(),
-    }
-    return {key: _as_text(value) for key, value in values.items()}
-
-
 def _named(layers: LoraLayers, prefix: str, dtype: torch.dtype) -> LoraStateDict:
     state: LoraStateDict = {}
     for module, layer in layers.items():
@@ -221,44 +125,6 @@ def _dora_scale(
         return scale.reshape(-1, *[1] * (weight.ndim - 1))
 
 
-def _network_args(train: TrainRecipe) -> dict[str, Any]:
-    """Return what kohya's and LyCORIS' ``network_args`` say about a network like this one."""
-    args: dict[str, Any] = {}
-    if train.network_type != "lora":
-        args["algo"] = "lora"
-    if train.network_type == "dora":
-        args |= {"dora_wd": True, "wd_on_output": True}
-    if train.network_type == "rslora":
-        args["rs_lora"] = True
-    if train.conv_dim and train.trains_unet:
-        args |= {"conv_dim": train.conv_dim, "conv_alpha": train.conv_alpha}
-    if train.trains_unet:
-        chosen = {"unet_blocks": train.unet_blocks, "unet_layers": train.unet_layers}
-        args |= {name: value for name, value in chosen.items() if value != "all"}
-    return args
-
-
 def _saved(factor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     with torch.inference_mode(False):
         return factor.detach().to("cpu", dtype, copy=True).contiguous()
-
-
-def _tag_frequency(dataset: GlitchDataset) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for sample in dataset.samples:
-        for tag in filter(None, (part.strip() for part in sample.caption.split(","))):
-            counts[tag] = counts.get(tag, 0) + 1
-    return counts
-
-
-def _content_hash(state: LoraStateDict) -> str:
-    """Return the SHA-256 of the serialised weights without metadata, as kohya computes it."""
-    from safetensors.torch import save
-
-    return hashlib.sha256(save(state)[8:]).hexdigest()
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)

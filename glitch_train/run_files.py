@@ -11,7 +11,8 @@ from .checkpoint import BaseModel
 from .dataset import GlitchDataset
 from .errors import TrainingError
 from .files import check_space
-from .lora_file import SAVE_DTYPES, LoraStateDict, metadata, save_lora, to_kohya
+from .lora_file import SAVE_DTYPES, LoraStateDict, save_lora, to_kohya
+from .lora_metadata import metadata
 from .optim import STATE_FLOATS
 from .recipe import Recipe
 from .record import LossRecord
