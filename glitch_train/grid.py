@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import grid_axes
+from . import text_lists as grid_axes
 from .errors import GridError
 from .plot_style import STYLES
 from .settings import choice, integer, nearest, number, switch, validate, words

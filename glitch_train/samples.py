@@ -19,7 +19,6 @@ from .dataset import GlitchDataset, training_captions
 from .encoders import DecodePicture
 from .errors import DiskError
 from .figures import save_png
-from .grid_axes import prompts as read_prompts
 from .grid_picture import FAINT, GridPicture, Label
 from .lora import without_lora
 from .memory import free_unused, is_out_of_memory, let_go
@@ -28,6 +27,7 @@ from .recipe import TrainRecipe
 from .record import LossRecord
 from .run_folder import RunPaths
 from .sampling import denoised, sample_noise
+from .text_lists import prompts as read_prompts
 from .train import LoraTraining
 
 log = logging.getLogger(__name__)

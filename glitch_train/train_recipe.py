@@ -7,8 +7,8 @@ import re
 
 from .dataset_recipe import MAX_SEED, MIN_SIDE
 from .errors import RecipeError
-from .grid_axes import prompts
 from .settings import choice, integer, number, switch, validate, words
+from .text_lists import prompts
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 BASE_PRECISIONS = ("as precision", "fp8", "nf4")

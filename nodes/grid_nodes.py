@@ -13,7 +13,7 @@ import comfy.samplers
 import folder_paths
 from comfy_api.latest import io
 
-from ..glitch_train import grid_axes
+from ..glitch_train import text_lists as grid_axes
 from ..glitch_train.errors import GridError
 from ..glitch_train.grid import BASE, GridPlan, GridRecipe, Shot, Variant, plan_grid
 from ..glitch_train.settings import nearest

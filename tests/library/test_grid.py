@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glitch_train import grid_axes
+from glitch_train import text_lists as grid_axes
 from glitch_train.errors import GlitchTrainError
 from glitch_train.figures import save_png
 from glitch_train.grid import AXES, GridRecipe, Shot, Variant, plan_grid

@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import TypeVar
 
 from .errors import GridError
-from .sizes import Size
 
 MAX_VALUES = 1000
 """Most values of one axis: beyond it, a range was mistyped."""
@@ -56,7 +55,7 @@ def real_numbers(text: str, name: str, low: float, high: float) -> tuple[float, 
     return tuple(float(one) for one in _numbers(text, name, "numbers such as 1, 4, 7.5", low, high))
 
 
-def sizes(text: str) -> tuple[Size, ...]:
+def sizes(text: str) -> tuple[tuple[int, int], ...]:
     """Return (width, height) in pixels of ``1088x896, 1152x896``; ``512`` is a square.
 
     Raises:
