@@ -53,7 +53,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     table = to_markdown(rows)
     if options.out:
         from .calibration_picture import draw_matrix
-        from .figures import save_figure
+        from .drawing.figures import save_figure
 
         write_text(
             options.out / "calibration.json",

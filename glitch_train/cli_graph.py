@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .cli import add_json_option
-from .plot_style import LINES, STYLES
+from .drawing.style import LINES, STYLES
 
 
 def add_verb(verbs: Any) -> None:
@@ -33,8 +33,8 @@ def add_verb(verbs: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
+    from .drawing.figures import figure_format, save_figure
     from .errors import RecordError
-    from .figures import figure_format, save_figure
     from .plots import GraphOptions, GraphSize, draw_losses
     from .record_read import read_record
 

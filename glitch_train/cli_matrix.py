@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from .cli import add_json_option
+from .drawing.style import STYLES
 from .errors import ReportError
-from .plot_style import STYLES
 
 
 def add_verb(verbs: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .cli import add_json_option
-from .plot_style import STYLES
+from .drawing.style import STYLES
 
 
 def add_verb(verbs: Any) -> None:

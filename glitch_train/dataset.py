@@ -16,12 +16,12 @@ from .cache import content_key
 from .captions import CaptionRule, is_dropped, swapped
 from .corrupt import corrupt
 from .dataset_recipe import DatasetRecipe
+from .drawing.sizes import Size
 from .errors import DatasetError
 from .folder_scan import content_of, read_file
 from .framing import Framed, FramePlan, plan_frame, render_frame
 from .pictures import open_picture, parse_color
 from .seeds import random_draws
-from .sizes import Size
 from .wording import shown_name
 
 PREPARATION = "1"

@@ -6,11 +6,11 @@ import dataclasses
 
 from .buckets import BucketRule
 from .corrupt import CorruptionStep, parse_chain
+from .drawing.sizes import Size
 from .errors import RecipeError
 from .framing import FILLS, FRAMINGS, parse_mix
 from .pictures import parse_color
 from .settings import choice, integer, number, switch, validate, words
-from .sizes import Size
 
 CAPTION_SOURCES = ("auto", "sidecar", "metadata", "fixed")
 SIZE_CONDITIONINGS = ("truthful", "lie")

@@ -9,7 +9,7 @@ from typing import Any
 
 from .clip_tokens import CHUNK_TOKENS, chunks_of, count_tokens
 from .dataset import GlitchDataset
-from .sizes import Size
+from .drawing.sizes import Size
 from .wording import shown_name, where_from
 
 MAX_LISTED = 100

@@ -11,11 +11,11 @@ from PIL import Image, ImageDraw
 from .dataset import GlitchDataset, Sample
 from .dataset_load import OnProgress
 from .dataset_report import describe_framing
+from .drawing.lettering import cut, lettering, wrapped
+from .drawing.sizes import contained, fitted
 from .errors import DatasetError
 from .folder_scan import read_file
 from .pictures import open_picture, parse_color
-from .sheet import cut, lettering, wrapped
-from .sizes import contained, fitted
 from .wording import shown_name
 from .workers import in_order
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .caption_files import is_caption
+from .drawing.sizes import Size
 from .errors import DatasetError
 from .pictures import PICTURE_SUFFIXES, open_picture
-from .sizes import Size
 from .workers import in_order
 
 THUMBNAIL = (1, 1)

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from .buckets import BucketRule, cover_size
+from .drawing.sizes import Size
 from .errors import RecipeError
-from .sizes import Size
 
 FRAMINGS = (
     "center_crop",

@@ -7,8 +7,8 @@ from typing import Any
 
 from PIL import Image
 
+from .drawing.picture_table import FAINT, PLAIN, GridPicture, Label
 from .grid import AXES, BASE, GridPlan, Key, Shot
-from .grid_picture import FAINT, PLAIN, GridPicture, Label
 
 PROMPT_LINES = 8
 HEADING_LINES = 3

@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from .drawing.style import PALETTES
 from .measurement import EFFECTS
-from .plot_style import PALETTES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from .figures import save_figure
+from .drawing.figures import save_figure
 from .files import atomic_path, disk_errors_said, write_text
 from .matrix import Matrix, MatrixRow
 from .matrix_findings import how_sure, sentences, shown

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from .grid_picture import FAINT, GridPicture, Label
+from .drawing.picture_table import FAINT, GridPicture, Label
+from .drawing.sizes import fitted
 from .index_picture import IndexRow, draw_indices
 from .matrix import Matrix, MatrixRow, damaged
-from .sizes import fitted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

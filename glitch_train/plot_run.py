@@ -10,7 +10,7 @@ import numpy as np
 
 from .curve import LARGEST
 from .diagnose import Verdict
-from .plot_style import GraphOptions, Palette
+from .drawing.style import GraphOptions, Palette
 from .record import LossRecord
 from .smoothing import Floats, epoch_average, smooth, smoothing_window
 from .wording import words_for_step

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .diagnose import Verdict
-from .plot_style import Palette
+from .drawing.style import Palette
 from .verdict_text import WORDS, verdict_rows
 
 if TYPE_CHECKING:

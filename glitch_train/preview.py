@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from .figures import to_image
+from .drawing.figures import to_image
 from .plots import PREVIEW_SIZE, GraphOptions, draw_losses
 from .record import LossRecord
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .figures import save_figure
+from .drawing.figures import save_figure
 from .files import write_text
 from .glitch_radar import draw_radar
 from .glitch_report import GlitchReport

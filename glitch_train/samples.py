@@ -16,10 +16,10 @@ from PIL import Image
 from .batches import with_prompts
 from .cache import TensorCache
 from .dataset import GlitchDataset, training_captions
+from .drawing.figures import save_png
+from .drawing.picture_table import FAINT, GridPicture, Label
 from .encoders import DecodePicture
 from .errors import DiskError
-from .figures import save_png
-from .grid_picture import FAINT, GridPicture, Label
 from .lora import without_lora
 from .memory import free_unused, is_out_of_memory, let_go
 from .plain_json import json_object

@@ -138,8 +138,8 @@ def _recipe(slug: str, seed: int, assignments: Sequence[str]) -> Recipe:
 def _lay_out(slug: str, seed: int, recipe: Recipe, out: Path, lora: str, losses: Path) -> None:
     """Put what a run left behind into the sweep's folder, under the names that the matrix reads."""
     from .diagnose import diagnose
-    from .figures import save_figure
-    from .plot_style import GraphOptions, GraphSize
+    from .drawing.figures import save_figure
+    from .drawing.style import GraphOptions, GraphSize
     from .plots import draw_losses
     from .record_read import read_record
     from .verdict_text import to_markdown

@@ -309,7 +309,7 @@ def _save(
     """Draw and write the picture; return its image, its settings and how the host calls it."""
     from PIL import Image
 
-    from ..glitch_train.figures import save_png
+    from ..glitch_train.drawing.figures import save_png
     from ..glitch_train.grid_sheet import grid_picture, grid_settings, paste_shot
 
     picture = grid_picture(plan)

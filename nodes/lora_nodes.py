@@ -109,7 +109,7 @@ class GlitchCrossModelLoraApplier(io.ComfyNode):
         """Carry the LoRA over and apply it."""
         from comfy_api.latest import ui
 
-        from ..glitch_train.figures import to_image
+        from ..glitch_train.drawing.figures import to_image
         from ..glitch_train.transfer import transfer
         from ..glitch_train.transfer_map import draw_map
         from . import lora_bases

@@ -8,7 +8,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..glitch_train.plot_style import LINES, STYLES, X_AXES, Y_AXES
+from ..glitch_train.drawing.style import LINES, STYLES, X_AXES, Y_AXES
 from . import host
 from .sockets import CATEGORY, LossMapSocket
 
@@ -88,7 +88,7 @@ class GlitchLossGraph(io.ComfyNode):
     ) -> io.NodeOutput:
         """Judge, draw and save."""
         from ..glitch_train.diagnose import diagnose
-        from ..glitch_train.figures import save_figure, to_image
+        from ..glitch_train.drawing.figures import save_figure, to_image
         from ..glitch_train.files import write_text
         from ..glitch_train.plots import GraphOptions, GraphSize, draw_losses
         from ..glitch_train.verdict_text import to_markdown

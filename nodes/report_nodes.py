@@ -7,9 +7,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..glitch_train.drawing.style import STYLES
 from ..glitch_train.errors import ReportError
 from ..glitch_train.measure_text import PROBE_PROMPTS
-from ..glitch_train.plot_style import STYLES
 from . import host, report_models
 from .sockets import CATEGORY, LoraModelSocket
 
@@ -125,7 +125,7 @@ class GlitchReport(io.ComfyNode):
         **more: Any,
     ) -> io.NodeOutput:
         """Measure, draw and save."""
-        from ..glitch_train.figures import to_image
+        from ..glitch_train.drawing.figures import to_image
         from ..glitch_train.glitch_radar import draw_radar
         from ..glitch_train.glitch_report import RunReport, report_run, side_by_side
         from ..glitch_train.picture_pairs import pairs_of_arrays

@@ -11,7 +11,7 @@ from pictures_on_disk import photo_folder
 from glitch_train.dataset_load import load_dataset
 from glitch_train.dataset_recipe import DatasetRecipe
 from glitch_train.dataset_sheet import SheetStyle, contact_sheet
-from glitch_train.sheet import lettering, wrapped
+from glitch_train.drawing.lettering import lettering, wrapped
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from skimage.metrics import structural_similarity
 
 from glitch_train.bootstrap import MIN_PAIRS, interval, interval_of_mean
 from glitch_train.cli import main
+from glitch_train.drawing.figures import to_image
 from glitch_train.errors import ReportError
-from glitch_train.figures import to_image
 from glitch_train.glitch_radar import RADAR_SIZE, draw_radar
 from glitch_train.glitch_report import CSV_COLUMNS, SCHEMA, report_run, side_by_side
 from glitch_train.measure_distance import structure_distance

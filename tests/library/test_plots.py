@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from glitch_train.cli import main
+from glitch_train.drawing.figures import save_figure, to_image
+from glitch_train.drawing.style import LINES, PALETTES, STYLES, X_AXES, Y_AXES
 from glitch_train.errors import RecordError
-from glitch_train.figures import save_figure, to_image
 from glitch_train.plot_run import MAX_DRAWN_POINTS, epoch_length
-from glitch_train.plot_style import LINES, PALETTES, STYLES, X_AXES, Y_AXES
 from glitch_train.plots import GraphOptions, GraphSize, draw_losses
 from glitch_train.preview import LivePreview
 from glitch_train.record import LossRecord

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from .plot_style import PALETTES
-from .sheet import lettering, wrapped
+from .lettering import lettering, wrapped
 from .sizes import Size
+from .style import PALETTES
 
 SMALLEST_LETTER_PX, LARGEST_LETTER_PX = 13, 44
 LETTERS_PER_CELL = 22

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, PngImagePlugin
 
-from .errors import RecordError
-from .files import atomic_path, disk_errors_said
+from ..errors import RecordError
+from ..files import atomic_path, disk_errors_said
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

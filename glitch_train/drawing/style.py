@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from .errors import RecordError
+from ..errors import RecordError
 
 STYLES = ("dark", "light")
 Y_AXES = ("linear", "log")
