@@ -11,7 +11,7 @@ import torch
 
 from .cache import TensorCache
 from .encode import TrainingItem
-from .encoders import TokenChunks
+from .model.encoders import TokenChunks
 from .seeds import generator
 
 

@@ -7,9 +7,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from .clip_tokens import CHUNK_TOKENS, chunks_of, count_tokens
 from .dataset import GlitchDataset
 from .drawing.sizes import Size
+from .model.clip_tokens import CHUNK_TOKENS, chunks_of, count_tokens
 from .wording import shown_name, where_from
 
 MAX_LISTED = 100

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from .cache import TensorCache, content_key, weights_key
-from .checkpoint import TextEncoder
 from .dataset import GlitchDataset, Sample, training_captions
-from .encoders import EncodePicture, TokenChunks, Tokenize
 from .framing import LATENT_STEP, FramePlan
+from .model.checkpoint import TextEncoder
+from .model.encoders import EncodePicture, TokenChunks, Tokenize
 from .workers import in_order
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 
 from .cache import TensorCache, sampled_key
-from .checkpoint_file import load_checkpoint
 from .dataset_load import load_dataset
 from .devices import resolve_precision
 from .errors import CheckpointError, DatasetError, TrainingError
+from .model.checkpoint_file import load_checkpoint
 from .recipe import Recipe
 from .run import TrainingRun
 from .run_folder import choose_run

@@ -8,11 +8,10 @@ import re
 from collections.abc import Iterable, Sequence
 
 from .errors import LoraFileError
-from .families import SD2, SD15, SDXL, TRANSFERABLE, Family, family_names, family_of_depths
 from .lora_keys import underscored
 from .lora_read import LoraFile, LoraModule, NotCarriedOver
-from .unet_names import UNetLayout
-from .unet_roles import (
+from .model.families import SD2, SD15, SDXL, TRANSFERABLE, Family, family_names, family_of_depths
+from .model.network import (
     TE1,
     TE2,
     UNET,
@@ -22,6 +21,7 @@ from .unet_roles import (
     family_towers,
     reference_network,
 )
+from .model.unet_names import UNetLayout
 
 # A piece of a module's name that only LoRAs of this family have. Sources: the key maps in
 # ComfyUI's comfy/lora.py, kohya-ss/sd-scripts' networks and diffusers' converters.

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import BaseModel
 from .dataset import GlitchDataset
 from .lora_file import RECIPE_KEY, LoraStateDict
+from .model.checkpoint import BaseModel
 from .recipe import Recipe, TrainRecipe
 
 # Who else reads and trains such a network.

@@ -12,8 +12,8 @@ import torch
 from .errors import ReportError
 from .lora_family import named_modules
 from .lora_read import LoraFile
+from .model.network import UNET
 from .transfer import Base
-from .unet_roles import UNET
 
 _BLOCK = re.compile(r"(input_blocks\.\d+|middle_block|output_blocks\.\d+)")
 _LAYER = re.compile(r"(?:(clip_\w|te\d)\b.*?)?\blayers\.(\d+)\b")

@@ -7,8 +7,8 @@ import dataclasses
 import torch
 
 from .batches import Batch, pad_prompts
-from .checkpoint import BaseModel
 from .encode import encode_prompt
+from .model.checkpoint import BaseModel
 from .noise import noise_schedule, per_sample_loss, snr_weights, training_target
 from .recipe import TrainRecipe
 

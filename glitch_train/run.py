@@ -13,7 +13,6 @@ import torch
 from .base_storage import check_base_precision
 from .batches import BatchSource, CaptionDropout
 from .cache import TensorCache, sampled_key
-from .checkpoint import BaseModel
 from .dataset import GlitchDataset
 from .devices import resolve_precision
 from .encode import (
@@ -24,11 +23,12 @@ from .encode import (
     picture_variants,
     training_items,
 )
-from .encoders import Encoders
 from .framing import LATENT_STEP
 from .lora_file import LoraStateDict
 from .lora_targets import recipe_targets
 from .memory import is_out_of_memory, let_go, shortage
+from .model.checkpoint import BaseModel
+from .model.encoders import Encoders
 from .probe import Probe, is_due, split_items
 from .recipe import Recipe, TrainRecipe
 from .record import LossRecord, RecordWriter, StepReport

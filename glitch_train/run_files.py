@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import BaseModel
 from .dataset import GlitchDataset
 from .errors import TrainingError
 from .files import check_space
 from .lora_file import SAVE_DTYPES, LoraStateDict, save_lora, to_kohya
 from .lora_metadata import metadata
+from .model.checkpoint import BaseModel
 from .optim import STATE_FLOATS
 from .recipe import Recipe
 from .record import LossRecord

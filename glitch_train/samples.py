@@ -18,10 +18,10 @@ from .cache import TensorCache
 from .dataset import GlitchDataset, training_captions
 from .drawing.figures import save_png
 from .drawing.picture_table import FAINT, GridPicture, Label
-from .encoders import DecodePicture
 from .errors import DiskError
 from .lora import without_lora
 from .memory import free_unused, is_out_of_memory, let_go
+from .model.encoders import DecodePicture
 from .plain_json import json_object
 from .recipe import TrainRecipe
 from .record import LossRecord

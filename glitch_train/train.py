@@ -13,12 +13,12 @@ import torch
 
 from .base_storage import store_base
 from .batches import BatchSource
-from .checkpoint import BaseModel
 from .devices import peak_memory_mb, resolve_precision
 from .errors import TrainingError
 from .lora import LoraLayers, LoraShape, TrainedLora, inject_lora, trainable
 from .lora_targets import recipe_targets, text_encoder_targets
 from .memory import MemoryPlan, free_unused, is_out_of_memory, let_go, shortage
+from .model.checkpoint import BaseModel
 from .noise import draw_noise, draw_timesteps, perturbed
 from .optim import build_optimizer, build_schedule
 from .predictor import Predictor

@@ -14,13 +14,13 @@ from .errors import LoraFileError
 from .lora_family import named_modules, source_network, with_kernels
 from .lora_keys import ALPHA, DORA, DOWN, MID, UP, lora_name
 from .lora_read import LoraFile, LoraModule
-from .tensor_file import one_thread
+from .model.network import GATED, UNET, Module, Network
+from .model.tensor_file import one_thread
 from .transfer_fit import Factors, add_up, fit_factors, truncate
 from .transfer_mapping import Group, make_plan
 from .transfer_norm import NormOf, estimated_norm, gain
 from .transfer_recipe import SECOND_ENCODER, TransferRecipe
 from .transfer_report import Patch, TransferReport, skipped_modules
-from .unet_roles import GATED, UNET, Module, Network
 
 TRANSFER_KEY = "glitch_transfer"
 """Metadata key under which the settings of the transfer are kept as JSON."""

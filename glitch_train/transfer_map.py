@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .model.network import Module
 from .transfer_report import TransferReport
-from .unet_roles import Module
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,8 +9,8 @@ import torch
 from .errors import LoraFileError
 from .lora_family import named_modules, same_weight
 from .lora_read import LoraFile, LoraModule
+from .model.network import PART_TITLES, TE1, TE2, UNET, Module, Network, Role
 from .seeds import generator
-from .unet_roles import PART_TITLES, TE1, TE2, UNET, Module, Network, Role
 
 Group = tuple[LoraModule, ...]
 Plan = dict[str, tuple[Group, ...]]

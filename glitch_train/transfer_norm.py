@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 
 from .lora_read import LoraModule
+from .model.network import Module
 from .transfer_recipe import TransferRecipe
-from .unet_roles import Module
 
 NormOf = Callable[[Module], float]
 """Module to the Frobenius norm of its weight, ‖W‖."""

@@ -10,9 +10,9 @@ from typing import Any
 
 from .lora_family import named_modules
 from .lora_read import LoraFile
+from .model.network import PART_TITLES, UNET, Module, Network
 from .transfer_mapping import namesakes, unused_reason
 from .transfer_recipe import TransferRecipe
-from .unet_roles import PART_TITLES, UNET, Module, Network
 
 LOUDEST_COUNT = 10
 

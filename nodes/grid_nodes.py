@@ -124,7 +124,7 @@ class GlitchGrid(io.ComfyNode):
         lora_names: str | None = None,
     ) -> bool | str:
         """Refuse what cannot be read before anything runs; what is linked is None here."""
-        from ..glitch_train.tensor_file import TensorFile
+        from ..glitch_train.model.tensor_file import TensorFile
 
         written: dict[str, Any] = {
             "prompts": prompts,

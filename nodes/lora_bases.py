@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from ..glitch_train.model.network import TE1, TE2, UNET, Module, TextTower, read_network
 from ..glitch_train.transfer import Base
-from ..glitch_train.unet_roles import TE1, TE2, UNET, Module, TextTower, read_network
 
 _UNET_PREFIX = "diffusion_model."
 _TOWERS = (("clip_l", TE1), ("clip_h", TE1), ("clip_g", TE2))

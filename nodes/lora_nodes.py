@@ -80,7 +80,7 @@ class GlitchCrossModelLoraApplier(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, lora_name: str) -> bool | str:
         """Refuse pickles and broken files before anything runs."""
-        from ..glitch_train.tensor_file import TensorFile
+        from ..glitch_train.model.tensor_file import TensorFile
 
         if lora_name == FROM_SOCKET:
             return True

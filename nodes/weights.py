@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from ..glitch_train.cache import content_key, weights_key
-from ..glitch_train.checkpoint import BaseModel, TextEncoder, build_text_encoder, build_unet
-from ..glitch_train.encoders import Encoders, TokenChunks
 from ..glitch_train.errors import CheckpointError, DatasetError
+from ..glitch_train.model.checkpoint import BaseModel, TextEncoder, build_text_encoder, build_unet
+from ..glitch_train.model.encoders import Encoders, TokenChunks
 
 # The host's names of CLIP towers, in the order in which the families join them.
 _TOWERS = ("clip_l", "clip_g")

@@ -16,12 +16,12 @@ from safetensors.torch import load_file
 from glitch_demo.host import Host
 from glitch_demo.host_tree import host_tree
 from glitch_demo.photos import demo_photos, write_picture_folder
-from glitch_train.checkpoint import build_text_encoder, build_unet
 from glitch_train.comfy_client import ComfyClient
 from glitch_train.comfy_errors import RunInterrupted
 from glitch_train.comfy_events import Event, Preview, Progress, ProgressText
 from glitch_train.encode import encode_prompt
 from glitch_train.lora_file import read_metadata, read_recipe_of
+from glitch_train.model.checkpoint import build_text_encoder, build_unet
 from glitch_train.noise import noise_schedule
 from glitch_train.record_read import read_csv
 
@@ -294,7 +294,7 @@ def with_lora_merged(weights: dict, lora: dict) -> dict[str, torch.Tensor]:
     finally:
         sys.path.remove(str(host_tree()))
     unet = part(weights, "model.diffusion_model.")
-    from glitch_train.unet_names import read_layout, to_diffusers_names
+    from glitch_train.model.unet_names import read_layout, to_diffusers_names
 
     layout = read_layout({name: tuple(value.shape) for name, value in unet.items()})
     names = to_diffusers_names(layout, unet)

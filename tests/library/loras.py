@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from glitch_train.families import Family
 from glitch_train.lora_keys import lora_name
-from glitch_train.unet_roles import Module, Network, reference_network
+from glitch_train.model.families import Family
+from glitch_train.model.network import Module, Network, reference_network
 
 State = dict[str, torch.Tensor]
 Keep = Callable[[Module], bool]

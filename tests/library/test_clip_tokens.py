@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from glitch_train.clip_tokens import chunks_of, count_tokens
+from glitch_train.model.clip_tokens import chunks_of, count_tokens
 
 # len(CLIPTokenizer.from_pretrained("<ComfyUI>/comfy/sd1_tokenizer")(caption)["input_ids"]) - 2
 COUNTED = [

@@ -12,12 +12,12 @@ from loras import dense, everything, lora_state, some
 from safetensors.torch import save_file
 
 from glitch_train.errors import LoraFileError
-from glitch_train.families import SD2, SD15, SDXL, SSD1B, TRANSFERABLE, VEGA
 from glitch_train.lora_family import named_modules, source_network
 from glitch_train.lora_read import product_energy, read_lora, read_lora_file
-from glitch_train.unet_names import UNetLayout
-from glitch_train.unet_roles import Module, Network, build_network, reference_network
-from glitch_train.unet_shapes import LAYOUTS
+from glitch_train.model.families import SD2, SD15, SDXL, SSD1B, TRANSFERABLE, VEGA
+from glitch_train.model.network import Module, Network, build_network, reference_network
+from glitch_train.model.unet_names import UNetLayout
+from glitch_train.model.unet_shapes import LAYOUTS
 
 ONE_BLOCK = some(["down_blocks.1.attentions.0"])
 

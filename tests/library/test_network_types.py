@@ -14,15 +14,15 @@ from test_train import start
 from test_unet import LAYOUTS, ldm_weights
 from tiny import tiny_base, tiny_unet
 
-from glitch_train.checkpoint import BaseModel, build_unet
 from glitch_train.errors import RecipeError, TrainingError
 from glitch_train.lora import LoraLayer, LoraShape, TrainedLora, inject_lora
 from glitch_train.lora_file import to_kohya
 from glitch_train.lora_read import read_lora
 from glitch_train.lora_targets import has_kernel, recipe_targets, unet_targets
+from glitch_train.model.checkpoint import BaseModel, build_unet
+from glitch_train.model.unet_names import to_diffusers_names, to_ldm_modules
 from glitch_train.train import LoraTraining
 from glitch_train.train_recipe import UNET_BLOCKS, UNET_LAYERS, TrainRecipe
-from glitch_train.unet_names import to_diffusers_names, to_ldm_modules
 
 pytestmark = pytest.mark.slow
 

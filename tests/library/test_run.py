@@ -14,9 +14,9 @@ from tiny import picture, tiny_base
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from glitch_train.cache import sampled_key
-from glitch_train.checkpoint import TextEncoder
 from glitch_train.dataset_load import load_dataset
 from glitch_train.errors import TrainingError
+from glitch_train.model.checkpoint import TextEncoder
 from glitch_train.recipe import DatasetRecipe, Recipe, TrainRecipe
 from glitch_train.record import StepReport
 from glitch_train.record_read import read_csv

@@ -11,20 +11,20 @@ import torch
 from diffusers import UNet2DConditionModel
 from loras import dense, everything, is_attention, lora_state, some
 
-from glitch_train.checkpoint import unet_config
 from glitch_train.errors import LoraFileError, RecipeError
-from glitch_train.families import SD2, SD15, SDXL, SSD1B, TRANSFERABLE, VEGA, Family
 from glitch_train.lora_family import named_modules
 from glitch_train.lora_keys import lora_name
 from glitch_train.lora_read import read_lora
-from glitch_train.tensor_file import TensorFile, write_tensors
+from glitch_train.model.checkpoint import unet_config
+from glitch_train.model.families import SD2, SD15, SDXL, SSD1B, TRANSFERABLE, VEGA, Family
+from glitch_train.model.network import Network, build_network, family_towers, reference_network
+from glitch_train.model.tensor_file import TensorFile, write_tensors
+from glitch_train.model.unet_names import UNetLayout
+from glitch_train.model.unet_shapes import LAYOUTS
 from glitch_train.transfer import Base, Transfer, transfer
 from glitch_train.transfer_map import draw_map, sites
 from glitch_train.transfer_mapping import bucket
 from glitch_train.transfer_recipe import DEPTHS, FITS, MAPPINGS, NORMS, TransferRecipe
-from glitch_train.unet_names import UNetLayout
-from glitch_train.unet_roles import Network, build_network, family_towers, reference_network
-from glitch_train.unet_shapes import LAYOUTS
 
 # kohya's default set. 192 and 722 are the numbers of kohya's own files.
 TARGETS = {SD15: 192, SD2: 192, SDXL: 722, SSD1B: 360, VEGA: 170}

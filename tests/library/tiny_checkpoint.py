@@ -12,7 +12,7 @@ from tiny import tiny_layout
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from glitch_demo.pocket_vae import make_decoder, make_encoder, vae_state
-from glitch_train.families import SD15
+from glitch_train.model.families import SD15
 
 REPO = Path(__file__).parents[2]
 

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from glitch_demo.pocket import pocket_sd15, pocket_sdxl
-from glitch_train.checkpoint_file import load_checkpoint, tokenize
 from glitch_train.encode import encode_prompt
-from glitch_train.file_vae import FileVae
+from glitch_train.model.checkpoint_file import load_checkpoint, tokenize
+from glitch_train.model.vae import FileVae
 
 pytestmark = pytest.mark.host
 

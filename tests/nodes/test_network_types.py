@@ -49,7 +49,7 @@ def test_the_host_patches_what_was_trained(pack, loaded, caplog, kind: str) -> N
     with caplog.at_level(logging.WARNING):
         patched, _ = pack("nodes.host").with_lora(model, clip, state)
     assert not caplog.messages
-    ldm = pack("glitch_train.unet_names").to_ldm_modules(base.layout, lora.unet)
+    ldm = pack("glitch_train.model.unet_names").to_ldm_modules(base.layout, lora.unet)
     assert len(patched.patches) == len(lora.unet)
     weights = model.model.state_dict()
     for name in list(lora.unet)[::3]:

@@ -71,7 +71,7 @@ def key_map(name: str) -> dict[str, str]:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_networks_and_names_are_the_hosts(name: str, pack: Pack) -> None:
     """Catches a name that the host's loader knows and by_name does not, or the reverse."""
-    base, roles = pack("glitch_train.transfer_base"), pack("glitch_train.unet_roles")
+    base, roles = pack("glitch_train.transfer_base"), pack("glitch_train.model.network")
     mapping = pack("glitch_train.transfer_mapping")
     shapes = {
         key.removeprefix("diffusion_model."): tuple(weight.shape)
@@ -97,7 +97,7 @@ def test_by_name_applies_and_drops_what_the_host_does(
 
     reading, moving = pack("glitch_train.lora_read"), pack("glitch_train.transfer")
     keys = pack("glitch_train.lora_keys")
-    roles, families = pack("glitch_train.unet_roles"), pack("glitch_train.families")
+    roles, families = pack("glitch_train.model.network"), pack("glitch_train.model.families")
     recipe = pack("glitch_train.transfer_recipe").TransferRecipe(mapping="by_name")
     source, target = (roles.reference_network(f) for f in (families.SDXL, families.SD15))
     state = {}
@@ -131,7 +131,7 @@ def test_every_key_of_a_carried_lora_is_loaded(loaded: tuple, pack: Pack) -> Non
     model, clip, _ = loaded
     bases, moving = pack("nodes.lora_bases"), pack("glitch_train.transfer")
     keys = pack("glitch_train.lora_keys")
-    roles, families = pack("glitch_train.unet_roles"), pack("glitch_train.families")
+    roles, families = pack("glitch_train.model.network"), pack("glitch_train.model.families")
     base = bases.base(model, clip)
     source = roles.reference_network(families.SD15 if base.network.family.is_xl else families.SDXL)
     state = {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .errors import CheckpointError
+from ..errors import CheckpointError
 from .families import Family, detect_family
 from .unet_names import UNetLayout, read_layout, rename, to_diffusers_names
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 
+from ..errors import CheckpointError, LoraFileError
 from .checkpoint import BaseModel, TextEncoder, Weights, build_text_encoder, build_unet
 from .clip_tokens import END_TOKEN, token_chunks
 from .encoders import Encoders, TokenChunks
-from .errors import CheckpointError, LoraFileError
-from .file_vae import FileVae
 from .tensor_file import TensorFile
+from .vae import FileVae
 
 _UNET = "model.diffusion_model."
 _VAE = "first_stage_model."

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 
-from .errors import CheckpointError
+from ..errors import CheckpointError
 
 Shapes = Mapping[str, Sequence[int]]
 """Parameter name in the original (LDM) UNet layout to shape."""

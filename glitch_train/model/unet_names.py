@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
-from .errors import CheckpointError
+from ..errors import CheckpointError
 from .families import Shapes, depths_of
 
 Value = TypeVar("Value")

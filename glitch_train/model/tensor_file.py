@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from .errors import LoraFileError
-from .files import atomic_path
-from .plain_json import parse_json
+from ..errors import LoraFileError
+from ..files import atomic_path
+from ..plain_json import parse_json
 
 DTYPES = {
     "F64": torch.float64,

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .cache import weights_key
-from .errors import CheckpointError
+from ..cache import weights_key
+from ..errors import CheckpointError
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, AutoencoderTiny
