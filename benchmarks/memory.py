@@ -63,8 +63,8 @@ def _train(folder: Path, steps: int) -> dict[str, float]:
     import psutil
     import torch
 
-    from glitch_train.dataset_load import load_dataset
-    from glitch_train.dataset_recipe import DatasetRecipe
+    from glitch_train.dataset.load import load_dataset
+    from glitch_train.dataset.recipe import DatasetRecipe
     from glitch_train.recipe import Recipe, TrainRecipe
     from glitch_train.record import StepReport
     from glitch_train.run import Encoders, TrainingRun

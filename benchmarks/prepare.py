@@ -85,8 +85,8 @@ def _run(folder: Path, workers: int) -> dict[str, float]:
 
 
 def _measure(folder: Path, workers: int) -> dict[str, float]:
-    from glitch_train.dataset_load import load_dataset
-    from glitch_train.dataset_recipe import DatasetRecipe
+    from glitch_train.dataset.load import load_dataset
+    from glitch_train.dataset.recipe import DatasetRecipe
     from glitch_train.workers import in_order
 
     began = time.perf_counter()

@@ -147,7 +147,7 @@ def _our_run(checkpoint: Path, folder: Path, steps: int) -> Any:
     import numpy as np
     from PIL import Image
 
-    from glitch_train.dataset_recipe import DatasetRecipe
+    from glitch_train.dataset.recipe import DatasetRecipe
     from glitch_train.host_free import prepare_run
     from glitch_train.recipe import Recipe, TrainRecipe
 

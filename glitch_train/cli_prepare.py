@@ -11,12 +11,12 @@ from .cli import add_json_option
 from .cli_options import add_settings, read_settings
 
 if TYPE_CHECKING:
-    from .dataset import GlitchDataset
+    from .dataset.dataset import GlitchDataset
 
 
 def add_verb(verbs: Any) -> None:
     """Declare the verb."""
-    from .dataset_recipe import DatasetRecipe
+    from .dataset.recipe import DatasetRecipe
 
     parser = verbs.add_parser("prepare", help="write pictures and captions as they are trained")
     parser.add_argument("folder", type=Path, help="folder of pictures with captions")
@@ -36,9 +36,9 @@ def add_verb(verbs: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from .dataset_load import load_dataset, no_pictures
-    from .dataset_recipe import DatasetRecipe
-    from .dataset_report import DatasetReport
+    from .dataset.load import load_dataset, no_pictures
+    from .dataset.recipe import DatasetRecipe
+    from .dataset.report import DatasetReport
     from .errors import DatasetError, RecipeError
     from .experiments import combined_presets
     from .recipe import read_recipe

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from .cache import TensorCache, content_key, weights_key
-from .dataset import GlitchDataset, Sample, training_captions
-from .framing import LATENT_STEP, FramePlan
+from .dataset.dataset import GlitchDataset, Sample, training_captions
+from .dataset.framing import LATENT_STEP, FramePlan
 from .model.checkpoint import TextEncoder
 from .model.encoders import EncodePicture, TokenChunks, Tokenize
 from .workers import in_order

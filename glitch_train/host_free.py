@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from .cache import TensorCache, sampled_key
-from .dataset_load import load_dataset
+from .dataset.load import load_dataset
 from .devices import resolve_precision
 from .errors import CheckpointError, DatasetError, TrainingError
 from .model.checkpoint_file import load_checkpoint

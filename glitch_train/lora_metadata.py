@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .dataset import GlitchDataset
+from .dataset.dataset import GlitchDataset
 from .lora_file import RECIPE_KEY, LoraStateDict
 from .model.checkpoint import BaseModel
 from .recipe import Recipe, TrainRecipe

@@ -16,7 +16,7 @@ from typing import Any
 from .api_graph import Graph, GraphError, is_link, natural_order, title
 from .assignments import read_value
 from .comfy_errors import node_name
-from .dataset_recipe import DatasetRecipe
+from .dataset.recipe import DatasetRecipe
 from .node_info import InputInfo, described_inputs
 from .partial_recipe import LEFT_TO_THE_LOADER, NO_PRESET
 from .recipe import TrainRecipe

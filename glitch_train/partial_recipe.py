@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from .dataset_recipe import DatasetRecipe
+from .dataset.recipe import DatasetRecipe
 from .errors import RecipeError
 from .plain_json import parse_json
 from .recipe import TrainRecipe

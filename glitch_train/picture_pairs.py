@@ -144,7 +144,7 @@ def as_pixels(picture: Any, what: str) -> Pixels:
 
 
 def _pictures(folder: Path) -> dict[str, Path]:
-    from .pictures import PICTURE_SUFFIXES
+    from .dataset.pictures import PICTURE_SUFFIXES
 
     if not folder.is_dir():
         raise ReportError(f"There is no folder {folder}.")
@@ -164,7 +164,7 @@ def _pictures(folder: Path) -> dict[str, Path]:
 
 
 def _open(path: Path) -> NDArray[np.uint8]:
-    from .pictures import open_picture
+    from .dataset.pictures import open_picture
 
     try:
         return np.asarray(open_picture(path.read_bytes(), path.name).image)

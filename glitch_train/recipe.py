@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .dataset_recipe import DatasetRecipe
+from .dataset.recipe import DatasetRecipe
 from .errors import RecipeError
 from .plain_json import parse_json
 from .recipe_text import RECIPE_VERSION, parse_toml, recipe_parts

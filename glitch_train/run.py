@@ -13,7 +13,8 @@ import torch
 from .base_storage import check_base_precision
 from .batches import BatchSource, CaptionDropout
 from .cache import TensorCache, sampled_key
-from .dataset import GlitchDataset
+from .dataset.dataset import GlitchDataset
+from .dataset.framing import LATENT_STEP
 from .devices import resolve_precision
 from .encode import (
     TrainingItem,
@@ -23,7 +24,6 @@ from .encode import (
     picture_variants,
     training_items,
 )
-from .framing import LATENT_STEP
 from .lora_file import LoraStateDict
 from .lora_targets import recipe_targets
 from .memory import is_out_of_memory, let_go, shortage

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .dataset import GlitchDataset
+from .dataset.dataset import GlitchDataset
 from .errors import TrainingError
 from .files import check_space
 from .lora_file import SAVE_DTYPES, LoraStateDict, save_lora, to_kohya

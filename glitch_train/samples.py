@@ -15,7 +15,7 @@ from PIL import Image
 
 from .batches import with_prompts
 from .cache import TensorCache
-from .dataset import GlitchDataset, training_captions
+from .dataset.dataset import GlitchDataset, training_captions
 from .drawing.figures import save_png
 from .drawing.picture_table import FAINT, GridPicture, Label
 from .errors import DiskError

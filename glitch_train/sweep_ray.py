@@ -109,7 +109,7 @@ def plan_recipes(
 
 def _recipe(slug: str, seed: int, assignments: Sequence[str]) -> Recipe:
     from .assignments import with_assignments
-    from .dataset_recipe import DatasetRecipe
+    from .dataset.recipe import DatasetRecipe
     from .recipe import TrainRecipe
 
     one = EXPERIMENTS[slug]

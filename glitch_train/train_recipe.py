@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from .dataset_recipe import MAX_SEED, MIN_SIDE
+from .dataset.recipe import MAX_SEED, MIN_SIDE
 from .errors import RecipeError
 from .settings import choice, integer, number, switch, validate, words
 from .text_lists import prompts

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from comfy_api.latest import io
 
-from ..glitch_train.corrupt import CORRUPTIONS, CorruptionStep, chain_text
+from ..glitch_train.dataset.corruptions.chain import CORRUPTIONS, CorruptionStep, chain_text
 from .sockets import CATEGORY, GlitchCorruptionSocket, widgets
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..glitch_train.dataset_recipe import DatasetRecipe
+from ..glitch_train.dataset.recipe import DatasetRecipe
 from ..glitch_train.errors import DatasetError
 from ..glitch_train.partial_recipe import PartialRecipe
 from ..glitch_train.wording import where_from
@@ -118,7 +118,7 @@ class GlitchDatasetLoader(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, folder: str, **_: Any) -> str:
         """Run again when the folder's files changed."""
-        from ..glitch_train.folder_scan import folder_fingerprint
+        from ..glitch_train.dataset.folder import folder_fingerprint
 
         return folder_fingerprint(folders.resolve(folder))
 
@@ -133,9 +133,9 @@ class GlitchDatasetLoader(io.ComfyNode):
         **settings: Any,
     ) -> io.NodeOutput:
         """Read the folder and prepare the first pictures."""
-        from ..glitch_train.corrupt import chain_text
-        from ..glitch_train.dataset_load import load_dataset
-        from ..glitch_train.dataset_report import DatasetReport
+        from ..glitch_train.dataset.corruptions.chain import chain_text
+        from ..glitch_train.dataset.load import load_dataset
+        from ..glitch_train.dataset.report import DatasetReport
 
         named = recipe or PartialRecipe()
         chosen = named.over(DatasetRecipe, settings)
@@ -210,7 +210,7 @@ class GlitchContactSheet(io.ComfyNode):
     @classmethod
     def execute(cls, dataset: Any, **style: int) -> io.NodeOutput:
         """Draw the sheet."""
-        from ..glitch_train.dataset_sheet import SheetStyle, contact_sheet
+        from ..glitch_train.dataset.contact_sheet import SheetStyle, contact_sheet
 
         progress = host.NodeProgress(cls.hidden.unique_id)
         sheet = contact_sheet(dataset, SheetStyle(**style), _stoppable(progress))

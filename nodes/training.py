@@ -14,7 +14,7 @@ import folder_paths
 from comfy_api.latest import ui
 
 from ..glitch_train.cache import TensorCache, sampled_key
-from ..glitch_train.dataset import GlitchDataset
+from ..glitch_train.dataset.dataset import GlitchDataset
 from ..glitch_train.drawing.figures import to_image
 from ..glitch_train.memory import let_go
 from ..glitch_train.partial_recipe import PartialRecipe

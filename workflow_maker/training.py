@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from glitch_train.dataset_recipe import DatasetRecipe
+from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.experiments import combined_presets
 from glitch_train.recipe import TrainRecipe
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from glitch_train.comfy_client import ComfyClient
-from glitch_train.dataset_recipe import DatasetRecipe
+from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.grid import GridRecipe
 from glitch_train.recipe import TrainRecipe
 from glitch_train.settings import declared

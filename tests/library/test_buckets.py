@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glitch_train.buckets import BucketRule, cover_size
+from glitch_train.dataset.buckets import BucketRule, cover_size
 
 # What BucketManager.select_bucket of kohya-ss/sd-scripts answers, bucket_reso_steps 64 and
 # min_bucket_reso 256: (picture, area, max_bucket_reso, no_upscale, bucket, resized).

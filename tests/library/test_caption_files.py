@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from glitch_train.dataset import FileReport, GlitchDataset
-from glitch_train.dataset_load import load_dataset
-from glitch_train.dataset_recipe import DatasetRecipe
+from glitch_train.dataset.dataset import FileReport, GlitchDataset
+from glitch_train.dataset.load import load_dataset
+from glitch_train.dataset.recipe import DatasetRecipe
 
 
 @pytest.fixture

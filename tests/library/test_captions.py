@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glitch_train.captions import CaptionRule, is_dropped, join_parts, split_parts, swapped
+from glitch_train.dataset.captions import CaptionRule, is_dropped, join_parts, split_parts, swapped
 
 PROSE = "A woman, 1.75 m tall, looks away. She wears 1,000 beads! Why? The light (soft) fades"
 TAGS = "red coat,glitch, (blurry:1.3), street"

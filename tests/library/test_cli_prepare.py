@@ -13,7 +13,7 @@ from PIL import Image
 
 from glitch_train.cli import build_parser, main
 from glitch_train.cli_options import read_settings
-from glitch_train.dataset_recipe import DatasetRecipe
+from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.settings import declared
 
 

@@ -11,8 +11,14 @@ from hypothesis import strategies as st
 from pictures_on_disk import photograph
 from PIL import Image
 
-from glitch_train.corrupt import CORRUPTIONS, CorruptionStep, chain_text, corrupt, parse_chain
-from glitch_train.corrupt_jpeg import encode_jpeg, flip_bits, scan_bytes
+from glitch_train.dataset.corruptions.chain import (
+    CORRUPTIONS,
+    CorruptionStep,
+    chain_text,
+    corrupt,
+    parse_chain,
+)
+from glitch_train.dataset.corruptions.jpeg import encode_jpeg, flip_bits, scan_bytes
 from glitch_train.errors import RecipeError
 
 PHOTO = photograph("chelsea.png", (160, 128))

@@ -15,12 +15,12 @@ import pytest
 from pictures_on_disk import gradient, jpeg, photo_folder, photograph, srgb_profile
 from PIL import Image
 
-from glitch_train.dataset import GlitchDataset
-from glitch_train.dataset_load import load_dataset
-from glitch_train.dataset_recipe import DatasetRecipe
-from glitch_train.dataset_report import DatasetReport
+from glitch_train.dataset.dataset import GlitchDataset
+from glitch_train.dataset.folder import folder_fingerprint, list_folder
+from glitch_train.dataset.load import load_dataset
+from glitch_train.dataset.recipe import DatasetRecipe
+from glitch_train.dataset.report import DatasetReport
 from glitch_train.errors import DatasetError
-from glitch_train.folder_scan import folder_fingerprint, list_folder
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_unreadable_files_are_named(folder: Path, name: str, raw: bytes | None, 
 
 def test_heic_without_its_plugin_says_what_to_install(folder: Path, monkeypatch) -> None:
     """Catches a format that is merely "not readable"."""
-    from glitch_train import pictures
+    from glitch_train.dataset import pictures
 
     monkeypatch.setattr(pictures, "_plugin", lambda module: False)
     (folder / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(400))
@@ -272,7 +272,7 @@ def test_files_that_may_not_be_read() -> None:
 
 def test_a_folder_that_changes_while_it_is_read(folder: Path, monkeypatch) -> None:
     """Catches a crash at a file that is listed and then gone."""
-    from glitch_train import dataset_load
+    from glitch_train.dataset import load as dataset_load
 
     photo_folder(folder, 5)
     real = dataset_load.list_folder

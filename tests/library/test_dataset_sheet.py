@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from pictures_on_disk import photo_folder
 
-from glitch_train.dataset_load import load_dataset
-from glitch_train.dataset_recipe import DatasetRecipe
-from glitch_train.dataset_sheet import SheetStyle, contact_sheet
+from glitch_train.dataset.contact_sheet import SheetStyle, contact_sheet
+from glitch_train.dataset.load import load_dataset
+from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.drawing.lettering import lettering, wrapped
 
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pictures_on_disk import gradient, photograph
 
-from glitch_train.buckets import BucketRule
+from glitch_train.dataset.buckets import BucketRule
+from glitch_train.dataset.framing import FRAMINGS, own_shape, parse_mix, plan_frame, render_frame
 from glitch_train.encode import time_ids
 from glitch_train.errors import RecipeError
-from glitch_train.framing import FRAMINGS, own_shape, parse_mix, plan_frame, render_frame
 
 BUCKETS = BucketRule(512 * 512)
 SOURCE = (400, 200)

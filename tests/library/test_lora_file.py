@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from test_unet import LAYOUTS, ldm_weights
 from tiny import tiny_base, tiny_unet
 
-from glitch_train.dataset import GlitchDataset, Sample
+from glitch_train.dataset.dataset import GlitchDataset, Sample
 from glitch_train.errors import DiskError, LoraFileError
 from glitch_train.lora import LoraLayer, LoraShape, TrainedLora, inject_lora
 from glitch_train.lora_file import read_metadata, read_recipe_of, save_lora, to_kohya

@@ -14,7 +14,7 @@ from tiny import picture, tiny_base
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from glitch_train.cache import sampled_key
-from glitch_train.dataset_load import load_dataset
+from glitch_train.dataset.load import load_dataset
 from glitch_train.errors import TrainingError
 from glitch_train.model.checkpoint import TextEncoder
 from glitch_train.recipe import DatasetRecipe, Recipe, TrainRecipe

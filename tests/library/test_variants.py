@@ -14,11 +14,11 @@ from PIL import Image
 
 from glitch_train.batches import BatchSource, CaptionDropout
 from glitch_train.cache import TensorCache
-from glitch_train.captions import split_parts
 from glitch_train.cli_prepare import write_prepared
-from glitch_train.dataset import GlitchDataset
-from glitch_train.dataset_load import load_dataset
-from glitch_train.dataset_recipe import DatasetRecipe
+from glitch_train.dataset.captions import split_parts
+from glitch_train.dataset.dataset import GlitchDataset
+from glitch_train.dataset.load import load_dataset
+from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.encode import TrainingItem, captions_to_encode, encode_pictures, training_items
 from glitch_train.errors import TrainingError
 

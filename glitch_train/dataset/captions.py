@@ -6,7 +6,7 @@ import dataclasses
 import random
 import re
 
-from .seeds import random_draws
+from ..seeds import random_draws
 
 _END = re.compile(
     r"(?<!\d),|,(?!\d)"  # a comma, unless it stands inside a number such as 1,000

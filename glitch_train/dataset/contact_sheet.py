@@ -8,16 +8,16 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from ..drawing.lettering import cut, lettering, wrapped
+from ..drawing.sizes import contained, fitted
+from ..errors import DatasetError
+from ..wording import shown_name
+from ..workers import in_order
 from .dataset import GlitchDataset, Sample
-from .dataset_load import OnProgress
-from .dataset_report import describe_framing
-from .drawing.lettering import cut, lettering, wrapped
-from .drawing.sizes import contained, fitted
-from .errors import DatasetError
-from .folder_scan import read_file
+from .folder import read_file
+from .load import OnProgress
 from .pictures import open_picture, parse_color
-from .wording import shown_name
-from .workers import in_order
+from .report import describe_framing
 
 MARGIN_PX = 18
 TEXT_PX = 16

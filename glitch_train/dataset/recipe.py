@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+from ..drawing.sizes import Size
+from ..errors import RecipeError
+from ..settings import choice, integer, number, switch, validate, words
 from .buckets import BucketRule
-from .corrupt import CorruptionStep, parse_chain
-from .drawing.sizes import Size
-from .errors import RecipeError
+from .corruptions.chain import CorruptionStep, parse_chain
 from .framing import FILLS, FRAMINGS, parse_mix
 from .pictures import parse_color
-from .settings import choice, integer, number, switch, validate, words
 
 CAPTION_SOURCES = ("auto", "sidecar", "metadata", "fixed")
 SIZE_CONDITIONINGS = ("truthful", "lie")

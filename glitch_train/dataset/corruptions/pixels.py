@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, ImageOps
 
-from .corruption import Corruption, Donor, Draws
-from .errors import RecipeError
-from .settings import choice, integer, number
+from ...errors import RecipeError
+from ...settings import choice, integer, number
+from .base import Corruption, Donor, Draws
 
 FILTERS = ("nearest", "bilinear", "lanczos")
 DIRECTIONS = ("horizontal", "vertical")

@@ -10,9 +10,9 @@ import re
 import numpy as np
 from PIL import Image, ImageFilter
 
+from ..drawing.sizes import Size
+from ..errors import RecipeError
 from .buckets import BucketRule, cover_size
-from .drawing.sizes import Size
-from .errors import RecipeError
 
 FRAMINGS = (
     "center_crop",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from .settings import number, validate
+from ...settings import number, validate
 
 Draws = np.random.Generator
 """Where everything random about one step comes from."""

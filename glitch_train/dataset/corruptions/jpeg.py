@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops
 
-from .corruption import Corruption, Donor, Draws
-from .errors import RecipeError
-from .settings import choice, integer, number
+from ...errors import RecipeError
+from ...settings import choice, integer, number
+from .base import Corruption, Donor, Draws
 
 SUBSAMPLINGS = ("4:4:4", "4:2:0")
 HARMLESS_QUALITY = 95

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..plain_json import parse_json
 from .pictures import PICTURE_SUFFIXES
-from .plain_json import parse_json
 
 SIDECAR_SUFFIXES = (".txt", ".caption")
 """In order of preference."""

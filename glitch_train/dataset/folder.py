@@ -8,11 +8,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..drawing.sizes import Size
+from ..errors import DatasetError
+from ..workers import in_order
 from .caption_files import is_caption
-from .drawing.sizes import Size
-from .errors import DatasetError
 from .pictures import PICTURE_SUFFIXES, open_picture
-from .workers import in_order
 
 THUMBNAIL = (1, 1)
 """Size asked of the decoder while checking: all of a JPEG's data is read, few pixels are made."""

@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..cache import content_key
+from ..drawing.sizes import Size
+from ..errors import DatasetError
+from ..seeds import random_draws
+from ..wording import shown_name
 from .buckets import BucketRule
-from .cache import content_key
 from .captions import CaptionRule, is_dropped, swapped
-from .corrupt import corrupt
-from .dataset_recipe import DatasetRecipe
-from .drawing.sizes import Size
-from .errors import DatasetError
-from .folder_scan import content_of, read_file
+from .corruptions.chain import corrupt
+from .folder import content_of, read_file
 from .framing import Framed, FramePlan, plan_frame, render_frame
 from .pictures import open_picture, parse_color
-from .seeds import random_draws
-from .wording import shown_name
+from .recipe import DatasetRecipe
 
 PREPARATION = "1"
 """Raised when the same settings give other pixels than before: old cache entries then miss."""

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 
-from .drawing.sizes import Size
+from ..drawing.sizes import Size
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,19 +18,12 @@ import re
 
 from PIL import Image
 
-from .corrupt_jpeg import Bitstream, JpegCrush
-from .corrupt_pixels import (
-    ChannelShift,
-    DatamoshBlocks,
-    PixelSort,
-    Posterize,
-    ResolutionCrush,
-    Scanline,
-)
-from .corruption import Corruption, Donor
-from .errors import RecipeError
-from .seeds import array_draws
-from .settings import declared, nearest
+from ...errors import RecipeError
+from ...seeds import array_draws
+from ...settings import declared, nearest
+from .base import Corruption, Donor
+from .jpeg import Bitstream, JpegCrush
+from .pixels import ChannelShift, DatamoshBlocks, PixelSort, Posterize, ResolutionCrush, Scanline
 
 CORRUPTIONS: dict[str, type[Corruption]] = {
     "jpeg_crush": JpegCrush,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from ..errors import DatasetError
+from ..wording import shown_name
 from .caption_files import Captions, find_captions, is_caption
 from .dataset import FileReport, GlitchDataset, Sample
-from .dataset_recipe import DatasetRecipe
-from .errors import DatasetError
-from .folder_scan import Entries, ScannedPicture, list_folder, other_files, scan_pictures
-from .wording import shown_name
+from .folder import Entries, ScannedPicture, list_folder, other_files, scan_pictures
+from .recipe import DatasetRecipe
 
 OnProgress = Callable[[int, int], None]
 

@@ -7,10 +7,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from ..drawing.sizes import Size
+from ..model.clip_tokens import CHUNK_TOKENS, chunks_of, count_tokens
+from ..wording import shown_name, where_from
 from .dataset import GlitchDataset
-from .drawing.sizes import Size
-from .model.clip_tokens import CHUNK_TOKENS, chunks_of, count_tokens
-from .wording import shown_name, where_from
 
 MAX_LISTED = 100
 """Longest list of files in the Markdown report; the JSON one has them all."""
