@@ -149,7 +149,7 @@ def _our_run(checkpoint: Path, folder: Path, steps: int) -> Any:
 
     from glitch_train.dataset.recipe import DatasetRecipe
     from glitch_train.host_free import prepare_run
-    from glitch_train.recipe import Recipe, TrainRecipe
+    from glitch_train.recipe.recipe import Recipe, TrainRecipe
 
     pictures = folder / "pictures"
     pictures.mkdir()

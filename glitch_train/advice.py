@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .experiments import TECHNIQUES, settings_of
 from .finding import Finding
+from .recipe.experiments import TECHNIQUES, settings_of
 from .record import LossRecord
 from .wording import words_for_step
 

@@ -40,8 +40,8 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     from .dataset.recipe import DatasetRecipe
     from .dataset.report import DatasetReport
     from .errors import DatasetError, RecipeError
-    from .experiments import combined_presets
-    from .recipe import read_recipe
+    from .recipe.experiments import combined_presets
+    from .recipe.recipe import read_recipe
 
     if options.workers is not None and not 1 <= options.workers <= 64:
         raise RecipeError(f"--workers must be 1 to 64, got {options.workers}.")

@@ -33,9 +33,9 @@ def add_verb(verbs: Any) -> None:
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     from .errors import RecipeError
-    from .experiments import EXPERIMENTS, combined_presets, presets_help
     from .lora_file import read_recipe_of
-    from .recipe import read_recipe
+    from .recipe.experiments import EXPERIMENTS, combined_presets, presets_help
+    from .recipe.recipe import read_recipe
 
     if options.preset and options.file:
         raise RecipeError("Give either a file or presets, not both.")

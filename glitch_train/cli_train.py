@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .cli import add_json_option
 
 if TYPE_CHECKING:
-    from .recipe import Recipe
+    from .recipe.recipe import Recipe
     from .run import TrainingRun
 
 _ABOUT = """
@@ -116,9 +116,9 @@ def _run(options: argparse.Namespace) -> dict[str, Any] | None:
 
 def read_train_recipe(options: argparse.Namespace) -> Recipe:
     """Return the recipe with what the command line replaces, or raise a ``RecipeError``."""
-    from .assignments import with_assignments
     from .lora_file import read_recipe_of
-    from .recipe import read_recipe
+    from .recipe.assignments import with_assignments
+    from .recipe.recipe import read_recipe
 
     is_lora = options.recipe.suffix.lower() == ".safetensors"
     recipe = read_recipe_of(options.recipe) if is_lora else read_recipe(options.recipe)

@@ -11,7 +11,7 @@ from .dataset.load import load_dataset
 from .devices import resolve_precision
 from .errors import CheckpointError, DatasetError, TrainingError
 from .model.checkpoint_file import load_checkpoint
-from .recipe import Recipe
+from .recipe.recipe import Recipe
 from .run import TrainingRun
 from .run_folder import choose_run
 from .team import ALONE, Team

@@ -13,7 +13,7 @@ import torch
 
 from .errors import TrainingError
 from .lora_targets import has_kernel
-from .recipe import TrainRecipe
+from .recipe.recipe import TrainRecipe
 
 ADAPTER = "glitch"
 

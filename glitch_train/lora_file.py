@@ -12,7 +12,7 @@ from .files import atomic_path, disk_errors_said
 from .lora import LoraLayers, TrainedLora
 from .model.checkpoint import BaseModel
 from .model.unet_names import rename, to_ldm_modules
-from .recipe import Recipe
+from .recipe.recipe import Recipe
 
 RECIPE_KEY = "glitch_recipe"
 """Metadata key under which the whole recipe is kept as JSON."""

@@ -9,9 +9,9 @@ from statistics import fmean
 from typing import Any
 
 from .errors import RecordError, ReportError
-from .experiments import Experiment, experiment, in_order
 from .measurement import EFFECTS
 from .plain_json import parse_json
+from .recipe.experiments import Experiment, experiment, in_order
 from .record import LossRecord
 from .record_read import LOSSES, read_csv
 from .sweep_results import read_done

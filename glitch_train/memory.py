@@ -9,7 +9,7 @@ import torch
 
 from .devices import wants_checkpointing
 from .errors import TrainingError
-from .recipe import TrainRecipe
+from .recipe.recipe import TrainRecipe
 
 
 class OutOfMemory(TrainingError):

@@ -14,12 +14,12 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from .api_graph import Graph, GraphError, is_link, natural_order, title
-from .assignments import read_value
 from .comfy_errors import node_name
 from .dataset.recipe import DatasetRecipe
 from .node_info import InputInfo, described_inputs
-from .partial_recipe import LEFT_TO_THE_LOADER, NO_PRESET
-from .recipe import TrainRecipe
+from .recipe.assignments import read_value
+from .recipe.partial import LEFT_TO_THE_LOADER, NO_PRESET
+from .recipe.recipe import TrainRecipe
 from .settings import check_setting, declared, nearest
 
 OWNERS: dict[str, type] = {"GlitchDatasetLoader": DatasetRecipe, "GlitchLoraTrainer": TrainRecipe}

@@ -10,7 +10,7 @@ from .batches import Batch, pad_prompts
 from .encode import encode_prompt
 from .model.checkpoint import BaseModel
 from .noise import noise_schedule, per_sample_loss, snr_weights, training_target
-from .recipe import TrainRecipe
+from .recipe.recipe import TrainRecipe
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 from .errors import GlitchTrainError, TrainingError
 from .files import write_text
 from .plain_json import read_object
-from .recipe import Recipe
+from .recipe.recipe import Recipe
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from .lora_file import SAVE_DTYPES, LoraStateDict, save_lora, to_kohya
 from .lora_metadata import metadata
 from .model.checkpoint import BaseModel
 from .optim import STATE_FLOATS
-from .recipe import Recipe
+from .recipe.recipe import Recipe
 from .record import LossRecord
 from .run_folder import RunPaths
 from .state import load_state, progress_of, save_state

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .errors import GlitchTrainError, TrainingError
 from .files import disk_errors_said, write_text
-from .recipe import Recipe
+from .recipe.recipe import Recipe
 from .stop import reached
 
 

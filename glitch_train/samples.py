@@ -23,7 +23,7 @@ from .lora import without_lora
 from .memory import free_unused, is_out_of_memory, let_go
 from .model.encoders import DecodePicture
 from .plain_json import json_object
-from .recipe import TrainRecipe
+from .recipe.recipe import TrainRecipe
 from .record import LossRecord
 from .run_folder import RunPaths
 from .sampling import denoised, sample_noise

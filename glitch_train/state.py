@@ -14,7 +14,7 @@ from .cache import content_key
 from .encode import TrainingItem
 from .errors import TrainingError
 from .files import atomic_path, disk_errors_said
-from .recipe import Recipe
+from .recipe.recipe import Recipe
 from .record import LossRecord
 from .stop import Progress
 from .train import LoraTraining

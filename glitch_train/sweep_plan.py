@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .api_graph import Graph, GraphError, load_graph, nodes_of
-from .experiments import EXPERIMENTS, in_order
 from .overrides import with_overrides
+from .recipe.experiments import EXPERIMENTS, in_order
 from .settings import nearest
 
 TRAINER, GRID, LOSS_GRAPH = "GlitchLoraTrainer", "GlitchGrid", "GlitchLossGraph"

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .errors import RecipeError, RecordError
-from .experiments import EXPERIMENTS, combined_presets, in_order
 from .files import write_text
-from .recipe import Recipe
+from .recipe.experiments import EXPERIMENTS, combined_presets, in_order
+from .recipe.recipe import Recipe
 from .settings import nearest
 from .sweep import SweepOutcome
 from .sweep_plan import settings_of
@@ -108,9 +108,9 @@ def plan_recipes(
 
 
 def _recipe(slug: str, seed: int, assignments: Sequence[str]) -> Recipe:
-    from .assignments import with_assignments
     from .dataset.recipe import DatasetRecipe
-    from .recipe import TrainRecipe
+    from .recipe.assignments import with_assignments
+    from .recipe.recipe import TrainRecipe
 
     one = EXPERIMENTS[slug]
     alone = one.stands_alone or not one.against

@@ -22,7 +22,7 @@ from .model.checkpoint import BaseModel
 from .noise import draw_noise, draw_timesteps, perturbed
 from .optim import build_optimizer, build_schedule
 from .predictor import Predictor
-from .recipe import TrainRecipe
+from .recipe.recipe import TrainRecipe
 from .record import StepReport
 from .seeds import generator
 from .team import ALONE, Team

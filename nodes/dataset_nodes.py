@@ -8,7 +8,7 @@ from comfy_api.latest import io, ui
 
 from ..glitch_train.dataset.recipe import DatasetRecipe
 from ..glitch_train.errors import DatasetError
-from ..glitch_train.partial_recipe import PartialRecipe
+from ..glitch_train.recipe.partial import PartialRecipe
 from ..glitch_train.wording import where_from
 from . import folders, host
 from .sockets import (

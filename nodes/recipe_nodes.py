@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..glitch_train.experiments import EXPERIMENTS, experiment_named, presets_help
-from ..glitch_train.partial_recipe import NO_PRESET, PartialRecipe, combine, parse_settings
+from ..glitch_train.recipe.experiments import EXPERIMENTS, experiment_named, presets_help
+from ..glitch_train.recipe.partial import NO_PRESET, PartialRecipe, combine, parse_settings
 from . import host
 from .sockets import CATEGORY, GlitchRecipeSocket
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..glitch_train.partial_recipe import PartialRecipe
-from ..glitch_train.recipe import Recipe
+from ..glitch_train.recipe.partial import PartialRecipe
+from ..glitch_train.recipe.recipe import Recipe
+from ..glitch_train.recipe.train import RESUMES, TrainRecipe
 from ..glitch_train.settings import declared
-from ..glitch_train.train_recipe import RESUMES, TrainRecipe
 from . import host
 from .sockets import (
     CATEGORY,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from glitch_train.experiments import EXPERIMENTS, Experiment
+from glitch_train.recipe.experiments import EXPERIMENTS, Experiment
 
 from .bases import SD15, SDXL, Base
 from .comparing import compare

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glitch_train.experiments import EXPERIMENTS, Experiment
+from glitch_train.recipe.experiments import EXPERIMENTS, Experiment
 
 from .bases import Base
 

@@ -6,8 +6,8 @@ import dataclasses
 from typing import Any
 
 from glitch_train.dataset.recipe import DatasetRecipe
-from glitch_train.experiments import combined_presets
-from glitch_train.recipe import TrainRecipe
+from glitch_train.recipe.experiments import combined_presets
+from glitch_train.recipe.recipe import TrainRecipe
 
 from .bases import Base
 from .flow import Flow, Node

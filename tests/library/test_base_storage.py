@@ -14,7 +14,7 @@ from tiny import tiny_unet
 
 from glitch_train.base_storage import store_base, to_fp8
 from glitch_train.errors import RecipeError, TrainingError
-from glitch_train.recipe import TrainRecipe
+from glitch_train.recipe.recipe import TrainRecipe
 
 pytestmark = pytest.mark.slow
 

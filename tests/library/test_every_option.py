@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from test_run import Counted, folder, make_run  # noqa: F401  folder is a fixture
 
-from glitch_train.recipe import TrainRecipe
+from glitch_train.recipe.recipe import TrainRecipe
 from glitch_train.settings import declared
 
 pytestmark = pytest.mark.slow

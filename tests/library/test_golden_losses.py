@@ -14,7 +14,7 @@ from peft import LoraConfig
 from test_train import start
 from tiny import tiny_unet
 
-from glitch_train.recipe import TrainRecipe
+from glitch_train.recipe.recipe import TrainRecipe
 from glitch_train.seeds import generator
 from glitch_train.train import LoraTraining
 

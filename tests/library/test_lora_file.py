@@ -18,7 +18,7 @@ from glitch_train.lora_file import read_metadata, read_recipe_of, save_lora, to_
 from glitch_train.lora_metadata import metadata
 from glitch_train.lora_targets import unet_targets
 from glitch_train.model.checkpoint import BaseModel, build_unet
-from glitch_train.recipe import DatasetRecipe, Recipe, TrainRecipe
+from glitch_train.recipe.recipe import DatasetRecipe, Recipe, TrainRecipe
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tiny import tiny_unet
 
 from glitch_train.errors import RecipeError
 from glitch_train.noise import draw_noise, draw_timesteps, per_sample_loss, perturbed, snr_weights
-from glitch_train.recipe import TrainRecipe
+from glitch_train.recipe.recipe import TrainRecipe
 
 pytestmark = pytest.mark.slow
 

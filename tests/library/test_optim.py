@@ -12,7 +12,7 @@ from transformers.optimization import get_scheduler as of_transformers
 
 from glitch_train.errors import RecipeError, TrainingError
 from glitch_train.optim import build_optimizer, build_schedule, rex
-from glitch_train.train_recipe import SCHEDULERS, TrainRecipe
+from glitch_train.recipe.train import SCHEDULERS, TrainRecipe
 
 
 def parameters() -> list[torch.nn.Parameter]:

@@ -7,7 +7,7 @@ import pytest
 from glitch_train.api_graph import GraphError
 from glitch_train.errors import RecipeError
 from glitch_train.overrides import with_overrides
-from glitch_train.partial_recipe import parse_settings
+from glitch_train.recipe.partial import parse_settings
 
 INFO = {
     "KSampler": {"input": {"required": {"steps": ["INT", {}], "cfg": ["FLOAT", {}]}}},

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from glitch_train.cli import main
 from glitch_train.errors import RecipeError
-from glitch_train.experiments import EXPERIMENTS, TECHNIQUES, experiment_named, settings_of
-from glitch_train.partial_recipe import PartialRecipe, combine, parse_settings, partial
-from glitch_train.recipe import DatasetRecipe, Recipe, TrainRecipe
-from glitch_train.recipe_text import RECIPE_VERSION
+from glitch_train.recipe.experiments import EXPERIMENTS, TECHNIQUES, experiment_named, settings_of
+from glitch_train.recipe.partial import PartialRecipe, combine, parse_settings, partial
+from glitch_train.recipe.recipe import DatasetRecipe, Recipe, TrainRecipe
+from glitch_train.recipe.text import RECIPE_VERSION
 from glitch_train.settings import declared
 
 TITLES = [one.title for one in EXPERIMENTS.values()]

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glitch_train.errors import RecipeError
-from glitch_train.recipe import RECIPE_VERSION, DatasetRecipe, Recipe, TrainRecipe, read_recipe
+from glitch_train.recipe.recipe import (
+    RECIPE_VERSION,
+    DatasetRecipe,
+    Recipe,
+    TrainRecipe,
+    read_recipe,
+)
 from glitch_train.settings import declared
 
 

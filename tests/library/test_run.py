@@ -17,7 +17,7 @@ from glitch_train.cache import sampled_key
 from glitch_train.dataset.load import load_dataset
 from glitch_train.errors import TrainingError
 from glitch_train.model.checkpoint import TextEncoder
-from glitch_train.recipe import DatasetRecipe, Recipe, TrainRecipe
+from glitch_train.recipe.recipe import DatasetRecipe, Recipe, TrainRecipe
 from glitch_train.record import StepReport
 from glitch_train.record_read import read_csv
 from glitch_train.run import Encoders, Preparing, TrainingRun

@@ -19,7 +19,7 @@ from glitch_train.errors import RecipeError, TrainingError
 from glitch_train.lora_file import read_metadata
 from glitch_train.noise import noise_schedule
 from glitch_train.probe import Probe, Split
-from glitch_train.recipe import TrainRecipe
+from glitch_train.recipe.recipe import TrainRecipe
 from glitch_train.record import StepReport
 from glitch_train.record_read import read_csv
 from glitch_train.run import TrainingRun

@@ -17,9 +17,9 @@ from glitch_train.cli_sweep import WORKFLOWS
 from glitch_train.comfy_errors import RequestRefused, ServerLost
 from glitch_train.comfy_events import Event, Executed, Finished
 from glitch_train.errors import RecipeError
-from glitch_train.experiments import EXPERIMENTS
-from glitch_train.partial_recipe import parse_settings
 from glitch_train.ray_engine import RunResult
+from glitch_train.recipe.experiments import EXPERIMENTS
+from glitch_train.recipe.partial import parse_settings
 from glitch_train.sweep import SweepOutcome, run_sweep
 from glitch_train.sweep_plan import TRAINER, Job, find_workflows, plan_sweep
 from glitch_train.sweep_ray import plan_recipes, run_sweep_on_ray

@@ -16,7 +16,7 @@ from glitch_train.encode import TrainingItem, encode_prompt
 from glitch_train.errors import RecipeError
 from glitch_train.lora_file import to_kohya
 from glitch_train.lora_targets import text_encoder_targets
-from glitch_train.recipe import TrainRecipe
+from glitch_train.recipe.recipe import TrainRecipe
 from glitch_train.train import LoraTraining
 
 pytestmark = pytest.mark.slow

@@ -13,8 +13,8 @@ import pytest
 
 from glitch_train.cli import main
 from glitch_train.diagnose import Verdict, diagnose
-from glitch_train.experiments import TECHNIQUES
-from glitch_train.recipe import DatasetRecipe, Recipe, TrainRecipe
+from glitch_train.recipe.experiments import TECHNIQUES
+from glitch_train.recipe.recipe import DatasetRecipe, Recipe, TrainRecipe
 from glitch_train.record import LossRecord
 from glitch_train.verdict_text import to_markdown, verdict_rows
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from glitch_train.experiments import EXPERIMENTS
+from glitch_train.recipe.experiments import EXPERIMENTS
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))

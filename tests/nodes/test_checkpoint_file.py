@@ -113,7 +113,7 @@ def test_the_node_and_the_command_line_lose_alike(pack, loaded, tmp_path, monkey
 
     from glitch_demo.photos import demo_photos, write_picture_folder
     from glitch_train.host_free import prepare_run
-    from glitch_train.recipe import DatasetRecipe, Recipe, TrainRecipe
+    from glitch_train.recipe.recipe import DatasetRecipe, Recipe, TrainRecipe
     from glitch_train.record import StepReport
 
     monkeypatch.setattr(folder_paths, "get_output_directory", lambda: str(tmp_path / "host"))
@@ -128,7 +128,7 @@ def test_the_node_and_the_command_line_lose_alike(pack, loaded, tmp_path, monkey
     )
     free = prepare_run(recipe, tmp_path / "free", device="cpu")
     mine = [event.loss for event in free.events() if isinstance(event, StepReport)]
-    theirs_recipe = pack("glitch_train.recipe").Recipe.from_dict(recipe.to_dict())
+    theirs_recipe = pack("glitch_train.recipe.recipe").Recipe.from_dict(recipe.to_dict())
     dataset = pack("glitch_train.dataset.load").load_dataset(theirs_recipe.dataset)
     with torch.inference_mode():  # as the host's executor does
         run = pack("nodes.training").prepare_run(*loaded, dataset, theirs_recipe, "never")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import RecipeError
+from ..errors import RecipeError
 
 RECIPE_VERSION = 2
 """Raised when a recipe written today could not be read correctly by yesterday's code."""

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from .errors import RecipeError
-from .settings import declared, nearest
+from ..errors import RecipeError
+from ..settings import declared, nearest
 
 if TYPE_CHECKING:
     from .recipe import Recipe

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from .dataset.recipe import MAX_SEED, MIN_SIDE
-from .errors import RecipeError
-from .settings import choice, integer, number, switch, validate, words
-from .text_lists import prompts
+from ..dataset.recipe import MAX_SEED, MIN_SIDE
+from ..errors import RecipeError
+from ..settings import choice, integer, number, switch, validate, words
+from ..text_lists import prompts
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 BASE_PRECISIONS = ("as precision", "fp8", "nf4")

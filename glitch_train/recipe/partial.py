@@ -9,13 +9,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from .dataset.recipe import DatasetRecipe
-from .errors import RecipeError
-from .plain_json import parse_json
+from ..dataset.recipe import DatasetRecipe
+from ..errors import RecipeError
+from ..plain_json import parse_json
+from ..settings import check_setting, declared, nearest
+from ..wording import shown
 from .recipe import TrainRecipe
-from .recipe_text import RECIPE_PARTS, parse_toml, recipe_parts
-from .settings import check_setting, declared, nearest
-from .wording import shown
+from .text import RECIPE_PARTS, parse_toml, recipe_parts
 
 LEFT_TO_THE_LOADER = "folder"
 """A recipe is for any folder; which one is said where it is read."""

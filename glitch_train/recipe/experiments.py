@@ -11,8 +11,8 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .errors import RecipeError
-from .partial_recipe import PartialRecipe, combine, partial
+from ..errors import RecipeError
+from .partial import PartialRecipe, combine, partial
 
 SD15 = "sd15_standard"
 GLITCH_LEARNING_RATE = 2e-4

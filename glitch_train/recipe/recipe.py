@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .dataset.recipe import DatasetRecipe
-from .errors import RecipeError
-from .plain_json import parse_json
-from .recipe_text import RECIPE_VERSION, parse_toml, recipe_parts
-from .settings import check_text, from_mapping
-from .train_recipe import TrainRecipe
+from ..dataset.recipe import DatasetRecipe
+from ..errors import RecipeError
+from ..plain_json import parse_json
+from ..settings import check_text, from_mapping
+from .text import RECIPE_VERSION, parse_toml, recipe_parts
+from .train import TrainRecipe
 
 __all__ = ["DatasetRecipe", "Recipe", "TrainRecipe", "read_recipe"]
 
