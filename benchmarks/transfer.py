@@ -24,7 +24,7 @@ def make_lora(path: Path, rank: int) -> None:
     """Write a seeded fp16 LoRA of all of SDXL's 722 modules."""
     import torch
 
-    from glitch_train.lora_keys import lora_name
+    from glitch_train.lora.keys import lora_name
     from glitch_train.model.families import SDXL
     from glitch_train.model.network import reference_network
     from glitch_train.model.tensor_file import write_tensors

@@ -31,8 +31,8 @@ def add_verb(verbs: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from .lora_family import source_network
-    from .lora_read import NotCarriedOver, read_lora_file
+    from .lora.family import source_network
+    from .lora.read import NotCarriedOver, read_lora_file
     from .transfer_report import describe_lora
 
     try:

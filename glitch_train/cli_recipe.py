@@ -33,7 +33,7 @@ def add_verb(verbs: Any) -> None:
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     from .errors import RecipeError
-    from .lora_file import read_recipe_of
+    from .lora.file import read_recipe_of
     from .recipe.experiments import EXPERIMENTS, combined_presets, presets_help
     from .recipe.recipe import read_recipe
 

@@ -66,7 +66,7 @@ def _contexts(options: argparse.Namespace) -> list[Any]:
         return [None] * len(options.glitched)
     if options.checkpoint is None:
         raise ReportError("--lora needs --checkpoint: loudness is measured against its weights.")
-    from .lora_read import read_lora_file
+    from .lora.read import read_lora_file
     from .measure_weights import lora_loudness
     from .transfer_base import read_base
 

@@ -116,7 +116,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any] | None:
 
 def read_train_recipe(options: argparse.Namespace) -> Recipe:
     """Return the recipe with what the command line replaces, or raise a ``RecipeError``."""
-    from .lora_file import read_recipe_of
+    from .lora.file import read_recipe_of
     from .recipe.assignments import with_assignments
     from .recipe.recipe import read_recipe
 

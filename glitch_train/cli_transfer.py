@@ -43,7 +43,7 @@ def add_verb(verbs: Any) -> None:
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     from .drawing.figures import figure_format, save_figure
-    from .lora_read import read_lora_file
+    from .lora.read import read_lora_file
     from .model.tensor_file import write_tensors
     from .transfer import transfer
     from .transfer_base import find_base

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .dataset.dataset import GlitchDataset
-from .lora_file import RECIPE_KEY, LoraStateDict
+from .lora.file import RECIPE_KEY, LoraStateDict
 from .model.checkpoint import BaseModel
 from .recipe.recipe import Recipe, TrainRecipe
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 import torch
 
 from .errors import ReportError
-from .lora_family import named_modules
-from .lora_read import LoraFile
+from .lora.family import named_modules
+from .lora.read import LoraFile
 from .model.network import UNET
 from .transfer import Base
 

@@ -11,7 +11,7 @@ from .batches import read_batch
 from .cache import TensorCache
 from .encode import TrainingItem
 from .errors import TrainingError
-from .lora import without_lora
+from .lora.layers import without_lora
 from .noise import TRAIN_TIMESTEPS
 from .predictor import Measured
 from .seeds import generator

@@ -24,8 +24,8 @@ from .encode import (
     picture_variants,
     training_items,
 )
-from .lora_file import LoraStateDict
-from .lora_targets import recipe_targets
+from .lora.file import LoraStateDict
+from .lora.targets import recipe_targets
 from .memory import is_out_of_memory, let_go, shortage
 from .model.checkpoint import BaseModel
 from .model.encoders import Encoders

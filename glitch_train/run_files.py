@@ -10,7 +10,7 @@ from typing import Any
 from .dataset.dataset import GlitchDataset
 from .errors import TrainingError
 from .files import check_space
-from .lora_file import SAVE_DTYPES, LoraStateDict, save_lora, to_kohya
+from .lora.file import SAVE_DTYPES, LoraStateDict, save_lora, to_kohya
 from .lora_metadata import metadata
 from .model.checkpoint import BaseModel
 from .optim import STATE_FLOATS

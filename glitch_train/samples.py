@@ -19,7 +19,7 @@ from .dataset.dataset import GlitchDataset, training_captions
 from .drawing.figures import save_png
 from .drawing.picture_table import FAINT, GridPicture, Label
 from .errors import DiskError
-from .lora import without_lora
+from .lora.layers import without_lora
 from .memory import free_unused, is_out_of_memory, let_go
 from .model.encoders import DecodePicture
 from .plain_json import json_object

@@ -15,8 +15,8 @@ from .base_storage import store_base
 from .batches import BatchSource
 from .devices import peak_memory_mb, resolve_precision
 from .errors import TrainingError
-from .lora import LoraLayers, LoraShape, TrainedLora, inject_lora, trainable
-from .lora_targets import recipe_targets, text_encoder_targets
+from .lora.layers import LoraLayers, LoraShape, TrainedLora, inject_lora, trainable
+from .lora.targets import recipe_targets, text_encoder_targets
 from .memory import MemoryPlan, free_unused, is_out_of_memory, let_go, shortage
 from .model.checkpoint import BaseModel
 from .noise import draw_noise, draw_timesteps, perturbed

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from .errors import LoraFileError
-from .lora_family import named_modules, source_network, with_kernels
-from .lora_keys import ALPHA, DORA, DOWN, MID, UP, lora_name
-from .lora_read import LoraFile, LoraModule
+from .lora.family import named_modules, source_network, with_kernels
+from .lora.keys import ALPHA, DORA, DOWN, MID, UP, lora_name
+from .lora.read import LoraFile, LoraModule
 from .model.network import GATED, UNET, Module, Network
 from .model.tensor_file import one_thread
 from .transfer_fit import Factors, add_up, fit_factors, truncate

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from .lora_read import product_energy
+from .lora.read import product_energy
 from .seeds import generator
 
 _POWER_STEPS = 2

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 
 from .errors import LoraFileError
-from .lora_family import named_modules, same_weight
-from .lora_read import LoraFile, LoraModule
+from .lora.family import named_modules, same_weight
+from .lora.read import LoraFile, LoraModule
 from .model.network import PART_TITLES, TE1, TE2, UNET, Module, Network, Role
 from .seeds import generator
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from .lora_read import LoraModule
+from .lora.read import LoraModule
 from .model.network import Module
 from .transfer_recipe import TransferRecipe
 

@@ -8,8 +8,8 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from .lora_family import named_modules
-from .lora_read import LoraFile
+from .lora.family import named_modules
+from .lora.read import LoraFile
 from .model.network import PART_TITLES, UNET, Module, Network
 from .transfer_mapping import namesakes, unused_reason
 from .transfer_recipe import TransferRecipe

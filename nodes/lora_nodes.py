@@ -142,7 +142,7 @@ class GlitchCrossModelLoraApplier(io.ComfyNode):
 
 
 def _read(lora_name: str, lora: Any) -> Any:
-    from ..glitch_train.lora_read import read_lora, read_lora_file
+    from ..glitch_train.lora.read import read_lora, read_lora_file
 
     if lora is not None:
         return read_lora(lora, "the connected LoRA")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from glitch_train.lora_keys import lora_name
+from glitch_train.lora.keys import lora_name
 from glitch_train.model.families import Family
 from glitch_train.model.network import Module, Network, reference_network
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from glitch_train.errors import ReportError
 from glitch_train.glitch_context import ModelContext, measure_context
-from glitch_train.lora_read import read_lora
+from glitch_train.lora.read import read_lora
 from glitch_train.measure_weights import (
     block_of,
     compare_weights,

@@ -12,8 +12,8 @@ from loras import dense, everything, lora_state, some
 from safetensors.torch import save_file
 
 from glitch_train.errors import LoraFileError
-from glitch_train.lora_family import named_modules, source_network
-from glitch_train.lora_read import product_energy, read_lora, read_lora_file
+from glitch_train.lora.family import named_modules, source_network
+from glitch_train.lora.read import product_energy, read_lora, read_lora_file
 from glitch_train.model.families import SD2, SD15, SDXL, SSD1B, TRANSFERABLE, VEGA
 from glitch_train.model.network import Module, Network, build_network, reference_network
 from glitch_train.model.unet_names import UNetLayout

@@ -15,10 +15,10 @@ from test_unet import LAYOUTS, ldm_weights
 from tiny import tiny_base, tiny_unet
 
 from glitch_train.errors import RecipeError, TrainingError
-from glitch_train.lora import LoraLayer, LoraShape, TrainedLora, inject_lora
-from glitch_train.lora_file import to_kohya
-from glitch_train.lora_read import read_lora
-from glitch_train.lora_targets import has_kernel, recipe_targets, unet_targets
+from glitch_train.lora.file import to_kohya
+from glitch_train.lora.layers import LoraLayer, LoraShape, TrainedLora, inject_lora
+from glitch_train.lora.read import read_lora
+from glitch_train.lora.targets import has_kernel, recipe_targets, unet_targets
 from glitch_train.model.checkpoint import BaseModel, build_unet
 from glitch_train.model.unet_names import to_diffusers_names, to_ldm_modules
 from glitch_train.recipe.train import UNET_BLOCKS, UNET_LAYERS, TrainRecipe

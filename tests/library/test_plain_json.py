@@ -13,7 +13,7 @@ from glitch_train.api_graph import GraphError, load_graph
 from glitch_train.cli import main
 from glitch_train.comfy_events import EventReader, Finished
 from glitch_train.errors import LoraFileError, RecipeError, RecordError
-from glitch_train.lora_file import RECIPE_KEY, read_recipe_of
+from glitch_train.lora.file import RECIPE_KEY, read_recipe_of
 from glitch_train.model.tensor_file import TensorFile, write_tensors
 from glitch_train.plain_json import MAX_DEPTH, json_object, parse_json
 from glitch_train.recipe.partial import parse_settings

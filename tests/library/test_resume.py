@@ -14,7 +14,7 @@ from test_run import Counted, folder, make_run  # noqa: F401  folder is a fixtur
 
 from glitch_train.cache import sampled_key
 from glitch_train.errors import TrainingError
-from glitch_train.lora_file import read_metadata
+from glitch_train.lora.file import read_metadata
 from glitch_train.recipe.recipe import DatasetRecipe, Recipe, TrainRecipe
 from glitch_train.record import StepReport
 from glitch_train.record_read import read_csv

@@ -16,7 +16,7 @@ from tiny import tiny_unet
 
 from glitch_train.batches import read_batch
 from glitch_train.errors import RecipeError, TrainingError
-from glitch_train.lora_file import read_metadata
+from glitch_train.lora.file import read_metadata
 from glitch_train.noise import noise_schedule
 from glitch_train.probe import Probe, Split
 from glitch_train.recipe.recipe import TrainRecipe

@@ -14,8 +14,8 @@ from glitch_train.batches import BatchSource
 from glitch_train.cache import TensorCache
 from glitch_train.encode import TrainingItem, encode_prompt
 from glitch_train.errors import RecipeError
-from glitch_train.lora_file import to_kohya
-from glitch_train.lora_targets import text_encoder_targets
+from glitch_train.lora.file import to_kohya
+from glitch_train.lora.targets import text_encoder_targets
 from glitch_train.recipe.recipe import TrainRecipe
 from glitch_train.train import LoraTraining
 

@@ -12,9 +12,9 @@ from diffusers import UNet2DConditionModel
 from loras import dense, everything, is_attention, lora_state, some
 
 from glitch_train.errors import LoraFileError, RecipeError
-from glitch_train.lora_family import named_modules
-from glitch_train.lora_keys import lora_name
-from glitch_train.lora_read import read_lora
+from glitch_train.lora.family import named_modules
+from glitch_train.lora.keys import lora_name
+from glitch_train.lora.read import read_lora
 from glitch_train.model.checkpoint import unet_config
 from glitch_train.model.families import SD2, SD15, SDXL, SSD1B, TRANSFERABLE, VEGA, Family
 from glitch_train.model.network import Network, build_network, family_towers, reference_network

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from glitch_train.cli import main
 from glitch_train.errors import CheckpointError
-from glitch_train.lora_read import read_lora_file
+from glitch_train.lora.read import read_lora_file
 from glitch_train.model.families import SD15, SDXL, VEGA, Family
 from glitch_train.model.network import build_network
 from glitch_train.model.unet_names import UNetLayout

@@ -7,7 +7,7 @@ import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
 from glitch_train.errors import CheckpointError
-from glitch_train.lora_targets import unet_targets
+from glitch_train.lora.targets import unet_targets
 from glitch_train.model.checkpoint import build_unet, unet_config
 from glitch_train.model.families import SD15, SDXL, SSD1B, VEGA, Family, detect_family
 from glitch_train.model.unet_names import (

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.host
 
 def trained(pack, base: Any, kind: str) -> Any:
     """Return layers of a kind on every Linear and convolution of the blocks, randomly filled."""
-    lora, targets = pack("glitch_train.lora"), pack("glitch_train.lora_targets")
+    lora, targets = pack("glitch_train.lora.layers"), pack("glitch_train.lora.targets")
     shape = lora.LoraShape(4, 3.0, kind, 2, 5.0)
 
     def fill(model: torch.nn.Module, names: list[str]) -> Any:
@@ -44,7 +44,7 @@ def test_the_host_patches_what_was_trained(pack, loaded, caplog, kind: str) -> N
     model, clip, _ = loaded
     base = pack("nodes.weights").base_model(model, clip)
     lora = trained(pack, base, kind)
-    state = pack("glitch_train.lora_file").to_kohya(lora, base, save_precision="fp32")
+    state = pack("glitch_train.lora.file").to_kohya(lora, base, save_precision="fp32")
     assert any(key.endswith(".dora_scale") for key in state) == (kind == "dora")
     with caplog.at_level(logging.WARNING):
         patched, _ = pack("nodes.host").with_lora(model, clip, state)

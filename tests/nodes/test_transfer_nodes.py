@@ -95,8 +95,8 @@ def test_by_name_applies_and_drops_what_the_host_does(
     """Catches a count of accidental matches other than the host's: SDXL's LoRA on SD1.5."""
     import comfy.lora
 
-    reading, moving = pack("glitch_train.lora_read"), pack("glitch_train.transfer")
-    keys = pack("glitch_train.lora_keys")
+    reading, moving = pack("glitch_train.lora.read"), pack("glitch_train.transfer")
+    keys = pack("glitch_train.lora.keys")
     roles, families = pack("glitch_train.model.network"), pack("glitch_train.model.families")
     recipe = pack("glitch_train.transfer_recipe").TransferRecipe(mapping="by_name")
     source, target = (roles.reference_network(f) for f in (families.SDXL, families.SD15))
@@ -130,7 +130,7 @@ def test_every_key_of_a_carried_lora_is_loaded(loaded: tuple, pack: Pack) -> Non
 
     model, clip, _ = loaded
     bases, moving = pack("nodes.lora_bases"), pack("glitch_train.transfer")
-    keys = pack("glitch_train.lora_keys")
+    keys = pack("glitch_train.lora.keys")
     roles, families = pack("glitch_train.model.network"), pack("glitch_train.model.families")
     base = bases.base(model, clip)
     source = roles.reference_network(families.SD15 if base.network.family.is_xl else families.SDXL)
@@ -141,7 +141,7 @@ def test_every_key_of_a_carried_lora_is_loaded(loaded: tuple, pack: Pack) -> Non
         state[f"{name}.lora_down.weight"] = torch.full((1, module.n_in, *kernel), 0.01)
         state[f"{name}.lora_up.weight"] = torch.full((module.n_out, 1, *(1 for _ in kernel)), 0.01)
     recipe = pack("glitch_train.transfer_recipe").TransferRecipe(te2="by_layer_depth", fit="tile")
-    lora = pack("glitch_train.lora_read").read_lora(state, "x")
+    lora = pack("glitch_train.lora.read").read_lora(state, "x")
     carried = moving.transfer(lora, base, recipe)
     assert {p.target.role.part for p in carried.report.patches} == set(base.network.parts)
     names = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, {})

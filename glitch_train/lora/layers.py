@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from .errors import TrainingError
-from .lora_targets import has_kernel
-from .recipe.recipe import TrainRecipe
+from ..errors import TrainingError
+from ..recipe.recipe import TrainRecipe
+from .targets import has_kernel
 
 ADAPTER = "glitch"
 

@@ -7,11 +7,9 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from .errors import LoraFileError
-from .lora_keys import underscored
-from .lora_read import LoraFile, LoraModule, NotCarriedOver
-from .model.families import SD2, SD15, SDXL, TRANSFERABLE, Family, family_names, family_of_depths
-from .model.network import (
+from ..errors import LoraFileError
+from ..model.families import SD2, SD15, SDXL, TRANSFERABLE, Family, family_names, family_of_depths
+from ..model.network import (
     TE1,
     TE2,
     UNET,
@@ -21,7 +19,9 @@ from .model.network import (
     family_towers,
     reference_network,
 )
-from .model.unet_names import UNetLayout
+from ..model.unet_names import UNetLayout
+from .keys import underscored
+from .read import LoraFile, LoraModule, NotCarriedOver
 
 # A piece of a module's name that only LoRAs of this family have. Sources: the key maps in
 # ComfyUI's comfy/lora.py, kohya-ss/sd-scripts' networks and diffusers' converters.

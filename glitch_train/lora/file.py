@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from .errors import LoraFileError
-from .files import atomic_path, disk_errors_said
-from .lora import LoraLayers, TrainedLora
-from .model.checkpoint import BaseModel
-from .model.unet_names import rename, to_ldm_modules
-from .recipe.recipe import Recipe
+from ..errors import LoraFileError
+from ..files import atomic_path, disk_errors_said
+from ..model.checkpoint import BaseModel
+from ..model.unet_names import rename, to_ldm_modules
+from ..recipe.recipe import Recipe
+from .layers import LoraLayers, TrainedLora
 
 RECIPE_KEY = "glitch_recipe"
 """Metadata key under which the whole recipe is kept as JSON."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .model.network import TE1, TE2, UNET, Module, Network
+from ..model.network import TE1, TE2, UNET, Module, Network
 
 DOWN, UP, MID, ALPHA, DORA = "down", "up", "mid", "alpha", "dora_scale"
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from .errors import LoraFileError
-from .lora_keys import ALPHA, DORA, DOWN, MID, UP, format_of, split_key, split_name
-from .model.network import kernel_of
-from .model.tensor_file import TensorFile, dtype_of, one_thread, shape_of
-from .plain_json import json_object
+from ..errors import LoraFileError
+from ..model.network import kernel_of
+from ..model.tensor_file import TensorFile, dtype_of, one_thread, shape_of
+from ..plain_json import json_object
+from .keys import ALPHA, DORA, DOWN, MID, UP, format_of, split_key, split_name
 
 _FACTOR_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

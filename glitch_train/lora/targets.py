@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .errors import TrainingError
-from .recipe.recipe import TrainRecipe
+from ..errors import TrainingError
+from ..recipe.recipe import TrainRecipe
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
