@@ -65,8 +65,8 @@ def _train(folder: Path, steps: int) -> dict[str, float]:
 
     from glitch_train.dataset.load import load_dataset
     from glitch_train.dataset.recipe import DatasetRecipe
+    from glitch_train.losses.record import StepReport
     from glitch_train.recipe.recipe import Recipe, TrainRecipe
-    from glitch_train.record import StepReport
     from glitch_train.run import Encoders, TrainingRun
     from glitch_train.run_folder import claim_run
 

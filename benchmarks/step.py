@@ -121,7 +121,7 @@ def _make(checkpoint: Path, _: int) -> Figures:
 
 
 def _ours(checkpoint: Path, steps: int) -> Figures:
-    from glitch_train.record import StepReport
+    from glitch_train.losses.record import StepReport
 
     figures: Figures = {}
     with tempfile.TemporaryDirectory(prefix="glitch_step_run_") as folder:

@@ -35,8 +35,8 @@ def add_verb(verbs: Any) -> None:
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     from .drawing.figures import figure_format, save_figure
     from .errors import RecordError
-    from .plots import GraphOptions, GraphSize, draw_losses
-    from .record_read import read_record
+    from .losses.graph.draw import GraphOptions, GraphSize, draw_losses
+    from .losses.read import read_record
 
     if min(options.width, options.height) < 100 or max(options.width, options.height) > 20_000:
         raise RecordError(

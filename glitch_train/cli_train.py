@@ -82,7 +82,7 @@ def add_verb(verbs: Any) -> None:
 
 def _run(options: argparse.Namespace) -> dict[str, Any] | None:
     from .host_free import prepare_run
-    from .record import StepReport
+    from .losses.record import StepReport
     from .stop_signal import StopSignal
     from .team import join_team
     from .terminal_progress import TerminalProgress
@@ -133,7 +133,7 @@ def read_train_recipe(options: argparse.Namespace) -> Recipe:
 
 def describe_run(run: TrainingRun, *, interrupted: bool = False) -> dict[str, Any]:
     """Return what a finished or stopped run left behind: files, last losses and verdict."""
-    from .diagnose import diagnose
+    from .losses.verdict.diagnose import diagnose
 
     paths, record = run.paths, run.record
     result: dict[str, Any] = {

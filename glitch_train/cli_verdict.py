@@ -23,9 +23,9 @@ def add_verb(verbs: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from .diagnose import diagnose
-    from .record_read import read_record
-    from .verdict_text import to_markdown
+    from .losses.read import read_record
+    from .losses.verdict.diagnose import diagnose
+    from .losses.verdict.text import to_markdown
 
     verdicts = [diagnose(read_record(path)) for path in options.record]
     text = "\n".join(to_markdown(verdict) for verdict in verdicts).rstrip("\n")

@@ -9,11 +9,11 @@ from statistics import fmean
 from typing import Any
 
 from .errors import RecordError, ReportError
+from .losses.read import LOSSES, read_csv
+from .losses.record import LossRecord
 from .measurement import EFFECTS
 from .plain_json import parse_json
 from .recipe.experiments import Experiment, experiment, in_order
-from .record import LossRecord
-from .record_read import LOSSES, read_csv
 from .sweep_results import read_done
 from .wording import plain
 
@@ -228,7 +228,7 @@ def _read_verdict(folder: Path, record: LossRecord) -> Mapping[str, Any]:
     if isinstance(verdict, list):  # one per curve of the loss graph
         verdict = next(iter(verdict), {})
     if verdict is None:
-        from .diagnose import diagnose
+        from .losses.verdict.diagnose import diagnose
 
         return diagnose(record).to_dict()
     match verdict:

@@ -78,8 +78,8 @@ def draw_row(row: MatrixRow, style: str = "dark", cell_px: int = CELL_PX) -> Ima
 
 def draw_curves(row: MatrixRow, style: str = "dark") -> Figure:
     """Draw the losses of one experiment's training seeds over each other."""
-    from .plots import GraphOptions, GraphSize, draw_losses
-    from .record_read import LOSSES, read_csv
+    from .losses.graph.draw import GraphOptions, GraphSize, draw_losses
+    from .losses.read import LOSSES, read_csv
 
     records = [
         dataclasses.replace(read_csv(run.folder / LOSSES), name=f"seed {run.seed}")

@@ -26,12 +26,12 @@ from .encode import (
 )
 from .lora.file import LoraStateDict
 from .lora.targets import recipe_targets
+from .losses.record import LossRecord, RecordWriter, StepReport
 from .memory import is_out_of_memory, let_go, shortage
 from .model.checkpoint import BaseModel
 from .model.encoders import Encoders
 from .probe import Probe, is_due, split_items
 from .recipe.recipe import Recipe, TrainRecipe
-from .record import LossRecord, RecordWriter, StepReport
 from .run_files import RunFiles
 from .run_folder import RunPaths, write_recipe
 from .samples import Prompts, Samples, Sampling, sampled_prompts

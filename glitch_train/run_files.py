@@ -12,10 +12,10 @@ from .errors import TrainingError
 from .files import check_space
 from .lora.file import SAVE_DTYPES, LoraStateDict, save_lora, to_kohya
 from .lora_metadata import metadata
+from .losses.record import LossRecord
 from .model.checkpoint import BaseModel
 from .optim import STATE_FLOATS
 from .recipe.recipe import Recipe
-from .record import LossRecord
 from .run_folder import RunPaths
 from .state import load_state, progress_of, save_state
 from .stop import Progress

@@ -20,11 +20,11 @@ from .drawing.figures import save_png
 from .drawing.picture_table import FAINT, GridPicture, Label
 from .errors import DiskError
 from .lora.layers import without_lora
+from .losses.record import LossRecord
 from .memory import free_unused, is_out_of_memory, let_go
 from .model.encoders import DecodePicture
 from .plain_json import json_object
 from .recipe.recipe import TrainRecipe
-from .record import LossRecord
 from .run_folder import RunPaths
 from .sampling import denoised, sample_noise
 from .text_lists import prompts as read_prompts

@@ -14,8 +14,8 @@ from .cache import content_key
 from .encode import TrainingItem
 from .errors import TrainingError
 from .files import atomic_path, disk_errors_said
+from .losses.record import LossRecord
 from .recipe.recipe import Recipe
-from .record import LossRecord
 from .stop import Progress
 from .train import LoraTraining
 

@@ -137,12 +137,12 @@ def _recipe(slug: str, seed: int, assignments: Sequence[str]) -> Recipe:
 
 def _lay_out(slug: str, seed: int, recipe: Recipe, out: Path, lora: str, losses: Path) -> None:
     """Put what a run left behind into the sweep's folder, under the names that the matrix reads."""
-    from .diagnose import diagnose
     from .drawing.figures import save_figure
     from .drawing.style import GraphOptions, GraphSize
-    from .plots import draw_losses
-    from .record_read import read_record
-    from .verdict_text import to_markdown
+    from .losses.graph.draw import draw_losses
+    from .losses.read import read_record
+    from .losses.verdict.diagnose import diagnose
+    from .losses.verdict.text import to_markdown
 
     folder = out / slug / f"seed{seed}"
     part = folder.with_name(f".{folder.name}.part")

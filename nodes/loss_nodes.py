@@ -87,11 +87,11 @@ class GlitchLossGraph(io.ComfyNode):
         **more: Any,
     ) -> io.NodeOutput:
         """Judge, draw and save."""
-        from ..glitch_train.diagnose import diagnose
         from ..glitch_train.drawing.figures import save_figure, to_image
         from ..glitch_train.files import write_text
-        from ..glitch_train.plots import GraphOptions, GraphSize, draw_losses
-        from ..glitch_train.verdict_text import to_markdown
+        from ..glitch_train.losses.graph.draw import GraphOptions, GraphSize, draw_losses
+        from ..glitch_train.losses.verdict.diagnose import diagnose
+        from ..glitch_train.losses.verdict.text import to_markdown
 
         records = _records(loss_map, more)
         verdicts = [diagnose(record) for record in records]
@@ -165,7 +165,7 @@ def _looks() -> list[io.Input]:
 
 def _records(loss_map: Any, more: dict[str, Any]) -> list[Any]:
     """Return the connected records in the order of their sockets."""
-    from ..glitch_train.record import LossRecord
+    from ..glitch_train.losses.record import LossRecord
 
     others = (f"loss_map_{number}" for number in range(2, MAX_RUNS + 1))
     maps = [loss_map, *(more[key] for key in others if more.get(key) is not None)]

@@ -16,12 +16,12 @@ from comfy_api.latest import ui
 from ..glitch_train.cache import TensorCache, sampled_key
 from ..glitch_train.dataset.dataset import GlitchDataset
 from ..glitch_train.drawing.figures import to_image
+from ..glitch_train.losses.graph.draw import draw_losses
+from ..glitch_train.losses.graph.live import LivePreview
+from ..glitch_train.losses.record import LossRecord, StepReport
 from ..glitch_train.memory import let_go
-from ..glitch_train.plots import draw_losses
-from ..glitch_train.preview import LivePreview
 from ..glitch_train.recipe.partial import PartialRecipe
 from ..glitch_train.recipe.recipe import Recipe, TrainRecipe
-from ..glitch_train.record import LossRecord, StepReport
 from ..glitch_train.run import Event, Preparing, TrainingRun
 from ..glitch_train.run_folder import choose_run
 from ..glitch_train.samples import Sampling

@@ -18,8 +18,8 @@ from glitch_train.comfy_client import ComfyClient
 from glitch_train.comfy_errors import PromptRejected, RunFailed
 from glitch_train.dataset.load import load_dataset
 from glitch_train.lora.file import read_recipe_of
+from glitch_train.losses.read import read_csv
 from glitch_train.recipe.recipe import DatasetRecipe
-from glitch_train.record_read import read_csv
 
 pytestmark = pytest.mark.host
 

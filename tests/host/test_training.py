@@ -21,9 +21,9 @@ from glitch_train.comfy_errors import RunInterrupted
 from glitch_train.comfy_events import Event, Preview, Progress, ProgressText
 from glitch_train.encode import encode_prompt
 from glitch_train.lora.file import read_metadata, read_recipe_of
+from glitch_train.losses.read import read_csv
 from glitch_train.model.checkpoint import build_text_encoder, build_unet
 from glitch_train.noise import noise_schedule
-from glitch_train.record_read import read_csv
 
 pytestmark = pytest.mark.host
 

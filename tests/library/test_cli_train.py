@@ -16,7 +16,7 @@ from tiny_checkpoint import process_environment, write_tiny_checkpoint
 
 from glitch_train.cli import main
 from glitch_train.lora.file import read_metadata, read_recipe_of
-from glitch_train.record_read import read_csv
+from glitch_train.losses.read import read_csv
 
 pytestmark = pytest.mark.slow
 

@@ -14,9 +14,9 @@ from curves_first import Labelled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glitch_train.diagnose import Verdict, diagnose
-from glitch_train.record import LossRecord
-from glitch_train.record_read import read_record
+from glitch_train.losses.read import read_record
+from glitch_train.losses.record import LossRecord
+from glitch_train.losses.verdict.diagnose import Verdict, diagnose
 from glitch_train.wording import plain
 
 REAL = Path(__file__).parents[1] / "data" / "real_curves"

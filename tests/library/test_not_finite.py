@@ -12,9 +12,9 @@ from test_resume import stop_after, weights
 from test_run import Counted, folder, make_run  # noqa: F401  folder is a fixture
 from test_train import start
 
-from glitch_train.diagnose import diagnose
 from glitch_train.errors import TrainingError
-from glitch_train.record_read import read_csv, read_json
+from glitch_train.losses.read import read_csv, read_json
+from glitch_train.losses.verdict.diagnose import diagnose
 from glitch_train.run import TrainingRun
 from glitch_train.train import NotFiniteError
 

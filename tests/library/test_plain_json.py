@@ -14,10 +14,10 @@ from glitch_train.cli import main
 from glitch_train.comfy_events import EventReader, Finished
 from glitch_train.errors import LoraFileError, RecipeError, RecordError
 from glitch_train.lora.file import RECIPE_KEY, read_recipe_of
+from glitch_train.losses.read import read_record
 from glitch_train.model.tensor_file import TensorFile, write_tensors
 from glitch_train.plain_json import MAX_DEPTH, json_object, parse_json
 from glitch_train.recipe.partial import parse_settings
-from glitch_train.record_read import read_record
 from glitch_train.sweep_results import read_done
 
 DEEP = 100_000 * "[" + 100_000 * "]"

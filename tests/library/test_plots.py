@@ -16,10 +16,10 @@ from glitch_train.cli import main
 from glitch_train.drawing.figures import save_figure, to_image
 from glitch_train.drawing.style import LINES, PALETTES, STYLES, X_AXES, Y_AXES
 from glitch_train.errors import RecordError
-from glitch_train.plot_run import MAX_DRAWN_POINTS, epoch_length
-from glitch_train.plots import GraphOptions, GraphSize, draw_losses
-from glitch_train.preview import LivePreview
-from glitch_train.record import LossRecord
+from glitch_train.losses.graph.draw import GraphOptions, GraphSize, draw_losses
+from glitch_train.losses.graph.live import LivePreview
+from glitch_train.losses.graph.run import MAX_DRAWN_POINTS, epoch_length
+from glitch_train.losses.record import LossRecord
 
 PLAIN = GraphOptions(marks=False)
 
@@ -243,7 +243,7 @@ def test_previews_stay_under_two_percent(
         clock.now += picture_s
         return blank
 
-    monkeypatch.setattr("glitch_train.preview._draw", draw)
+    monkeypatch.setattr("glitch_train.losses.graph.live._draw", draw)
     preview = LivePreview(record(), clock)
     preview.warm_up()
     preview.restart()

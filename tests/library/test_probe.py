@@ -11,9 +11,9 @@ from test_train import start
 from tiny import tiny_items
 
 from glitch_train.errors import TrainingError
+from glitch_train.losses.read import read_csv
+from glitch_train.losses.record import StepReport
 from glitch_train.probe import Probe, is_due, split_items
-from glitch_train.record import StepReport
-from glitch_train.record_read import read_csv
 
 pytestmark = pytest.mark.slow
 

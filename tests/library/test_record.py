@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from glitch_train.errors import RecordError
-from glitch_train.record import LossRecord, RecordWriter
-from glitch_train.record_read import read_record
-from glitch_train.smoothing import RunningAverage, epoch_average, smooth, smoothing_window
+from glitch_train.losses.read import read_record
+from glitch_train.losses.record import LossRecord, RecordWriter
+from glitch_train.losses.smoothing import RunningAverage, epoch_average, smooth, smoothing_window
 
 EVENTS = Path(__file__).parents[1] / "data" / "tensorboard"
 

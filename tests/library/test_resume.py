@@ -15,9 +15,9 @@ from test_run import Counted, folder, make_run  # noqa: F401  folder is a fixtur
 from glitch_train.cache import sampled_key
 from glitch_train.errors import TrainingError
 from glitch_train.lora.file import read_metadata
+from glitch_train.losses.read import read_csv
+from glitch_train.losses.record import StepReport
 from glitch_train.recipe.recipe import DatasetRecipe, Recipe, TrainRecipe
-from glitch_train.record import StepReport
-from glitch_train.record_read import read_csv
 from glitch_train.run import TrainingRun
 from glitch_train.run_folder import choose_run
 from glitch_train.state import load_state

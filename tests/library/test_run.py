@@ -16,10 +16,10 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 from glitch_train.cache import sampled_key
 from glitch_train.dataset.load import load_dataset
 from glitch_train.errors import TrainingError
+from glitch_train.losses.read import read_csv
+from glitch_train.losses.record import StepReport
 from glitch_train.model.checkpoint import TextEncoder
 from glitch_train.recipe.recipe import DatasetRecipe, Recipe, TrainRecipe
-from glitch_train.record import StepReport
-from glitch_train.record_read import read_csv
 from glitch_train.run import Encoders, Preparing, TrainingRun
 from glitch_train.run_folder import choose_run
 

@@ -30,10 +30,10 @@ from glitch_train import samples
 from glitch_train.batches import Batch, with_prompts
 from glitch_train.encode import encode_prompt
 from glitch_train.errors import RecipeError
+from glitch_train.losses.graph.live import LivePreview
+from glitch_train.losses.record import LossRecord, StepReport
 from glitch_train.predictor import Predictor
-from glitch_train.preview import LivePreview
 from glitch_train.recipe.train import SAMPLERS, TrainRecipe
-from glitch_train.record import LossRecord, StepReport
 from glitch_train.run import TrainingRun
 from glitch_train.samples import Sampling
 from glitch_train.sampling import denoised, sample_noise

@@ -17,11 +17,11 @@ from tiny import tiny_unet
 from glitch_train.batches import read_batch
 from glitch_train.errors import RecipeError, TrainingError
 from glitch_train.lora.file import read_metadata
+from glitch_train.losses.read import read_csv
+from glitch_train.losses.record import StepReport
 from glitch_train.noise import noise_schedule
 from glitch_train.probe import Probe, Split
 from glitch_train.recipe.recipe import TrainRecipe
-from glitch_train.record import StepReport
-from glitch_train.record_read import read_csv
 from glitch_train.run import TrainingRun
 from glitch_train.seeds import generator
 from glitch_train.stop import Progress, reached

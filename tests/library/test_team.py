@@ -18,8 +18,8 @@ from tiny import tiny_base, tiny_source
 from tiny_checkpoint import process_environment
 
 from glitch_train.lora.file import read_metadata
+from glitch_train.losses.read import read_csv
 from glitch_train.recipe.recipe import TrainRecipe
-from glitch_train.record_read import read_csv
 from glitch_train.team import ALONE, Team, join_team
 from glitch_train.train import LoraTraining
 

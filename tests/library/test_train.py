@@ -15,8 +15,8 @@ from glitch_train.devices import resolve_precision, wants_checkpointing
 from glitch_train.errors import TrainingError
 from glitch_train.lora.layers import LoraShape, inject_lora
 from glitch_train.lora.targets import unet_targets
+from glitch_train.losses.record import StepReport
 from glitch_train.recipe.recipe import TrainRecipe
-from glitch_train.record import StepReport
 from glitch_train.train import LoraTraining
 
 CPU = torch.device("cpu")

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from glitch_train.cli import main
-from glitch_train.diagnose import Verdict, diagnose
+from glitch_train.losses.record import LossRecord
+from glitch_train.losses.verdict.diagnose import Verdict, diagnose
+from glitch_train.losses.verdict.text import to_markdown, verdict_rows
 from glitch_train.recipe.experiments import TECHNIQUES
 from glitch_train.recipe.recipe import DatasetRecipe, Recipe, TrainRecipe
-from glitch_train.record import LossRecord
-from glitch_train.verdict_text import to_markdown, verdict_rows
 
 FIT = {"underfit", "fits", "overfit", "cannot_tell"}
 

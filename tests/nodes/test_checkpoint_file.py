@@ -113,8 +113,8 @@ def test_the_node_and_the_command_line_lose_alike(pack, loaded, tmp_path, monkey
 
     from glitch_demo.photos import demo_photos, write_picture_folder
     from glitch_train.host_free import prepare_run
+    from glitch_train.losses.record import StepReport
     from glitch_train.recipe.recipe import DatasetRecipe, Recipe, TrainRecipe
-    from glitch_train.record import StepReport
 
     monkeypatch.setattr(folder_paths, "get_output_directory", lambda: str(tmp_path / "host"))
     monkeypatch.setattr(folder_paths, "get_folder_paths", lambda _: [str(tmp_path / "host")])

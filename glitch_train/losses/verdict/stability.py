@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ...wording import percent, words_for_step
 from .convergence import MIN_POINTS, rise_limit
 from .curve import SMALLEST, Curve
 from .finding import Finding
@@ -13,7 +14,6 @@ from .jump import Jump
 from .oscillation import Oscillation
 from .spikes import Spikes
 from .trend import Trend
-from .wording import percent, words_for_step
 
 LARGE_RISE = 0.2
 """A run has diverged when it ends this share above its lowest point."""

@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 
+from ..smoothing import Floats
 from .curve import SMALLEST, Curve, block_means, equal_blocks
 from .shapes import Column
-from .smoothing import Floats
 from .trend import GRID, Trend
 
 MIN_CYCLES = 3

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .diagnose import Verdict, diagnose
-from .drawing.figures import save_figure, to_image
-from .drawing.style import PALETTES, PREVIEW_SIZE, GraphOptions, GraphSize, Palette
-from .plot_run import RunView, draw_marks, draw_run, epoch_length
-from .plot_table import draw_table, table_height
-from .record import LossRecord
+from ...drawing.figures import save_figure, to_image
+from ...drawing.style import PALETTES, PREVIEW_SIZE, GraphOptions, GraphSize, Palette
+from ..record import LossRecord
+from ..verdict.diagnose import Verdict, diagnose
+from .run import RunView, draw_marks, draw_run, epoch_length
+from .table import draw_table, table_height
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

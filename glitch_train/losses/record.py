@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
-from .errors import RecordError
-from .files import disk_errors_said, write_text
+from ..errors import RecordError
+from ..files import disk_errors_said, write_text
 from .smoothing import Floats, RunningAverage, smoothing_window
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ import math
 
 import numpy as np
 
+from ..smoothing import Floats
 from .curve import SMALLEST, Curve, equal_blocks, fine_start, local_noise
 from .estimate import Estimate, mixture
 from .shapes import Column, Shape, all_shapes
-from .smoothing import Floats
 
 TAIL_FROM = 0.8
 """The tail, whose slope decides whether a curve is flat, is the last fifth of the run."""

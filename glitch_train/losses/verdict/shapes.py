@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .smoothing import Floats
+from ..smoothing import Floats
 
 Column = Callable[[Floats], Floats]
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ...wording import percent, tidy_step, words_for_step
+from ..record import LossRecord
 from .curve import SMALLEST, Curve, clean_curve, equal_blocks, fine_start
 from .finding import Finding
-from .record import LossRecord
 from .trend import Trend
-from .wording import percent, tidy_step, words_for_step
 
 MIN_PROBES = 4
 MAX_BLOCKS = 24

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import RecordError
+from ..errors import RecordError
 
 Scalars = dict[str, list[tuple[int, float]]]
 """Tag to (step, value) in the order written."""

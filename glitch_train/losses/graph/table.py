@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .diagnose import Verdict
-from .drawing.style import Palette
-from .verdict_text import WORDS, verdict_rows
+from ...drawing.style import Palette
+from ..verdict.diagnose import Verdict
+from ..verdict.text import WORDS, verdict_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ...wording import plain
+from ..record import LossRecord
 from .advice import Advice, advise
 from .convergence import MIN_POINTS, judge_convergence
 from .curve import Curve, clean_curve
@@ -16,11 +18,9 @@ from .fit import judge_fit
 from .jump import Jump, find_jump
 from .levels import judge_levels
 from .oscillation import Oscillation, find_oscillation
-from .record import LossRecord
 from .spikes import Spikes, find_spikes
 from .stability import judge_stability
 from .trend import Trend, fit_trend
-from .wording import plain
 
 MIN_TREND_POINTS = 12
 UNSURE = 0.6

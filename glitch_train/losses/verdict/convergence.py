@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from ...wording import percent, tidy_step, words_for_step
 from .curve import SMALLEST, Curve
 from .finding import Finding
 from .jump import Jump
 from .shapes import all_shapes
 from .trend import GRID, TAIL_FROM, Trend
-from .wording import percent, tidy_step, words_for_step
 
 MIN_POINTS = 40
 """Fewer losses than this say nothing about convergence."""

@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 
+from ..smoothing import Floats
 from .curve import SMALLEST, Curve, block_medians, equal_blocks
-from .smoothing import Floats
 
 MIN_HEIGHT = 0.2
 """A spike rises at least this share above its surroundings: less is not seen as one."""

@@ -8,8 +8,8 @@ import math
 
 import numpy as np
 
+from ..smoothing import Floats
 from .curve import SMALLEST
-from .smoothing import Floats
 
 
 @dataclasses.dataclass(frozen=True)

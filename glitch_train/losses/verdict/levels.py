@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from ...wording import percent
+from ..record import LossRecord
 from .curve import SMALLEST, Curve
 from .finding import Finding
 from .jump import Jump
-from .record import LossRecord
 from .trend import Trend
-from .wording import percent
 
 NOTHING_PREDICTED = 0.9
 """The target, noise or velocity, has variance 1: so much is lost when the prediction is zero."""

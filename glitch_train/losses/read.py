@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import RecordError
-from .event_file import Scalars, read_scalars
-from .plain_json import parse_json
+from ..errors import RecordError
+from ..plain_json import parse_json
 from .record import LossRecord, is_column
+from .tensorboard import Scalars, read_scalars
 
 EVENT_MARK = ".tfevents."
 LOSSES = "losses.csv"

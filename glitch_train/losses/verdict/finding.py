@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from .wording import plain
+from ...wording import plain
 
 
 @dataclasses.dataclass(frozen=True)

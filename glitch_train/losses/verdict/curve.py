@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .smoothing import Floats
+from ..smoothing import Floats
 
 Blocks = list[slice]
 LARGEST = 3.4e38

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .curve import LARGEST
-from .diagnose import Verdict
-from .drawing.style import GraphOptions, Palette
-from .record import LossRecord
-from .smoothing import Floats, epoch_average, smooth, smoothing_window
-from .wording import words_for_step
+from ...drawing.style import GraphOptions, Palette
+from ...wording import words_for_step
+from ..record import LossRecord
+from ..smoothing import Floats, epoch_average, smooth, smoothing_window
+from ..verdict.curve import LARGEST
+from ..verdict.diagnose import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ...recipe.experiments import TECHNIQUES, settings_of
+from ...wording import words_for_step
+from ..record import LossRecord
 from .finding import Finding
-from .recipe.experiments import TECHNIQUES, settings_of
-from .record import LossRecord
-from .wording import words_for_step
 
 EARLY = 0.6
 """A run that was flat before this share of its steps could have been shorter."""
