@@ -67,8 +67,8 @@ def _train(folder: Path, steps: int) -> dict[str, float]:
     from glitch_train.dataset.recipe import DatasetRecipe
     from glitch_train.losses.record import StepReport
     from glitch_train.recipe.recipe import Recipe, TrainRecipe
-    from glitch_train.run import Encoders, TrainingRun
-    from glitch_train.run_folder import claim_run
+    from glitch_train.training.run import Encoders, TrainingRun
+    from glitch_train.training.run_folder import claim_run
 
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "library"))
     from test_run import tiny_tower

@@ -148,8 +148,8 @@ def _our_run(checkpoint: Path, folder: Path, steps: int) -> Any:
     from PIL import Image
 
     from glitch_train.dataset.recipe import DatasetRecipe
-    from glitch_train.host_free import prepare_run
     from glitch_train.recipe.recipe import Recipe, TrainRecipe
+    from glitch_train.training.standalone import prepare_run
 
     pictures = folder / "pictures"
     pictures.mkdir()

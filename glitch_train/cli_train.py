@@ -12,7 +12,7 @@ from .cli import add_json_option
 
 if TYPE_CHECKING:
     from .recipe.recipe import Recipe
-    from .run import TrainingRun
+    from .training.run import TrainingRun
 
 _ABOUT = """
 Train a LoRA from a single-file checkpoint, without ComfyUI: same recipe, same losses.
@@ -81,11 +81,11 @@ def add_verb(verbs: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any] | None:
-    from .host_free import prepare_run
     from .losses.record import StepReport
-    from .stop_signal import StopSignal
-    from .team import join_team
     from .terminal_progress import TerminalProgress
+    from .training.standalone import prepare_run
+    from .training.stop_signal import StopSignal
+    from .training.team import join_team
 
     recipe = read_train_recipe(options)
     team = join_team(options.device)

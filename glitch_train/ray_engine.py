@@ -120,8 +120,8 @@ def _train(recipe: dict[str, Any], out: str, share: Share) -> dict[str, str]:
 
     import torch
 
-    from .host_free import prepare_run
-    from .stop_signal import StopSignal
+    from .training.standalone import prepare_run
+    from .training.stop_signal import StopSignal
 
     if not share.gpus:
         torch.set_num_threads(share.cpus)

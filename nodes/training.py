@@ -19,12 +19,12 @@ from ..glitch_train.drawing.figures import to_image
 from ..glitch_train.losses.graph.draw import draw_losses
 from ..glitch_train.losses.graph.live import LivePreview
 from ..glitch_train.losses.record import LossRecord, StepReport
-from ..glitch_train.memory import let_go
 from ..glitch_train.recipe.partial import PartialRecipe
 from ..glitch_train.recipe.recipe import Recipe, TrainRecipe
-from ..glitch_train.run import Event, Preparing, TrainingRun
-from ..glitch_train.run_folder import choose_run
-from ..glitch_train.samples import Sampling
+from ..glitch_train.training.memory import let_go
+from ..glitch_train.training.run import Event, Preparing, TrainingRun
+from ..glitch_train.training.run_folder import choose_run
+from ..glitch_train.training.samples import Sampling
 from ..glitch_train.wording import where_from
 from . import folders, host, weights
 

@@ -19,11 +19,11 @@ from glitch_demo.photos import demo_photos, write_picture_folder
 from glitch_train.comfy_client import ComfyClient
 from glitch_train.comfy_errors import RunInterrupted
 from glitch_train.comfy_events import Event, Preview, Progress, ProgressText
-from glitch_train.encode import encode_prompt
 from glitch_train.lora.file import read_metadata, read_recipe_of
 from glitch_train.losses.read import read_csv
 from glitch_train.model.checkpoint import build_text_encoder, build_unet
-from glitch_train.noise import noise_schedule
+from glitch_train.training.encode import encode_prompt
+from glitch_train.training.objective import noise_schedule
 
 pytestmark = pytest.mark.host
 

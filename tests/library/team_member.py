@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from glitch_train.errors import DatasetError, GlitchTrainError
-from glitch_train.team import join_team
+from glitch_train.training.team import join_team
 
 team = join_team("cpu")
 said = [f"{team.rank} of {team.size}", team.any(team.rank == 1), team.any(False)]

@@ -12,9 +12,9 @@ from test_run import Counted, folder, make_run  # noqa: F401  folder is a fixtur
 from test_train import CPU, start
 from tiny import tiny_unet
 
-from glitch_train.base_storage import store_base, to_fp8
 from glitch_train.errors import RecipeError, TrainingError
 from glitch_train.recipe.recipe import TrainRecipe
+from glitch_train.training.base_storage import store_base, to_fp8
 
 pytestmark = pytest.mark.slow
 

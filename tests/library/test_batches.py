@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from tiny import tiny_items, tiny_source, tiny_unet
 
-from glitch_train.batches import BatchSource, pad_prompts
+from glitch_train.training.batches import BatchSource, pad_prompts
 
 
 def test_every_picture_comes_repeats_times_per_epoch(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from test_train import start
 from glitch_train.errors import DiskError
 from glitch_train.files import check_space
 from glitch_train.losses.record import LossRecord
-from glitch_train.optim import STATE_FLOATS
-from glitch_train.state import load_state, save_state
-from glitch_train.stop import Progress
+from glitch_train.training.endings import Progress
+from glitch_train.training.optim import STATE_FLOATS
+from glitch_train.training.state import load_state, save_state
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ from tiny import tiny_unet
 
 from glitch_train.recipe.recipe import TrainRecipe
 from glitch_train.seeds import generator
-from glitch_train.train import LoraTraining
+from glitch_train.training.loop import LoraTraining
 
 pytestmark = pytest.mark.slow
 

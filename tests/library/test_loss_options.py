@@ -14,8 +14,14 @@ from test_train import start
 from tiny import tiny_unet
 
 from glitch_train.errors import RecipeError
-from glitch_train.noise import draw_noise, draw_timesteps, per_sample_loss, perturbed, snr_weights
 from glitch_train.recipe.recipe import TrainRecipe
+from glitch_train.training.objective import (
+    draw_noise,
+    draw_timesteps,
+    per_sample_loss,
+    perturbed,
+    snr_weights,
+)
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,8 @@ from test_text_encoder_training import start as start_text
 from test_train import start
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from glitch_train.memory import OutOfMemory, is_out_of_memory
-from glitch_train.train import LoraTraining
+from glitch_train.training.loop import LoraTraining
+from glitch_train.training.memory import OutOfMemory, is_out_of_memory
 
 pytestmark = pytest.mark.slow
 

@@ -22,7 +22,7 @@ from glitch_train.lora.targets import has_kernel, recipe_targets, unet_targets
 from glitch_train.model.checkpoint import BaseModel, build_unet
 from glitch_train.model.unet_names import to_diffusers_names, to_ldm_modules
 from glitch_train.recipe.train import UNET_BLOCKS, UNET_LAYERS, TrainRecipe
-from glitch_train.train import LoraTraining
+from glitch_train.training.loop import LoraTraining
 
 pytestmark = pytest.mark.slow
 

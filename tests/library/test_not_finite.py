@@ -15,8 +15,8 @@ from test_train import start
 from glitch_train.errors import TrainingError
 from glitch_train.losses.read import read_csv, read_json
 from glitch_train.losses.verdict.diagnose import diagnose
-from glitch_train.run import TrainingRun
-from glitch_train.train import NotFiniteError
+from glitch_train.training.loop import NotFiniteError
+from glitch_train.training.run import TrainingRun
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ from transformers.optimization import Adafactor
 from transformers.optimization import get_scheduler as of_transformers
 
 from glitch_train.errors import RecipeError, TrainingError
-from glitch_train.optim import build_optimizer, build_schedule, rex
 from glitch_train.recipe.train import SCHEDULERS, TrainRecipe
+from glitch_train.training.optim import build_optimizer, build_schedule, rex
 
 
 def parameters() -> list[torch.nn.Parameter]:

@@ -13,7 +13,7 @@ from tiny import tiny_items
 from glitch_train.errors import TrainingError
 from glitch_train.losses.read import read_csv
 from glitch_train.losses.record import StepReport
-from glitch_train.probe import Probe, is_due, split_items
+from glitch_train.training.probe import Probe, is_due, split_items
 
 pytestmark = pytest.mark.slow
 
@@ -39,8 +39,8 @@ def test_by_hand(tmp_path: Path) -> None:
     """Catches wrong timesteps, noise or bands: the eight losses with plain calls."""
     training = start(tmp_path, batch_size=1)
     values = probe_of(training, tmp_path).measure(training)
-    from glitch_train.batches import read_batch
     from glitch_train.seeds import generator
+    from glitch_train.training.batches import read_batch
 
     stream, items, losses = generator(0, "probe"), training.source.items, []
     for draw in range(8):

@@ -18,9 +18,9 @@ from glitch_train.lora.file import read_metadata
 from glitch_train.losses.read import read_csv
 from glitch_train.losses.record import StepReport
 from glitch_train.recipe.recipe import DatasetRecipe, Recipe, TrainRecipe
-from glitch_train.run import TrainingRun
-from glitch_train.run_folder import choose_run
-from glitch_train.state import load_state
+from glitch_train.training.run import TrainingRun
+from glitch_train.training.run_folder import choose_run
+from glitch_train.training.state import load_state
 
 pytestmark = pytest.mark.slow
 

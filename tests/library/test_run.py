@@ -20,8 +20,8 @@ from glitch_train.losses.read import read_csv
 from glitch_train.losses.record import StepReport
 from glitch_train.model.checkpoint import TextEncoder
 from glitch_train.recipe.recipe import DatasetRecipe, Recipe, TrainRecipe
-from glitch_train.run import Encoders, Preparing, TrainingRun
-from glitch_train.run_folder import choose_run
+from glitch_train.training.run import Encoders, Preparing, TrainingRun
+from glitch_train.training.run_folder import choose_run
 
 pytestmark = pytest.mark.slow
 

@@ -14,17 +14,17 @@ from test_text_encoder_training import start as start_text
 from test_train import start
 from tiny import tiny_unet
 
-from glitch_train.batches import read_batch
 from glitch_train.errors import RecipeError, TrainingError
 from glitch_train.lora.file import read_metadata
 from glitch_train.losses.read import read_csv
 from glitch_train.losses.record import StepReport
-from glitch_train.noise import noise_schedule
-from glitch_train.probe import Probe, Split
 from glitch_train.recipe.recipe import TrainRecipe
-from glitch_train.run import TrainingRun
 from glitch_train.seeds import generator
-from glitch_train.stop import Progress, reached
+from glitch_train.training.batches import read_batch
+from glitch_train.training.endings import Progress, reached
+from glitch_train.training.objective import noise_schedule
+from glitch_train.training.probe import Probe, Split
+from glitch_train.training.run import TrainingRun
 
 pytestmark = pytest.mark.slow
 

@@ -20,8 +20,8 @@ from tiny_checkpoint import process_environment
 from glitch_train.lora.file import read_metadata
 from glitch_train.losses.read import read_csv
 from glitch_train.recipe.recipe import TrainRecipe
-from glitch_train.team import ALONE, Team, join_team
-from glitch_train.train import LoraTraining
+from glitch_train.training.loop import LoraTraining
+from glitch_train.training.team import ALONE, Team, join_team
 
 pytestmark = pytest.mark.slow
 

@@ -10,14 +10,14 @@ from test_run import Counted, tiny_tower
 from tiny import tiny_base
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-from glitch_train.batches import BatchSource
 from glitch_train.cache import TensorCache
-from glitch_train.encode import TrainingItem, encode_prompt
 from glitch_train.errors import RecipeError
 from glitch_train.lora.file import to_kohya
 from glitch_train.lora.targets import text_encoder_targets
 from glitch_train.recipe.recipe import TrainRecipe
-from glitch_train.train import LoraTraining
+from glitch_train.training.batches import BatchSource
+from glitch_train.training.encode import TrainingItem, encode_prompt
+from glitch_train.training.loop import LoraTraining
 
 pytestmark = pytest.mark.slow
 

@@ -10,14 +10,14 @@ import torch
 from diffusers import DDPMScheduler
 from tiny import tiny_base, tiny_items, tiny_source, tiny_unet
 
-from glitch_train.batches import BatchSource
-from glitch_train.devices import resolve_precision, wants_checkpointing
 from glitch_train.errors import TrainingError
 from glitch_train.lora.layers import LoraShape, inject_lora
 from glitch_train.lora.targets import unet_targets
 from glitch_train.losses.record import StepReport
 from glitch_train.recipe.recipe import TrainRecipe
-from glitch_train.train import LoraTraining
+from glitch_train.training.batches import BatchSource
+from glitch_train.training.devices import resolve_precision, wants_checkpointing
+from glitch_train.training.loop import LoraTraining
 
 CPU = torch.device("cpu")
 

@@ -12,15 +12,20 @@ import torch
 from pictures_on_disk import gradient, jpeg, photo_folder
 from PIL import Image
 
-from glitch_train.batches import BatchSource, CaptionDropout
 from glitch_train.cache import TensorCache
 from glitch_train.cli_prepare import write_prepared
 from glitch_train.dataset.captions import split_parts
 from glitch_train.dataset.dataset import GlitchDataset
 from glitch_train.dataset.load import load_dataset
 from glitch_train.dataset.recipe import DatasetRecipe
-from glitch_train.encode import TrainingItem, captions_to_encode, encode_pictures, training_items
 from glitch_train.errors import TrainingError
+from glitch_train.training.batches import BatchSource, CaptionDropout
+from glitch_train.training.encode import (
+    TrainingItem,
+    captions_to_encode,
+    encode_pictures,
+    training_items,
+)
 
 EVERYTHING = {
     "framing_mix": "random_crop, bucket, letterbox, tile",

@@ -8,12 +8,12 @@ import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
 
-from glitch_train.batches import BatchSource
 from glitch_train.cache import TensorCache
-from glitch_train.encode import TrainingItem
 from glitch_train.model.checkpoint import BaseModel
 from glitch_train.model.families import SD15, VEGA, Family
 from glitch_train.model.unet_names import UNetLayout
+from glitch_train.training.batches import BatchSource
+from glitch_train.training.encode import TrainingItem
 
 LATENT_PX = 8
 

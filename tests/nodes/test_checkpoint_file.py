@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from glitch_demo.pocket import pocket_sd15, pocket_sdxl
-from glitch_train.encode import encode_prompt
 from glitch_train.model.checkpoint_file import load_checkpoint, tokenize
 from glitch_train.model.vae import FileVae
+from glitch_train.training.encode import encode_prompt
 
 pytestmark = pytest.mark.host
 
@@ -112,9 +112,9 @@ def test_the_node_and_the_command_line_lose_alike(pack, loaded, tmp_path, monkey
     import folder_paths
 
     from glitch_demo.photos import demo_photos, write_picture_folder
-    from glitch_train.host_free import prepare_run
     from glitch_train.losses.record import StepReport
     from glitch_train.recipe.recipe import DatasetRecipe, Recipe, TrainRecipe
+    from glitch_train.training.standalone import prepare_run
 
     monkeypatch.setattr(folder_paths, "get_output_directory", lambda: str(tmp_path / "host"))
     monkeypatch.setattr(folder_paths, "get_folder_paths", lambda _: [str(tmp_path / "host")])

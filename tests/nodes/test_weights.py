@@ -50,7 +50,7 @@ def inputs() -> tuple[torch.Tensor, torch.Tensor]:
 
 def encode_both(pack, model, clip, vae, base, caption: str):
     """Return (host's, ours) as pairs of prompt embeddings and pooled embeddings."""
-    weights, encode = pack("nodes.weights"), pack("glitch_train.encode")
+    weights, encode = pack("nodes.weights"), pack("glitch_train.training.encode")
     literal = caption.replace("(", r"\(").replace(")", r"\)")
     theirs, pooled = clip.encode_from_tokens(clip.tokenize(literal), return_pooled=True)
     chunks = weights.encoders(model, clip, vae).tokenize(caption)

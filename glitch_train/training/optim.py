@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from .errors import TrainingError
-from .recipe.recipe import TrainRecipe
+from ..errors import TrainingError
+from ..recipe.recipe import TrainRecipe
 
 Optimizer = torch.optim.Optimizer
 Groups = list[dict[str, Any]]

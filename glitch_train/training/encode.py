@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from PIL import Image
 
-from .cache import TensorCache, content_key, weights_key
-from .dataset.dataset import GlitchDataset, Sample, training_captions
-from .dataset.framing import LATENT_STEP, FramePlan
-from .model.checkpoint import TextEncoder
-from .model.encoders import EncodePicture, TokenChunks, Tokenize
-from .workers import in_order
+from ..cache import TensorCache, content_key, weights_key
+from ..dataset.dataset import GlitchDataset, Sample, training_captions
+from ..dataset.framing import LATENT_STEP, FramePlan
+from ..model.checkpoint import TextEncoder
+from ..model.encoders import EncodePicture, TokenChunks, Tokenize
+from ..workers import in_order
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.grad import conv2d_input
 
-from .errors import TrainingError
+from ..errors import TrainingError
 
 _FP8 = torch.float8_e4m3fn
 # What lies outside is a few megabytes, and its errors would reach every block.

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from .cache import TensorCache
+from ..cache import TensorCache
+from ..model.encoders import TokenChunks
+from ..seeds import generator
 from .encode import TrainingItem
-from .model.encoders import TokenChunks
-from .seeds import generator
 
 
 @dataclasses.dataclass

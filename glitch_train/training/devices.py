@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from .errors import TrainingError
+from ..errors import TrainingError
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 import torch
 
+from ..cache import TensorCache
+from ..errors import TrainingError
+from ..lora.layers import without_lora
+from ..seeds import generator
 from .batches import read_batch
-from .cache import TensorCache
 from .encode import TrainingItem
-from .errors import TrainingError
-from .lora.layers import without_lora
-from .noise import TRAIN_TIMESTEPS
+from .loop import LoraTraining
+from .objective import TRAIN_TIMESTEPS
 from .predictor import Measured
-from .seeds import generator
-from .train import LoraTraining
 
 BANDS = 4
 """Bands of timesteps that are also told apart: 0 to 249, 250 to 499, 500 to 749, 750 to 999."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 
-from .errors import GlitchTrainError, TrainingError
+from ..errors import GlitchTrainError, TrainingError
 
 Result = TypeVar("Result")
 

@@ -7,10 +7,10 @@ import dataclasses
 import glob
 from pathlib import Path
 
-from .errors import GlitchTrainError, TrainingError
-from .files import disk_errors_said, write_text
-from .recipe.recipe import Recipe
-from .stop import reached
+from ..errors import GlitchTrainError, TrainingError
+from ..files import disk_errors_said, write_text
+from ..recipe.recipe import Recipe
+from .endings import reached
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .batches import Batch
-from .noise import BETA_END, BETA_START, TRAIN_TIMESTEPS
+from .objective import BETA_END, BETA_START, TRAIN_TIMESTEPS
 from .predictor import Predictor
 
 

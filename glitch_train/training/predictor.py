@@ -6,11 +6,11 @@ import dataclasses
 
 import torch
 
+from ..model.checkpoint import BaseModel
+from ..recipe.recipe import TrainRecipe
 from .batches import Batch, pad_prompts
 from .encode import encode_prompt
-from .model.checkpoint import BaseModel
-from .noise import noise_schedule, per_sample_loss, snr_weights, training_target
-from .recipe.recipe import TrainRecipe
+from .objective import noise_schedule, per_sample_loss, snr_weights, training_target
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,11 +10,17 @@ from pathlib import Path
 
 import torch
 
+from ..cache import TensorCache, sampled_key
+from ..dataset.dataset import GlitchDataset
+from ..dataset.framing import LATENT_STEP
+from ..lora.file import LoraStateDict
+from ..lora.targets import recipe_targets
+from ..losses.record import LossRecord, RecordWriter, StepReport
+from ..model.checkpoint import BaseModel
+from ..model.encoders import Encoders
+from ..recipe.recipe import Recipe, TrainRecipe
 from .base_storage import check_base_precision
 from .batches import BatchSource, CaptionDropout
-from .cache import TensorCache, sampled_key
-from .dataset.dataset import GlitchDataset
-from .dataset.framing import LATENT_STEP
 from .devices import resolve_precision
 from .encode import (
     TrainingItem,
@@ -24,21 +30,15 @@ from .encode import (
     picture_variants,
     training_items,
 )
-from .lora.file import LoraStateDict
-from .lora.targets import recipe_targets
-from .losses.record import LossRecord, RecordWriter, StepReport
+from .endings import Ending, Progress, reached
+from .loop import LoraTraining, NotFiniteError
 from .memory import is_out_of_memory, let_go, shortage
-from .model.checkpoint import BaseModel
-from .model.encoders import Encoders
 from .probe import Probe, is_due, split_items
-from .recipe.recipe import Recipe, TrainRecipe
 from .run_files import RunFiles
 from .run_folder import RunPaths, write_recipe
 from .samples import Prompts, Samples, Sampling, sampled_prompts
 from .state import material_key
-from .stop import Ending, Progress, reached
 from .team import ALONE, Team
-from .train import LoraTraining, NotFiniteError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .dataset.dataset import GlitchDataset
-from .lora.file import RECIPE_KEY, LoraStateDict
-from .model.checkpoint import BaseModel
-from .recipe.recipe import Recipe, TrainRecipe
+from ..dataset.dataset import GlitchDataset
+from ..lora.file import RECIPE_KEY, LoraStateDict
+from ..model.checkpoint import BaseModel
+from ..recipe.recipe import Recipe, TrainRecipe
 
 # Who else reads and trains such a network.
 _NETWORK_MODULES = {"lora": "networks.lora", "dora": "lycoris.kohya", "rslora": "lycoris.kohya"}

@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from .cache import content_key
+from ..cache import content_key
+from ..errors import TrainingError
+from ..files import atomic_path, disk_errors_said
+from ..losses.record import LossRecord
+from ..recipe.recipe import Recipe
 from .encode import TrainingItem
-from .errors import TrainingError
-from .files import atomic_path, disk_errors_said
-from .losses.record import LossRecord
-from .recipe.recipe import Recipe
-from .stop import Progress
-from .train import LoraTraining
+from .endings import Progress
+from .loop import LoraTraining
 
 STATE_VERSION = 1
 

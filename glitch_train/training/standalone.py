@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from .cache import TensorCache, sampled_key
-from .dataset.load import load_dataset
+from ..cache import TensorCache, sampled_key
+from ..dataset.load import load_dataset
+from ..errors import CheckpointError, DatasetError, TrainingError
+from ..model.checkpoint_file import load_checkpoint
+from ..recipe.recipe import Recipe
 from .devices import resolve_precision
-from .errors import CheckpointError, DatasetError, TrainingError
-from .model.checkpoint_file import load_checkpoint
-from .recipe.recipe import Recipe
 from .run import TrainingRun
 from .run_folder import choose_run
 from .team import ALONE, Team

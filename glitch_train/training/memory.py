@@ -7,9 +7,9 @@ import traceback
 
 import torch
 
+from ..errors import TrainingError
+from ..recipe.recipe import TrainRecipe
 from .devices import wants_checkpointing
-from .errors import TrainingError
-from .recipe.recipe import TrainRecipe
 
 
 class OutOfMemory(TrainingError):

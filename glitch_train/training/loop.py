@@ -11,20 +11,20 @@ from typing import Any
 
 import torch
 
+from ..errors import TrainingError
+from ..lora.layers import LoraLayers, LoraShape, TrainedLora, inject_lora, trainable
+from ..lora.targets import recipe_targets, text_encoder_targets
+from ..losses.record import StepReport
+from ..model.checkpoint import BaseModel
+from ..recipe.recipe import TrainRecipe
+from ..seeds import generator
 from .base_storage import store_base
 from .batches import BatchSource
 from .devices import peak_memory_mb, resolve_precision
-from .errors import TrainingError
-from .lora.layers import LoraLayers, LoraShape, TrainedLora, inject_lora, trainable
-from .lora.targets import recipe_targets, text_encoder_targets
-from .losses.record import StepReport
 from .memory import MemoryPlan, free_unused, is_out_of_memory, let_go, shortage
-from .model.checkpoint import BaseModel
-from .noise import draw_noise, draw_timesteps, perturbed
+from .objective import draw_noise, draw_timesteps, perturbed
 from .optim import build_optimizer, build_schedule
 from .predictor import Predictor
-from .recipe.recipe import TrainRecipe
-from .seeds import generator
 from .team import ALONE, Team
 
 log = logging.getLogger(__name__)

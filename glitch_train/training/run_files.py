@@ -7,20 +7,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .dataset.dataset import GlitchDataset
-from .errors import TrainingError
-from .files import check_space
-from .lora.file import SAVE_DTYPES, LoraStateDict, save_lora, to_kohya
+from ..dataset.dataset import GlitchDataset
+from ..errors import TrainingError
+from ..files import check_space
+from ..lora.file import SAVE_DTYPES, LoraStateDict, save_lora, to_kohya
+from ..losses.record import LossRecord
+from ..model.checkpoint import BaseModel
+from ..recipe.recipe import Recipe
+from .endings import Progress
+from .loop import LoraTraining
 from .lora_metadata import metadata
-from .losses.record import LossRecord
-from .model.checkpoint import BaseModel
 from .optim import STATE_FLOATS
-from .recipe.recipe import Recipe
 from .run_folder import RunPaths
 from .state import load_state, progress_of, save_state
-from .stop import Progress
 from .team import ALONE, Team
-from .train import LoraTraining
 
 log = logging.getLogger(__name__)
 
