@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from glitch_train.transfer_recipe import DEPTHS, FITS, MAPPINGS
+from glitch_train.transfer.recipe import DEPTHS, FITS, MAPPINGS
 
 SECONDS_LIMIT, MEGABYTES_LIMIT = 10.0, 2000.0
 TARGETS = ("sd15", "vega", "sdxl")

@@ -33,7 +33,7 @@ def add_verb(verbs: Any) -> None:
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     from .lora.family import source_network
     from .lora.read import NotCarriedOver, read_lora_file
-    from .transfer_report import describe_lora
+    from .transfer.report import describe_lora
 
     try:
         lora = read_lora_file(options.lora)

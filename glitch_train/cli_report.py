@@ -68,7 +68,7 @@ def _contexts(options: argparse.Namespace) -> list[Any]:
         raise ReportError("--lora needs --checkpoint: loudness is measured against its weights.")
     from .lora.read import read_lora_file
     from .measure_weights import lora_loudness
-    from .transfer_base import read_base
+    from .transfer.base import read_base
 
     base = read_base(options.checkpoint)
     contexts = []

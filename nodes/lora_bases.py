@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..glitch_train.model.network import TE1, TE2, UNET, Module, TextTower, read_network
-from ..glitch_train.transfer import Base
+from ..glitch_train.transfer.transfer import Base
 
 _UNET_PREFIX = "diffusion_model."
 _TOWERS = (("clip_l", TE1), ("clip_h", TE1), ("clip_g", TE2))

@@ -10,7 +10,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..glitch_train.errors import LoraFileError
-from ..glitch_train.transfer_recipe import TransferRecipe
+from ..glitch_train.transfer.recipe import TransferRecipe
 from . import host
 from .sockets import CATEGORY, LoraModelSocket, widgets
 
@@ -110,8 +110,8 @@ class GlitchCrossModelLoraApplier(io.ComfyNode):
         from comfy_api.latest import ui
 
         from ..glitch_train.drawing.figures import to_image
-        from ..glitch_train.transfer import transfer
-        from ..glitch_train.transfer_map import draw_map
+        from ..glitch_train.transfer.map_picture import draw_map
+        from ..glitch_train.transfer.transfer import transfer
         from . import lora_bases
 
         progress = host.NodeProgress(cls.hidden.unique_id)

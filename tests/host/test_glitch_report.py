@@ -103,7 +103,7 @@ def test_models_and_text_encoders(host: Host, client: ComfyClient, pictures: lis
     """Catches drift or loudness that is not the LoRA's own, measured against its factors."""
     from glitch_train.lora.read import read_lora_file
     from glitch_train.measure_weights import lora_loudness, total_loudness
-    from glitch_train.transfer_base import read_base
+    from glitch_train.transfer.base import read_base
 
     write_lora(host)
     builder = GraphBuilder(client)

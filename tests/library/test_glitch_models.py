@@ -18,8 +18,8 @@ from glitch_train.measure_weights import (
     lora_loudness,
     total_loudness,
 )
-from glitch_train.transfer import Base
-from glitch_train.transfer_base import find_base
+from glitch_train.transfer.base import find_base
+from glitch_train.transfer.transfer import Base
 
 STRENGTHS = (0.1, 0.3, 0.6, 1.0)
 

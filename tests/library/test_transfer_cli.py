@@ -17,7 +17,7 @@ from glitch_train.lora.read import read_lora_file
 from glitch_train.model.families import SD15, SDXL, VEGA, Family
 from glitch_train.model.network import build_network
 from glitch_train.model.unet_names import UNetLayout
-from glitch_train.transfer_base import FAMILIES, find_base
+from glitch_train.transfer.base import FAMILIES, find_base
 
 COUNTS = {"total", "exact", "fitted", "skipped", "target_total", "target_reached"}
 

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glitch_train.transfer_fit import Factors, add_up, fit_factors, fit_rows, truncate
-from glitch_train.transfer_recipe import FITS
+from glitch_train.transfer.fit import Factors, add_up, fit_factors, fit_rows, truncate
+from glitch_train.transfer.recipe import FITS
 
 settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")

@@ -71,8 +71,8 @@ def key_map(name: str) -> dict[str, str]:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_networks_and_names_are_the_hosts(name: str, pack: Pack) -> None:
     """Catches a name that the host's loader knows and by_name does not, or the reverse."""
-    base, roles = pack("glitch_train.transfer_base"), pack("glitch_train.model.network")
-    mapping = pack("glitch_train.transfer_mapping")
+    base, roles = pack("glitch_train.transfer.base"), pack("glitch_train.model.network")
+    mapping = pack("glitch_train.transfer.mapping")
     shapes = {
         key.removeprefix("diffusion_model."): tuple(weight.shape)
         for key, weight in host_unet(name).state_dict().items()
@@ -95,10 +95,10 @@ def test_by_name_applies_and_drops_what_the_host_does(
     """Catches a count of accidental matches other than the host's: SDXL's LoRA on SD1.5."""
     import comfy.lora
 
-    reading, moving = pack("glitch_train.lora.read"), pack("glitch_train.transfer")
+    reading, moving = pack("glitch_train.lora.read"), pack("glitch_train.transfer.transfer")
     keys = pack("glitch_train.lora.keys")
     roles, families = pack("glitch_train.model.network"), pack("glitch_train.model.families")
-    recipe = pack("glitch_train.transfer_recipe").TransferRecipe(mapping="by_name")
+    recipe = pack("glitch_train.transfer.recipe").TransferRecipe(mapping="by_name")
     source, target = (roles.reference_network(f) for f in (families.SDXL, families.SD15))
     state = {}
     for module in source.modules.values():
@@ -129,7 +129,7 @@ def test_every_key_of_a_carried_lora_is_loaded(loaded: tuple, pack: Pack) -> Non
     import comfy.lora
 
     model, clip, _ = loaded
-    bases, moving = pack("nodes.lora_bases"), pack("glitch_train.transfer")
+    bases, moving = pack("nodes.lora_bases"), pack("glitch_train.transfer.transfer")
     keys = pack("glitch_train.lora.keys")
     roles, families = pack("glitch_train.model.network"), pack("glitch_train.model.families")
     base = bases.base(model, clip)
@@ -140,7 +140,7 @@ def test_every_key_of_a_carried_lora_is_loaded(loaded: tuple, pack: Pack) -> Non
         kernel = module.shape[2:]
         state[f"{name}.lora_down.weight"] = torch.full((1, module.n_in, *kernel), 0.01)
         state[f"{name}.lora_up.weight"] = torch.full((module.n_out, 1, *(1 for _ in kernel)), 0.01)
-    recipe = pack("glitch_train.transfer_recipe").TransferRecipe(te2="by_layer_depth", fit="tile")
+    recipe = pack("glitch_train.transfer.recipe").TransferRecipe(te2="by_layer_depth", fit="tile")
     lora = pack("glitch_train.lora.read").read_lora(state, "x")
     carried = moving.transfer(lora, base, recipe)
     assert {p.target.role.part for p in carried.report.patches} == set(base.network.parts)

@@ -8,11 +8,11 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from .lora.family import named_modules
-from .lora.read import LoraFile
-from .model.network import PART_TITLES, UNET, Module, Network
-from .transfer_mapping import namesakes, unused_reason
-from .transfer_recipe import TransferRecipe
+from ..lora.family import named_modules
+from ..lora.read import LoraFile
+from ..model.network import PART_TITLES, UNET, Module, Network
+from .mapping import namesakes, unused_reason
+from .recipe import TransferRecipe
 
 LOUDEST_COUNT = 10
 

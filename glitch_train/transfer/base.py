@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from .errors import CheckpointError, LoraFileError
-from .model.families import SD2, SD15, SDXL, SSD1B, VEGA
-from .model.network import TE1, TE2, UNET, Module, TextTower, read_network, reference_network
-from .model.tensor_file import TensorFile
+from ..errors import CheckpointError, LoraFileError
+from ..model.families import SD2, SD15, SDXL, SSD1B, VEGA
+from ..model.network import TE1, TE2, UNET, Module, TextTower, read_network, reference_network
+from ..model.tensor_file import TensorFile
 from .transfer import Base
 
 FAMILIES = {"sd15": SD15, "sd21": SD2, "sdxl": SDXL, "ssd1b": SSD1B, "vega": VEGA}

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 import torch
 
-from .errors import LoraFileError
-from .lora.family import named_modules, same_weight
-from .lora.read import LoraFile, LoraModule
-from .model.network import PART_TITLES, TE1, TE2, UNET, Module, Network, Role
-from .seeds import generator
+from ..errors import LoraFileError
+from ..lora.family import named_modules, same_weight
+from ..lora.read import LoraFile, LoraModule
+from ..model.network import PART_TITLES, TE1, TE2, UNET, Module, Network, Role
+from ..seeds import generator
 
 Group = tuple[LoraModule, ...]
 Plan = dict[str, tuple[Group, ...]]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .model.network import Module
-from .transfer_report import TransferReport
+from ..model.network import Module
+from .report import TransferReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

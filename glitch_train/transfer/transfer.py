@@ -10,17 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from .errors import LoraFileError
-from .lora.family import named_modules, source_network, with_kernels
-from .lora.keys import ALPHA, DORA, DOWN, MID, UP, lora_name
-from .lora.read import LoraFile, LoraModule
-from .model.network import GATED, UNET, Module, Network
-from .model.tensor_file import one_thread
-from .transfer_fit import Factors, add_up, fit_factors, truncate
-from .transfer_mapping import Group, make_plan
-from .transfer_norm import NormOf, estimated_norm, gain
-from .transfer_recipe import SECOND_ENCODER, TransferRecipe
-from .transfer_report import Patch, TransferReport, skipped_modules
+from ..errors import LoraFileError
+from ..lora.family import named_modules, source_network, with_kernels
+from ..lora.keys import ALPHA, DORA, DOWN, MID, UP, lora_name
+from ..lora.read import LoraFile, LoraModule
+from ..model.network import GATED, UNET, Module, Network
+from ..model.tensor_file import one_thread
+from .fit import Factors, add_up, fit_factors, truncate
+from .loudness import NormOf, estimated_norm, gain
+from .mapping import Group, make_plan
+from .recipe import SECOND_ENCODER, TransferRecipe
+from .report import Patch, TransferReport, skipped_modules
 
 TRANSFER_KEY = "glitch_transfer"
 """Metadata key under which the settings of the transfer are kept as JSON."""

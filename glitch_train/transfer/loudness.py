@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from .lora.read import LoraModule
-from .model.network import Module
-from .transfer_recipe import TransferRecipe
+from ..lora.read import LoraModule
+from ..model.network import Module
+from .recipe import TransferRecipe
 
 NormOf = Callable[[Module], float]
 """Module to the Frobenius norm of its weight, ‖W‖."""

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from .lora.read import product_energy
-from .seeds import generator
+from ..lora.read import product_energy
+from ..seeds import generator
 
 _POWER_STEPS = 2
 _OVERSAMPLING = 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from .settings import choice, integer, number, validate
+from ..settings import choice, integer, number, validate
 
 MAPPINGS = ("by_role", "by_depth", "by_name", "shuffled", "strict")
 FITS = ("crop", "stretch", "tile", "project", "svd")
