@@ -29,10 +29,10 @@ def add_verb(verbs: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from .calibration import UNRELATED_LIMIT, Calibration, faults, to_markdown
-    from .calibration_corruptions import photographs
     from .files import write_text
-    from .glitch_reference import DEFINED, PATH, reference
+    from .measure.calibration.calibration import UNRELATED_LIMIT, Calibration, faults, to_markdown
+    from .measure.calibration.corruptions import photographs
+    from .measure.scale import DEFINED, PATH, reference
 
     calibration = Calibration(photographs())
     scale = reference() if not options.write else calibration.reference()
@@ -52,8 +52,8 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     }
     table = to_markdown(rows)
     if options.out:
-        from .calibration_picture import draw_matrix
         from .drawing.figures import save_figure
+        from .measure.calibration.picture import draw_matrix
 
         write_text(
             options.out / "calibration.json",

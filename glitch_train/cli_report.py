@@ -37,8 +37,8 @@ def add_verb(verbs: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from .glitch_report import report_run, side_by_side
-    from .picture_pairs import pairs_of_folders
+    from .measure.pairs import pairs_of_folders
+    from .measure.report import report_run, side_by_side
 
     folders = options.glitched
     names = _one_each("--name", options.name, len(folders)) or [""] * len(folders)
@@ -51,7 +51,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     report = side_by_side(runs)
     result = report.to_dict()
     if options.out:
-        from .report_files import save_report
+        from .measure.report_files import save_report
 
         result["files"] = [str(path) for path in save_report(report, options.out, options.style)]
     return {"text": report.to_markdown().rstrip("\n"), **result}
@@ -59,7 +59,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
 
 def _contexts(options: argparse.Namespace) -> list[Any]:
     from .errors import ReportError
-    from .glitch_context import ModelContext
+    from .measure.context import ModelContext
 
     loras = _one_each("--lora", options.lora, len(options.glitched))
     if not loras:
@@ -67,7 +67,7 @@ def _contexts(options: argparse.Namespace) -> list[Any]:
     if options.checkpoint is None:
         raise ReportError("--lora needs --checkpoint: loudness is measured against its weights.")
     from .lora.read import read_lora_file
-    from .measure_weights import lora_loudness
+    from .measure.weights import lora_loudness
     from .transfer.base import read_base
 
     base = read_base(options.checkpoint)

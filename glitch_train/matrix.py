@@ -11,7 +11,7 @@ from typing import Any
 from .errors import RecordError, ReportError
 from .losses.read import LOSSES, read_csv
 from .losses.record import LossRecord
-from .measurement import EFFECTS
+from .measure.measurement import EFFECTS
 from .plain_json import parse_json
 from .recipe.experiments import Experiment, experiment, in_order
 from .sweep_results import read_done

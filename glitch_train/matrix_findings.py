@@ -6,7 +6,7 @@ import dataclasses
 import math
 
 from .matrix import Matrix, MatrixRow, Spread
-from .measurement import EFFECTS
+from .measure.measurement import EFFECTS
 from .wording import percent
 
 MORE, LESS, UNCLEAR, ALONE, UNTOLD = "more", "less", "unclear", "no standard", "not measured"

@@ -12,7 +12,7 @@ from .matrix import Matrix, MatrixRow
 from .matrix_findings import how_sure, sentences, shown
 from .matrix_pictures import draw_curves, draw_heat_map, draw_row, draw_strip
 from .matrix_tables import matrix_csv, matrix_dict
-from .measurement import EFFECTS
+from .measure.measurement import EFFECTS
 
 JPEG_QUALITY = 82
 PAGE_CELL_PX = 160

@@ -11,8 +11,8 @@ from PIL import Image
 
 from .drawing.picture_table import FAINT, GridPicture, Label
 from .drawing.sizes import fitted
-from .index_picture import IndexRow, draw_indices
 from .matrix import Matrix, MatrixRow, damaged
+from .measure.index_picture import IndexRow, draw_indices
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

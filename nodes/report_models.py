@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from ..glitch_train.errors import ReportError
-from ..glitch_train.glitch_context import ModelContext
-from ..glitch_train.measure_text import PROBE_PROMPTS, encode_all
-from ..glitch_train.measure_weights import compare_weights
+from ..glitch_train.measure.context import ModelContext
+from ..glitch_train.measure.text import PROBE_PROMPTS, encode_all
+from ..glitch_train.measure.weights import compare_weights
 from . import host, weights
 
 Given = Mapping[str, Any]

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..glitch_train.drawing.style import STYLES
 from ..glitch_train.errors import ReportError
-from ..glitch_train.measure_text import PROBE_PROMPTS
+from ..glitch_train.measure.text import PROBE_PROMPTS
 from . import host, report_models
 from .sockets import CATEGORY, LoraModelSocket
 
@@ -126,10 +126,10 @@ class GlitchReport(io.ComfyNode):
     ) -> io.NodeOutput:
         """Measure, draw and save."""
         from ..glitch_train.drawing.figures import to_image
-        from ..glitch_train.glitch_radar import draw_radar
-        from ..glitch_train.glitch_report import RunReport, report_run, side_by_side
-        from ..glitch_train.picture_pairs import pairs_of_arrays
-        from ..glitch_train.report_files import save_report, to_json
+        from ..glitch_train.measure.pairs import pairs_of_arrays
+        from ..glitch_train.measure.radar import draw_radar
+        from ..glitch_train.measure.report import RunReport, report_run, side_by_side
+        from ..glitch_train.measure.report_files import save_report, to_json
 
         batches = [glitched, *(more[name] for name in _MORE if more.get(name) is not None)]
         called = _names(names, len(batches))

@@ -102,7 +102,7 @@ def test_pictures_alone_side_by_side(host: Host, client: ComfyClient, pictures: 
 def test_models_and_text_encoders(host: Host, client: ComfyClient, pictures: list[str]) -> None:
     """Catches drift or loudness that is not the LoRA's own, measured against its factors."""
     from glitch_train.lora.read import read_lora_file
-    from glitch_train.measure_weights import lora_loudness, total_loudness
+    from glitch_train.measure.weights import lora_loudness, total_loudness
     from glitch_train.transfer.base import read_base
 
     write_lora(host)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from glitch_train.calibration import UNRELATED_LIMIT, Calibration, Row, faults
-from glitch_train.calibration_corruptions import CORRUPTIONS, PHOTOS, photographs
-from glitch_train.calibration_picture import draw_matrix
-from glitch_train.glitch_reference import reference
-from glitch_train.measurement import PICTURE_EFFECTS
+from glitch_train.measure.calibration.calibration import UNRELATED_LIMIT, Calibration, Row, faults
+from glitch_train.measure.calibration.corruptions import CORRUPTIONS, PHOTOS, photographs
+from glitch_train.measure.calibration.picture import draw_matrix
+from glitch_train.measure.measurement import PICTURE_EFFECTS
+from glitch_train.measure.scale import reference
 
 KEPT = Path(__file__).parents[2] / "docs" / "images" / "calibration.json"
 

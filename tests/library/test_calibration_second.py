@@ -19,10 +19,10 @@ import scipy.ndimage
 import skimage
 from skimage import exposure, io, transform, util
 
-from glitch_train.calibration import UNRELATED_LIMIT
-from glitch_train.calibration_corruptions import PHOTOS
-from glitch_train.glitch_report import report_run
-from glitch_train.picture_pairs import pairs_of_arrays
+from glitch_train.measure.calibration.calibration import UNRELATED_LIMIT
+from glitch_train.measure.calibration.corruptions import PHOTOS
+from glitch_train.measure.pairs import pairs_of_arrays
+from glitch_train.measure.report import report_run
 
 SIDE = 240
 FILES = (

@@ -10,14 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from glitch_train.errors import ReportError
-from glitch_train.glitch_context import ModelContext, measure_context
 from glitch_train.lora.read import read_lora
-from glitch_train.measure_weights import (
-    block_of,
-    compare_weights,
-    lora_loudness,
-    total_loudness,
-)
+from glitch_train.measure.context import ModelContext, measure_context
+from glitch_train.measure.weights import block_of, compare_weights, lora_loudness, total_loudness
 from glitch_train.transfer.base import find_base
 from glitch_train.transfer.transfer import Base
 

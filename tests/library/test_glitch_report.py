@@ -13,16 +13,16 @@ import torch
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from glitch_train.bootstrap import MIN_PAIRS, interval, interval_of_mean
 from glitch_train.cli import main
 from glitch_train.drawing.figures import to_image
 from glitch_train.errors import ReportError
-from glitch_train.glitch_radar import RADAR_SIZE, draw_radar
-from glitch_train.glitch_report import CSV_COLUMNS, SCHEMA, report_run, side_by_side
-from glitch_train.measure_distance import structure_distance
-from glitch_train.measure_diversity import collapse, different_pictures, likeness
-from glitch_train.measurement import PICTURE_EFFECTS
-from glitch_train.picture_pairs import as_pixels, pairs_of_arrays, pairs_of_folders
+from glitch_train.measure.distance import structure_distance
+from glitch_train.measure.diversity import collapse, different_pictures, likeness
+from glitch_train.measure.interval import MIN_PAIRS, interval, interval_of_mean
+from glitch_train.measure.measurement import PICTURE_EFFECTS
+from glitch_train.measure.pairs import as_pixels, pairs_of_arrays, pairs_of_folders
+from glitch_train.measure.radar import RADAR_SIZE, draw_radar
+from glitch_train.measure.report import CSV_COLUMNS, SCHEMA, report_run, side_by_side
 
 
 def scenes(count: int, height: int = 64, width: int = 96, seed: int = 0) -> np.ndarray:

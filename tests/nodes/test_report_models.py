@@ -40,7 +40,7 @@ def tiny_vision(folder: Path, width: int) -> Any:
 def test_features_and_captions(loaded: tuple, pack: Pack, tmp_path: Path) -> None:
     """Catches a vision model that is not asked, or captions compared in a foreign space."""
     models = pack("nodes.report_models")
-    context = pack("glitch_train.glitch_context")
+    context = pack("glitch_train.measure.context")
     _, clip, _ = loaded
     is_xl = hasattr(clip.cond_stage_model, "clip_g")
     with torch.inference_mode():

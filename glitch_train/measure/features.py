@@ -10,18 +10,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .measure_distance import structure_distance
-from .measure_diversity import THUMB_SIZE, thumbprint
-from .measure_layout import Layout, layout
-from .measure_pixels import (
-    blockiness,
-    colourfulness,
-    fine_texture,
-    luma,
-    reduced,
-    tone_range,
-)
-from .picture_pairs import PicturePairs, Pixels
+from .distance import structure_distance
+from .diversity import THUMB_SIZE, thumbprint
+from .layout import Layout, layout
+from .pairs import PicturePairs, Pixels
+from .pixels import blockiness, colourfulness, fine_texture, luma, reduced, tone_range
 
 _TONE_SIZE = 64
 

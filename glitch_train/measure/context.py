@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .bootstrap import interval, interval_of_mean
-from .errors import ReportError
-from .glitch_index import SMALL, few, mean
-from .glitch_reference import Reference, reference
-from .measure_distance import feature_distance
-from .measure_text import caption_hold, semantic_drift
-from .measure_weights import BlockChange, total_loudness
+from ..errors import ReportError
+from ..wording import percent
+from .distance import feature_distance
+from .index import SMALL, few, mean
+from .interval import interval, interval_of_mean
 from .measurement import Measurement, measured, untold
-from .wording import percent
+from .scale import Reference, reference
+from .text import caption_hold, semantic_drift
+from .weights import BlockChange, total_loudness
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from .drawing.style import PALETTES
+from ..drawing.style import PALETTES
 from .measurement import EFFECTS
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ReportError
-from .measure_pixels import Grey
+from ..errors import ReportError
+from .pixels import Grey
 
 COMPARED_PX = 256
 _WINDOW_PX = 11

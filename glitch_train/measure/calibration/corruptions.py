@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from .errors import ReportError
-from .picture_pairs import Pixels
+from ...errors import ReportError
+from ..pairs import Pixels
 
 PHOTO_SIZE = (320, 256)
 """Width and height in pixels: reduced far enough that no trace of the files' own JPEG is left."""

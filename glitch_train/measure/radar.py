@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from .drawing.style import PALETTES, GraphSize
-from .glitch_report import GlitchReport
+from ..drawing.style import PALETTES, GraphSize
 from .measurement import EFFECTS
+from .report import GlitchReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DatasetError, ReportError
+from ..errors import DatasetError, ReportError
 
 Pixels = NDArray[np.float32]
 """(H, W, 3), RGB in 0..1."""
@@ -144,7 +144,7 @@ def as_pixels(picture: Any, what: str) -> Pixels:
 
 
 def _pictures(folder: Path) -> dict[str, Path]:
-    from .dataset.pictures import PICTURE_SUFFIXES
+    from ..dataset.pictures import PICTURE_SUFFIXES
 
     if not folder.is_dir():
         raise ReportError(f"There is no folder {folder}.")
@@ -164,7 +164,7 @@ def _pictures(folder: Path) -> dict[str, Path]:
 
 
 def _open(path: Path) -> NDArray[np.uint8]:
-    from .dataset.pictures import open_picture
+    from ..dataset.pictures import open_picture
 
     try:
         return np.asarray(open_picture(path.read_bytes(), path.name).image)

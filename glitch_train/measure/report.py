@@ -8,13 +8,13 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .errors import ReportError
-from .glitch_context import ModelContext, measure_context
-from .glitch_index import measure_pictures
-from .glitch_reference import reference
+from ..errors import ReportError
+from .context import ModelContext, measure_context
+from .features import read_features
+from .index import measure_pictures
 from .measurement import EFFECTS, Measurement
-from .pair_features import read_features
-from .picture_pairs import PicturePairs
+from .pairs import PicturePairs
+from .scale import reference
 
 SCHEMA = 1
 """Version of the JSON; grows when a name in it changes its meaning."""

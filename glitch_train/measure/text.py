@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ReportError
-from .measure_distance import unit_rows
+from ..errors import ReportError
+from .distance import unit_rows
 
 PROBE_PROMPTS = (
     "a portrait of a woman looking at the camera",

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .bootstrap import MIN_PAIRS, Interval, interval, interval_of_mean
-from .glitch_reference import Reference, reference
-from .measure_diversity import MIN_PICTURES, collapse, different_pictures, likeness
+from ..wording import percent
+from .diversity import MIN_PICTURES, collapse, different_pictures, likeness
+from .features import PairFeatures
+from .interval import MIN_PAIRS, Interval, interval, interval_of_mean
 from .measurement import Measurement, measured, untold
-from .pair_features import PairFeatures
-from .wording import percent
+from .scale import Reference, reference
 
 SMALL = 0.05
 """An index below this is not worth a sentence: about what rounding and resizing do."""

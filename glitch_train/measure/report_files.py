@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .drawing.figures import save_figure
-from .files import write_text
-from .glitch_radar import draw_radar
-from .glitch_report import GlitchReport
+from ..drawing.figures import save_figure
+from ..files import write_text
+from .radar import draw_radar
+from .report import GlitchReport
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

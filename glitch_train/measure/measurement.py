@@ -7,8 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from .bootstrap import Interval
-from .wording import plain
+from ..wording import plain
+from .interval import Interval
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .picture_pairs import Pixels
+from .pairs import Pixels
 
 Grey = NDArray[np.float32]
 """(H, W), luma in 0..1."""

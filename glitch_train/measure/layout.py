@@ -13,7 +13,7 @@ import math
 
 import torch
 
-from .measure_pixels import Grey, reduced
+from .pixels import Grey, reduced
 
 SOURCE_SIZE = 96
 MAP_SIZE = 48

@@ -8,19 +8,13 @@ import platform
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .calibration_corruptions import (
-    CORRUPTIONS,
-    PHOTO_SIZE,
-    PHOTOS,
-    REFERENCE_STRENGTHS,
-    Corruption,
-)
-from .glitch_index import measure_pictures
-from .glitch_reference import DEFINED, Reference
-from .measurement import EFFECTS, PICTURE_EFFECTS, as_index
-from .pair_features import PairFeatures, features
-from .picture_pairs import Pixels
-from .wording import plain
+from ...wording import plain
+from ..features import PairFeatures, features
+from ..index import measure_pictures
+from ..measurement import EFFECTS, PICTURE_EFFECTS, as_index
+from ..pairs import Pixels
+from ..scale import DEFINED, Reference
+from .corruptions import CORRUPTIONS, PHOTO_SIZE, PHOTOS, REFERENCE_STRENGTHS, Corruption
 
 UNRELATED_LIMIT = 0.2
 """Unrelated measures must stay below this share of the way from base to reference."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..index_picture import IndexRow, draw_indices
+from ..measurement import PICTURE_EFFECTS
 from .calibration import Row
-from .index_picture import IndexRow, draw_indices
-from .measurement import PICTURE_EFFECTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
