@@ -15,7 +15,7 @@ from comfy_api.latest import io
 
 from ..glitch_train import text_lists as grid_axes
 from ..glitch_train.errors import GridError
-from ..glitch_train.grid import BASE, GridPlan, GridRecipe, Shot, Variant, plan_grid
+from ..glitch_train.grid.plan import BASE, GridPlan, GridRecipe, Shot, Variant, plan_grid
 from ..glitch_train.settings import nearest
 from . import host
 from .sockets import CATEGORY, LoraModelSocket, tooltip, widgets
@@ -196,7 +196,7 @@ class _LiveGrid:
     """The node's bar, text line and growing picture."""
 
     def __init__(self, progress: host.NodeProgress, plan: GridPlan) -> None:
-        from ..glitch_train.grid_sheet import preview_picture
+        from ..glitch_train.grid.sheet import preview_picture
 
         self._progress, self._plan = progress, plan
         self._shots = plan.shots()
@@ -217,7 +217,7 @@ class _LiveGrid:
         """Show a finished picture in its place."""
         from PIL import Image
 
-        from ..glitch_train.grid_sheet import paste_shot
+        from ..glitch_train.grid.sheet import paste_shot
 
         paste_shot(self._picture, self._plan, shot, Image.fromarray(picture))
         done = self._shots.index(shot) + 1
@@ -310,7 +310,7 @@ def _save(
     from PIL import Image
 
     from ..glitch_train.drawing.figures import save_png
-    from ..glitch_train.grid_sheet import grid_picture, grid_settings, paste_shot
+    from ..glitch_train.grid.sheet import grid_picture, grid_settings, paste_shot
 
     picture = grid_picture(plan)
     for shot, pixels in done.items():

@@ -12,7 +12,7 @@ import torch
 
 import nodes as host_nodes
 
-from ..glitch_train.grid import GridPlan, GridRecipe, Shot
+from ..glitch_train.grid.plan import GridPlan, GridRecipe, Shot
 from . import host
 
 Models = tuple[Any, Any]

@@ -6,7 +6,7 @@ import pytest
 
 from glitch_train.comfy_client import ComfyClient
 from glitch_train.dataset.recipe import DatasetRecipe
-from glitch_train.grid import GridRecipe
+from glitch_train.grid.plan import GridRecipe
 from glitch_train.recipe.recipe import TrainRecipe
 from glitch_train.settings import declared
 

@@ -14,8 +14,8 @@ from glitch_train import text_lists as grid_axes
 from glitch_train.drawing.figures import save_png
 from glitch_train.drawing.picture_table import GridPicture, Label
 from glitch_train.errors import GlitchTrainError
-from glitch_train.grid import AXES, GridRecipe, Shot, Variant, plan_grid
-from glitch_train.grid_sheet import grid_picture, grid_settings, paste_shot
+from glitch_train.grid.plan import AXES, GridRecipe, Shot, Variant, plan_grid
+from glitch_train.grid.sheet import grid_picture, grid_settings, paste_shot
 
 LONG = "A fashion photograph of a woman in a red coat, her face turned away. " * 12
 

@@ -26,7 +26,7 @@ def test_cells_are_bit_for_bit_the_plain_nodes(
     import nodes
 
     model, clip, vae = loaded
-    grid = pack("glitch_train.grid")
+    grid = pack("glitch_train.grid.plan")
     recipe = grid.GridRecipe(
         prompts="a cup of coffee", steps="2", cfg="4", strength="1, -1", sizes="64, 96x64"
     )

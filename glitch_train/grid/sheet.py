@@ -7,8 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from .drawing.picture_table import FAINT, PLAIN, GridPicture, Label
-from .grid import AXES, BASE, GridPlan, Key, Shot
+from ..drawing.picture_table import FAINT, PLAIN, GridPicture, Label
+from .plan import AXES, BASE, GridPlan, Key, Shot
 
 PROMPT_LINES = 8
 HEADING_LINES = 3

@@ -8,11 +8,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import text_lists as grid_axes
-from .drawing.sizes import Size
-from .drawing.style import STYLES
-from .errors import GridError
-from .settings import choice, integer, nearest, number, switch, validate, words
+from .. import text_lists as grid_axes
+from ..drawing.sizes import Size
+from ..drawing.style import STYLES
+from ..errors import GridError
+from ..settings import choice, integer, nearest, number, switch, validate, words
 
 AXES = ("prompt", "size", "steps", "cfg", "lora", "strength", "seed")
 """Names of the axes as they are nested, outermost first: the base stands beside its LoRAs."""
