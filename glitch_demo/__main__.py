@@ -18,10 +18,10 @@ from glitch_demo.material import (
 )
 from glitch_demo.results import Outputs, Results, collect
 from glitch_demo.terminal import say, training_bar
-from glitch_train.api_graph import Graph, load_graph, nodes_of, set_input, title
-from glitch_train.comfy_client import ComfyClient
+from glitch_train.comfyui.client import ComfyClient
+from glitch_train.comfyui.graph import Graph, load_graph, nodes_of, set_input, title
+from glitch_train.comfyui.run import run_workflow, terminate_as_ctrl_c
 from glitch_train.errors import GlitchTrainError
-from glitch_train.workflow_run import run_workflow, terminate_as_ctrl_c
 
 WORKFLOW = REPO_ROOT / "workflows" / "api" / "demo.json"
 LOADER, LOADER_INPUT = "CheckpointLoaderSimple", "ckpt_name"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from glitch_demo.host import link_or_copy
 from glitch_demo.terminal import StageBar
-from glitch_train.api_graph import Graph, replace_texts, set_input
+from glitch_train.comfyui.graph import Graph, replace_texts, set_input
 from glitch_train.errors import GlitchTrainError
 
 DEMO_PICTURES = "glitch_demo_pictures"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from glitch_demo.contact_sheet import Row, contact_sheet
-from glitch_train.api_graph import Graph, natural_order, picture_caption
+from glitch_train.comfyui.graph import Graph, natural_order, picture_caption
 from glitch_train.errors import GlitchTrainError
 
 BASE_PREFIX = "demo_base"

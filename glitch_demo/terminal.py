@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from glitch_train.workflow_bar import WorkflowBar
+from glitch_train.comfyui.bar import WorkflowBar
 
 # A log file gets a line every ten seconds rather than ten lines every second.
 REFRESH_S = 0.2 if sys.stderr.isatty() else 10.0

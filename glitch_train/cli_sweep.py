@@ -110,10 +110,10 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _on_comfyui(options: argparse.Namespace) -> SweepOutcome:
-    from .comfy_client import ComfyClient
+    from .comfyui.client import ComfyClient
+    from .comfyui.run import terminate_as_ctrl_c
     from .sweep import run_sweep
     from .sweep_plan import find_workflows, plan_sweep
-    from .workflow_run import terminate_as_ctrl_c
 
     workflows = find_workflows(options.workflows, options.names)
     with terminate_as_ctrl_c(), ComfyClient(options.server) as client:

@@ -8,13 +8,13 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .comfy_client import ComfyClient
-from .comfy_errors import ServerLost, ServerUnreachable
+from .comfyui.client import ComfyClient
+from .comfyui.errors import ServerLost, ServerUnreachable
+from .comfyui.run import Listener, run_workflow
 from .errors import DiskError, GlitchTrainError, ReportError
 from .matrix import read_run
 from .sweep_plan import Job
 from .sweep_results import collect, read_done
-from .workflow_run import Listener, run_workflow
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .api_graph import Graph, GraphError, load_graph, nodes_of
-from .overrides import with_overrides
+from .comfyui.graph import Graph, GraphError, load_graph, nodes_of
+from .comfyui.overrides import with_overrides
 from .recipe.experiments import EXPERIMENTS, in_order
 from .settings import nearest
 

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from .comfyui.run import terminate_as_ctrl_c
 from .errors import RecipeError, RecordError
 from .files import write_text
 from .recipe.experiments import EXPERIMENTS, combined_presets, in_order
@@ -16,7 +17,6 @@ from .settings import nearest
 from .sweep import SweepOutcome
 from .sweep_plan import settings_of
 from .sweep_results import finish
-from .workflow_run import terminate_as_ctrl_c
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .comfy_client import ComfyClient
+from .comfyui.client import ComfyClient
+from .comfyui.fetch import Fetched, fetch_outputs, save_graph
 from .errors import ReportError
-from .fetch_outputs import Fetched, fetch_outputs, save_graph
 from .files import write_text
 from .plain_json import read_object
 from .sweep_plan import Job

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from glitch_demo.photos import demo_photos, write_picture_folder
-from glitch_train.api_graph import is_link, load_graph, nodes_of
-from glitch_train.overrides import with_overrides
+from glitch_train.comfyui.graph import is_link, load_graph, nodes_of
+from glitch_train.comfyui.overrides import with_overrides
 
 TWINS = Path(__file__).parents[1] / "workflows" / "api"
 NAMES = sorted(path.stem for path in TWINS.glob("*.json"))

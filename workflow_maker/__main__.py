@@ -16,7 +16,7 @@ from typing import Any
 
 from glitch_demo.host import REPO_ROOT, Host
 from glitch_demo.matrix import EXPERIMENTS
-from glitch_train.comfy_client import ComfyClient
+from glitch_train.comfyui.client import ComfyClient
 from glitch_train.errors import GlitchTrainError
 
 from .frontend import VIEWPORT, api_twin, chromium, chromium_path, open_frontend, screenshot

@@ -9,7 +9,7 @@ from screen import PATIENCE_MS, Screen
 from shortened import NAMES, settings_changed
 
 from glitch_demo.host import Host
-from glitch_train.comfy_client import ComfyClient
+from glitch_train.comfyui.client import ComfyClient
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 

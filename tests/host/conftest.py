@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from glitch_demo.host import Host, link_or_copy
-from glitch_train.comfy_client import ComfyClient
+from glitch_train.comfyui.client import ComfyClient
 
 sys.path[:0] = map(str, Path(__file__).parents[:2])  # for ``graphs`` and ``shortened``
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from glitch_demo.host import Host
-from glitch_train.comfy_client import ComfyClient
-from glitch_train.comfy_errors import (
+from glitch_train.comfyui.client import ComfyClient
+from glitch_train.comfyui.errors import (
     PromptRejected,
     RequestRefused,
     RunFailed,
@@ -15,7 +15,7 @@ from glitch_train.comfy_errors import (
     ServerLost,
     ServerUnreachable,
 )
-from glitch_train.comfy_events import (
+from glitch_train.comfyui.events import (
     Cached,
     Event,
     Executed,

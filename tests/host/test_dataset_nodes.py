@@ -15,8 +15,8 @@ from PIL import Image
 
 from glitch_demo.host import Host
 from glitch_demo.photos import demo_photos, write_picture_folder
-from glitch_train.comfy_client import ComfyClient
-from glitch_train.comfy_errors import PromptRejected, RunFailed
+from glitch_train.comfyui.client import ComfyClient
+from glitch_train.comfyui.errors import PromptRejected, RunFailed
 from glitch_train.dataset.load import load_dataset
 from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.model.clip_tokens import count_tokens

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 from glitch_demo.host import Host
 from glitch_demo.photos import demo_photos, load
-from glitch_train.comfy_client import ComfyClient
-from glitch_train.comfy_errors import RunFailed
+from glitch_train.comfyui.client import ComfyClient
+from glitch_train.comfyui.errors import RunFailed
 
 pytestmark = pytest.mark.host
 

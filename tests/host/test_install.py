@@ -15,7 +15,7 @@ from graphs import GraphBuilder
 from glitch_demo.host import Host, link_or_copy
 from glitch_demo.photos import demo_photos, write_picture_folder
 from glitch_demo.pocket import pocket_sd15
-from glitch_train.comfy_client import ComfyClient
+from glitch_train.comfyui.client import ComfyClient
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from glitch_demo.host import Host
 from glitch_demo.photos import demo_photos, write_picture_folder
-from glitch_train.comfy_client import ComfyClient
-from glitch_train.comfy_errors import PromptRejected, RunFailed
+from glitch_train.comfyui.client import ComfyClient
+from glitch_train.comfyui.errors import PromptRejected, RunFailed
 
 pytestmark = pytest.mark.host
 

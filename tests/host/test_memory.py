@@ -10,9 +10,9 @@ from graphs import GraphBuilder
 
 from glitch_demo.host import Host, link_or_copy
 from glitch_demo.photos import demo_photos, write_picture_folder
-from glitch_train.comfy_client import ComfyClient
-from glitch_train.comfy_errors import RunFailed, RunInterrupted
-from glitch_train.comfy_events import Event, Progress
+from glitch_train.comfyui.client import ComfyClient
+from glitch_train.comfyui.errors import RunFailed, RunInterrupted
+from glitch_train.comfyui.events import Event, Progress
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from glitch_demo.host import Host
 from glitch_demo.photos import demo_photos, write_picture_folder
-from glitch_train.comfy_client import ComfyClient
-from glitch_train.comfy_errors import PromptRejected, RunFailed
+from glitch_train.comfyui.client import ComfyClient
+from glitch_train.comfyui.errors import PromptRejected, RunFailed
 from glitch_train.dataset.load import load_dataset
 from glitch_train.lora.file import read_recipe_of
 from glitch_train.losses.read import read_csv

@@ -14,8 +14,8 @@ from PIL import Image
 
 from glitch_demo.host import Host
 from glitch_demo.photos import demo_photos, write_picture_folder
-from glitch_train.comfy_client import ComfyClient
-from glitch_train.comfy_events import Event, Preview, ProgressText
+from glitch_train.comfyui.client import ComfyClient
+from glitch_train.comfyui.events import Event, Preview, ProgressText
 
 pytestmark = pytest.mark.host
 

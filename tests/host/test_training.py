@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from glitch_demo.host import Host
 from glitch_demo.host_tree import host_tree
 from glitch_demo.photos import demo_photos, write_picture_folder
-from glitch_train.comfy_client import ComfyClient
-from glitch_train.comfy_errors import RunInterrupted
-from glitch_train.comfy_events import Event, Preview, Progress, ProgressText
+from glitch_train.comfyui.client import ComfyClient
+from glitch_train.comfyui.errors import RunInterrupted
+from glitch_train.comfyui.events import Event, Preview, Progress, ProgressText
 from glitch_train.lora.file import read_metadata, read_recipe_of
 from glitch_train.losses.read import read_csv
 from glitch_train.model.checkpoint import build_text_encoder, build_unet

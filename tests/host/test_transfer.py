@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from glitch_demo.host import Host
 from glitch_demo.photos import demo_photos, write_picture_folder
-from glitch_train.comfy_client import ComfyClient
-from glitch_train.comfy_errors import PromptRejected, RunFailed
+from glitch_train.comfyui.client import ComfyClient
+from glitch_train.comfyui.errors import PromptRejected, RunFailed
 from glitch_train.transfer.recipe import DEPTHS, FITS, MAPPINGS
 
 pytestmark = pytest.mark.host

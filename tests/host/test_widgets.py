@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from glitch_train.comfy_client import ComfyClient
+from glitch_train.comfyui.client import ComfyClient
 from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.grid.plan import GridRecipe
 from glitch_train.recipe.recipe import TrainRecipe

@@ -12,8 +12,8 @@ from PIL import Image
 from shortened import NAMES, place_pictures_of_workflows, shortened
 
 from glitch_demo.host import Host
-from glitch_train.api_graph import nodes_of
-from glitch_train.comfy_client import ComfyClient
+from glitch_train.comfyui.client import ComfyClient
+from glitch_train.comfyui.graph import nodes_of
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from glitch_train.comfy_client import ComfyClient
-from glitch_train.comfy_errors import ServerUnreachable, node_name, rejection
-from glitch_train.comfy_events import (
+from glitch_train.comfyui.client import ComfyClient
+from glitch_train.comfyui.errors import ServerUnreachable, node_name, rejection
+from glitch_train.comfyui.events import (
     Event,
     EventReader,
     Executed,

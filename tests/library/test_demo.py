@@ -11,7 +11,7 @@ from glitch_demo.contact_sheet import CELL_PX, Row, contact_sheet
 from glitch_demo.host import link_or_copy
 from glitch_demo.material import place_pictures, suit_own_checkpoint, suit_own_pictures
 from glitch_demo.results import newest_record
-from glitch_train.api_graph import (
+from glitch_train.comfyui.graph import (
     Graph,
     GraphError,
     load_graph,

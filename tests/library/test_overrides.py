@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from glitch_train.api_graph import GraphError
+from glitch_train.comfyui.graph import GraphError
+from glitch_train.comfyui.overrides import with_overrides
 from glitch_train.errors import RecipeError
-from glitch_train.overrides import with_overrides
 from glitch_train.recipe.partial import parse_settings
 
 INFO = {

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glitch_train.api_graph import GraphError, load_graph
 from glitch_train.cli import main
-from glitch_train.comfy_events import EventReader, Finished
+from glitch_train.comfyui.events import EventReader, Finished
+from glitch_train.comfyui.graph import GraphError, load_graph
 from glitch_train.errors import LoraFileError, RecipeError, RecordError
 from glitch_train.lora.file import RECIPE_KEY, read_recipe_of
 from glitch_train.losses.read import read_record

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from glitch_train.cli import main
-from glitch_train.comfy_client import ComfyClient
-from glitch_train.comfy_errors import ServerUnreachable, rejection, with_nearest_choice
-from glitch_train.comfy_events import Event, Executing, Progress, ProgressText
-from glitch_train.fetch_outputs import fetch_outputs
-from glitch_train.workflow_bar import WorkflowBar
+from glitch_train.comfyui.bar import WorkflowBar
+from glitch_train.comfyui.client import ComfyClient
+from glitch_train.comfyui.errors import ServerUnreachable, rejection, with_nearest_choice
+from glitch_train.comfyui.events import Event, Executing, Progress, ProgressText
+from glitch_train.comfyui.fetch import fetch_outputs
 
 GRAPH = {"3": {"class_type": "GlitchLoraTrainer", "inputs": {"steps": 9}, "_meta": {"title": "T"}}}
 

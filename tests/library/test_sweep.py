@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from glitch_train.api_graph import GraphError
 from glitch_train.cli import main
 from glitch_train.cli_sweep import WORKFLOWS
-from glitch_train.comfy_errors import RequestRefused, ServerLost
-from glitch_train.comfy_events import Event, Executed, Finished
+from glitch_train.comfyui.errors import RequestRefused, ServerLost
+from glitch_train.comfyui.events import Event, Executed, Finished
+from glitch_train.comfyui.graph import GraphError
 from glitch_train.errors import RecipeError
 from glitch_train.ray_engine import RunResult
 from glitch_train.recipe.experiments import EXPERIMENTS
@@ -207,7 +207,7 @@ def test_what_is_damaged_is_told_apart(
     workflows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """Catches a sweep ended by one bad file, and a run counted both as done and as failed."""
-    monkeypatch.setattr("glitch_train.comfy_client.ComfyClient", _Host)
+    monkeypatch.setattr("glitch_train.comfyui.client.ComfyClient", _Host)
     out = tmp_path / "out"
     code, told, _ = _sweep(workflows, out, capsys, "1", "9")
     assert (code, len(told["done"])) == (0, 4)

@@ -16,7 +16,7 @@ sys.path.insert(0, str(HERE.parents[2]))
 from glitch_demo.host import Host, link_or_copy  # noqa: E402
 from glitch_demo.photos import demo_photos, write_picture_folder  # noqa: E402
 from glitch_demo.pocket import pocket_sd15  # noqa: E402
-from glitch_train.comfy_client import ComfyClient  # noqa: E402
+from glitch_train.comfyui.client import ComfyClient  # noqa: E402
 
 CHECKPOINT = "pocket_sd15.safetensors"
 COLUMNS = ("step", "loss", "learning_rate", "lora_norm", "epoch", "probe_loss", "train_probe_loss")

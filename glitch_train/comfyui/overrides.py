@@ -13,14 +13,14 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from .api_graph import Graph, GraphError, is_link, natural_order, title
-from .comfy_errors import node_name
-from .dataset.recipe import DatasetRecipe
+from ..dataset.recipe import DatasetRecipe
+from ..recipe.assignments import read_value
+from ..recipe.partial import LEFT_TO_THE_LOADER, NO_PRESET
+from ..recipe.recipe import TrainRecipe
+from ..settings import check_setting, declared, nearest
+from .errors import node_name
+from .graph import Graph, GraphError, is_link, natural_order, title
 from .node_info import InputInfo, described_inputs
-from .recipe.assignments import read_value
-from .recipe.partial import LEFT_TO_THE_LOADER, NO_PRESET
-from .recipe.recipe import TrainRecipe
-from .settings import check_setting, declared, nearest
 
 OWNERS: dict[str, type] = {"GlitchDatasetLoader": DatasetRecipe, "GlitchLoraTrainer": TrainRecipe}
 """Node class to the half of a recipe whose settings are its widgets."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .plain_json import json_object
+from ..plain_json import json_object
 
 # ComfyUI's protocol.py: the kinds of binary message.
 _PREVIEW_IMAGE = 1

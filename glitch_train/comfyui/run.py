@@ -10,16 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Any, NoReturn
 
-from .comfy_client import ComfyClient
-from .comfy_errors import (
-    Graph,
-    PromptRejected,
-    RunInterrupted,
-    run_failed,
-    with_nearest_choice,
-)
-from .comfy_events import Cached, Event, Executed, Failed, Interrupted
-from .errors import GlitchTrainError
+from ..errors import GlitchTrainError
+from .client import ComfyClient
+from .errors import Graph, PromptRejected, RunInterrupted, run_failed, with_nearest_choice
+from .events import Cached, Event, Executed, Failed, Interrupted
 
 Listener = Callable[[Event], None]
 

@@ -6,8 +6,8 @@ import contextlib
 import json
 from typing import TYPE_CHECKING
 
-from .comfy_http import ComfyHttp
-from .errors import GlitchTrainError
+from ..errors import GlitchTrainError
+from .http import ComfyHttp
 
 if TYPE_CHECKING:
     from websocket import WebSocket

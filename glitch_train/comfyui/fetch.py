@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .api_graph import Graph, is_link, natural_order, title
-from .comfy_client import ComfyClient
-from .comfy_errors import RequestRefused
-from .files import atomic_path, disk_errors_said, write_text
+from ..files import atomic_path, disk_errors_said, write_text
+from .client import ComfyClient
+from .errors import RequestRefused
+from .graph import Graph, is_link, natural_order, title
 
 GRAPH_FILE = "workflow_api.json"
 PREVIEWS = "previews"  # what the host itself throws away when it ends

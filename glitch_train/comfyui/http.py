@@ -11,9 +11,9 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from .comfy_errors import RequestRefused, ServerBusy, ServerUnreachable
-from .errors import GlitchTrainError
-from .plain_json import parse_json
+from ..errors import GlitchTrainError
+from ..plain_json import parse_json
+from .errors import RequestRefused, ServerBusy, ServerUnreachable
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .comfy_events import Failed
-from .errors import GlitchTrainError
+from ..errors import GlitchTrainError
+from ..settings import nearest
+from .events import Failed
 from .node_info import described_inputs
-from .settings import nearest
 
 Graph = Mapping[str, Mapping[str, Any]]
 """A workflow in API format: node id to `{"class_type": …, "inputs": {…}}`."""

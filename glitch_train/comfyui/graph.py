@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import GlitchTrainError
-from .plain_json import parse_json
+from ..errors import GlitchTrainError
+from ..plain_json import parse_json
 
 Graph = dict[str, dict[str, Any]]
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .comfy_events import Event, Executing, Progress, ProgressText
+from .events import Event, Executing, Progress, ProgressText
 
 FORMAT = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 _LOSS = re.compile(r"loss [^ ·]+")

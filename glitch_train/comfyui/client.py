@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .comfy_errors import (
+from .errors import (
     Graph,
     RequestRefused,
     RunInterrupted,
@@ -22,18 +22,10 @@ from .comfy_errors import (
     rejection,
     run_failed,
 )
-from .comfy_events import (
-    TERMINAL_EVENTS,
-    Event,
-    EventReader,
-    Executed,
-    Failed,
-    Finished,
-    Interrupted,
-)
-from .comfy_http import ComfyHttp, multipart
-from .comfy_socket import close_socket, connect
+from .events import TERMINAL_EVENTS, Event, EventReader, Executed, Failed, Finished, Interrupted
+from .http import ComfyHttp, multipart
 from .node_info import describes_nodes
+from .socket import close_socket, connect
 
 if TYPE_CHECKING:
     from websocket import WebSocket
