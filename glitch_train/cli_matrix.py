@@ -53,9 +53,9 @@ def write_all(
         ReportError: the folder has no complete run, or a damaged one.
         DiskError: the disk does not take a file.
     """
-    from .matrix import read_matrix
-    from .matrix_page import write_matrix, write_page
-    from .matrix_tables import matrix_dict
+    from .sweep.matrix import read_matrix
+    from .sweep.page import write_matrix, write_page
+    from .sweep.tables import matrix_dict
 
     matrix = read_matrix(folder, on_damaged)
     files = write_matrix(matrix, folder, options.style)

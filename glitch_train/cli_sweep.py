@@ -15,7 +15,7 @@ from .cli_queue import SETTING_HELP, add_host_options, terminal_bar
 from .errors import ReportError
 
 if TYPE_CHECKING:
-    from .sweep import SweepOutcome
+    from .sweep.run import SweepOutcome
 
 WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows" / "api"
 ENGINES = ("comfyui", "ray")
@@ -112,8 +112,8 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
 def _on_comfyui(options: argparse.Namespace) -> SweepOutcome:
     from .comfyui.client import ComfyClient
     from .comfyui.run import terminate_as_ctrl_c
-    from .sweep import run_sweep
-    from .sweep_plan import find_workflows, plan_sweep
+    from .sweep.plan import find_workflows, plan_sweep
+    from .sweep.run import run_sweep
 
     workflows = find_workflows(options.workflows, options.names)
     with terminate_as_ctrl_c(), ComfyClient(options.server) as client:
@@ -130,9 +130,9 @@ def _on_comfyui(options: argparse.Namespace) -> SweepOutcome:
 
 
 def _on_ray(options: argparse.Namespace) -> SweepOutcome:
-    from .ray_engine import find_ray
-    from .sweep import SweepOutcome
-    from .sweep_ray import plan_recipes, run_sweep_on_ray
+    from .sweep.ray import plan_recipes, run_sweep_on_ray
+    from .sweep.ray_engine import find_ray
+    from .sweep.run import SweepOutcome
 
     outcome = SweepOutcome()
     runs = plan_recipes(options.names, options.seeds, options.set, outcome)
@@ -162,7 +162,7 @@ def _sum_up(
 def note_what_was_asked(options: argparse.Namespace, names: list[str]) -> None:
     """Keep the command with its results, without what differs from one machine to another."""
     from .files import write_text
-    from .matrix import SWEEP, read_asked
+    from .sweep.matrix import SWEEP, read_asked
 
     words = ["python", "-m", "glitch_train", "sweep", *names]
     words += ["--engine", options.engine] if options.engine != ENGINES[0] else []

@@ -13,10 +13,10 @@ from PIL import Image
 
 from glitch_train.cli import main
 from glitch_train.errors import ReportError
-from glitch_train.matrix import read_matrix
-from glitch_train.matrix_findings import chance_of_order, compare, how_sure, sentences
 from glitch_train.measure.measurement import EFFECTS
 from glitch_train.recipe.experiments import EXPERIMENTS
+from glitch_train.sweep.findings import chance_of_order, compare, how_sure, sentences
+from glitch_train.sweep.matrix import read_matrix
 
 STANDARD = "sd15_standard"
 

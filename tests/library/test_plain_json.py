@@ -18,7 +18,7 @@ from glitch_train.losses.read import read_record
 from glitch_train.model.tensor_file import TensorFile, write_tensors
 from glitch_train.plain_json import MAX_DEPTH, json_object, parse_json
 from glitch_train.recipe.partial import parse_settings
-from glitch_train.sweep_results import read_done
+from glitch_train.sweep.results import read_done
 
 DEEP = 100_000 * "[" + 100_000 * "]"
 DEEP_OBJECT = 100_000 * '{"a":' + "1" + 100_000 * "}"

@@ -14,8 +14,8 @@ from tiny_checkpoint import process_environment
 from glitch_train.errors import TrainingError
 from glitch_train.lora.file import read_metadata
 from glitch_train.losses.read import read_csv
-from glitch_train.ray_engine import Share, run_all
 from glitch_train.recipe.recipe import DatasetRecipe, Recipe, TrainRecipe, read_recipe
+from glitch_train.sweep.ray_engine import Share, run_all
 
 pytestmark = pytest.mark.slow
 

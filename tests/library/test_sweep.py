@@ -17,13 +17,13 @@ from glitch_train.comfyui.errors import RequestRefused, ServerLost
 from glitch_train.comfyui.events import Event, Executed, Finished
 from glitch_train.comfyui.graph import GraphError
 from glitch_train.errors import RecipeError
-from glitch_train.ray_engine import RunResult
 from glitch_train.recipe.experiments import EXPERIMENTS
 from glitch_train.recipe.partial import parse_settings
-from glitch_train.sweep import SweepOutcome, run_sweep
-from glitch_train.sweep_plan import TRAINER, Job, find_workflows, plan_sweep
-from glitch_train.sweep_ray import plan_recipes, run_sweep_on_ray
-from glitch_train.sweep_results import read_done
+from glitch_train.sweep.plan import TRAINER, Job, find_workflows, plan_sweep
+from glitch_train.sweep.ray import plan_recipes, run_sweep_on_ray
+from glitch_train.sweep.ray_engine import RunResult
+from glitch_train.sweep.results import read_done
+from glitch_train.sweep.run import SweepOutcome, run_sweep
 
 
 def _node(class_type: str, **inputs: Any) -> dict[str, Any]:
@@ -264,7 +264,7 @@ def test_an_unreadable_record_fails_one_run_on_ray(
         for seed, losses in ((1, "bad.csv"), (2, "good.csv"), (3, "gone.csv")):
             yield RunResult(f"wide_seed{seed}", tmp_path / "a.safetensors", tmp_path / losses)
 
-    monkeypatch.setattr("glitch_train.ray_engine.run_all", results)
+    monkeypatch.setattr("glitch_train.sweep.ray_engine.run_all", results)
     outcome = SweepOutcome()
     runs = plan_recipes(["wide"], [1, 2, 3], ["ckpt=a", "folder=b"], outcome)
     run_sweep_on_ray(runs, tmp_path / "out", outcome)

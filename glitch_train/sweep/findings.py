@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from ..measure.measurement import EFFECTS
+from ..wording import percent
 from .matrix import Matrix, MatrixRow, Spread
-from .measure.measurement import EFFECTS
-from .wording import percent
 
 MORE, LESS, UNCLEAR, ALONE, UNTOLD = "more", "less", "unclear", "no standard", "not measured"
 TOO_FEW = "too few"

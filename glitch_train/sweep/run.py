@@ -8,13 +8,13 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .comfyui.client import ComfyClient
-from .comfyui.errors import ServerLost, ServerUnreachable
-from .comfyui.run import Listener, run_workflow
-from .errors import DiskError, GlitchTrainError, ReportError
+from ..comfyui.client import ComfyClient
+from ..comfyui.errors import ServerLost, ServerUnreachable
+from ..comfyui.run import Listener, run_workflow
+from ..errors import DiskError, GlitchTrainError, ReportError
 from .matrix import read_run
-from .sweep_plan import Job
-from .sweep_results import collect, read_done
+from .plan import Job
+from .results import collect, read_done
 
 log = logging.getLogger(__name__)
 

@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from .drawing.figures import save_figure
-from .files import atomic_path, disk_errors_said, write_text
+from ..drawing.figures import save_figure
+from ..files import atomic_path, disk_errors_said, write_text
+from ..measure.measurement import EFFECTS
+from .findings import how_sure, sentences, shown
 from .matrix import Matrix, MatrixRow
-from .matrix_findings import how_sure, sentences, shown
-from .matrix_pictures import draw_curves, draw_heat_map, draw_row, draw_strip
-from .matrix_tables import matrix_csv, matrix_dict
-from .measure.measurement import EFFECTS
+from .pictures import draw_curves, draw_heat_map, draw_row, draw_strip
+from .tables import matrix_csv, matrix_dict
 
 JPEG_QUALITY = 82
 PAGE_CELL_PX = 160

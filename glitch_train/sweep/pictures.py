@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from .drawing.picture_table import FAINT, GridPicture, Label
-from .drawing.sizes import fitted
+from ..drawing.picture_table import FAINT, GridPicture, Label
+from ..drawing.sizes import fitted
+from ..measure.index_picture import IndexRow, draw_indices
 from .matrix import Matrix, MatrixRow, damaged
-from .measure.index_picture import IndexRow, draw_indices
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,8 +78,8 @@ def draw_row(row: MatrixRow, style: str = "dark", cell_px: int = CELL_PX) -> Ima
 
 def draw_curves(row: MatrixRow, style: str = "dark") -> Figure:
     """Draw the losses of one experiment's training seeds over each other."""
-    from .losses.graph.draw import GraphOptions, GraphSize, draw_losses
-    from .losses.read import LOSSES, read_csv
+    from ..losses.graph.draw import GraphOptions, GraphSize, draw_losses
+    from ..losses.read import LOSSES, read_csv
 
     records = [
         dataclasses.replace(read_csv(run.folder / LOSSES), name=f"seed {run.seed}")

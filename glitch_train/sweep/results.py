@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .comfyui.client import ComfyClient
-from .comfyui.fetch import Fetched, fetch_outputs, save_graph
-from .errors import ReportError
-from .files import write_text
-from .plain_json import read_object
-from .sweep_plan import Job
+from ..comfyui.client import ComfyClient
+from ..comfyui.fetch import Fetched, fetch_outputs, save_graph
+from ..errors import ReportError
+from ..files import write_text
+from ..plain_json import read_object
+from .plan import Job
 
 DONE = "done.json"
 MORE = "more"  # what the matrix does not need: previews, contact sheets, texts

@@ -13,10 +13,10 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import GlitchTrainError, TrainingError
-from .files import write_text
-from .plain_json import read_object
-from .recipe.recipe import Recipe
+from ..errors import GlitchTrainError, TrainingError
+from ..files import write_text
+from ..plain_json import read_object
+from ..recipe.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -120,8 +120,8 @@ def _train(recipe: dict[str, Any], out: str, share: Share) -> dict[str, str]:
 
     import torch
 
-    from .training.standalone import prepare_run
-    from .training.stop_signal import StopSignal
+    from ..training.standalone import prepare_run
+    from ..training.stop_signal import StopSignal
 
     if not share.gpus:
         torch.set_num_threads(share.cpus)

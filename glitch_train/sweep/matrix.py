@@ -8,14 +8,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from .errors import RecordError, ReportError
-from .losses.read import LOSSES, read_csv
-from .losses.record import LossRecord
-from .measure.measurement import EFFECTS
-from .plain_json import parse_json
-from .recipe.experiments import Experiment, experiment, in_order
-from .sweep_results import read_done
-from .wording import plain
+from ..errors import RecordError, ReportError
+from ..losses.read import LOSSES, read_csv
+from ..losses.record import LossRecord
+from ..measure.measurement import EFFECTS
+from ..plain_json import parse_json
+from ..recipe.experiments import Experiment, experiment, in_order
+from ..wording import plain
+from .results import read_done
 
 SWEEP = "sweep.json"
 """In a sweep's folder: what was asked for."""
@@ -228,7 +228,7 @@ def _read_verdict(folder: Path, record: LossRecord) -> Mapping[str, Any]:
     if isinstance(verdict, list):  # one per curve of the loss graph
         verdict = next(iter(verdict), {})
     if verdict is None:
-        from .losses.verdict.diagnose import diagnose
+        from ..losses.verdict.diagnose import diagnose
 
         return diagnose(record).to_dict()
     match verdict:

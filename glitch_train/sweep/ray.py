@@ -8,15 +8,15 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .comfyui.run import terminate_as_ctrl_c
-from .errors import RecipeError, RecordError
-from .files import write_text
-from .recipe.experiments import EXPERIMENTS, combined_presets, in_order
-from .recipe.recipe import Recipe
-from .settings import nearest
-from .sweep import SweepOutcome
-from .sweep_plan import settings_of
-from .sweep_results import finish
+from ..comfyui.run import terminate_as_ctrl_c
+from ..errors import RecipeError, RecordError
+from ..files import write_text
+from ..recipe.experiments import EXPERIMENTS, combined_presets, in_order
+from ..recipe.recipe import Recipe
+from ..settings import nearest
+from .plan import settings_of
+from .results import finish
+from .run import SweepOutcome
 
 log = logging.getLogger(__name__)
 
@@ -108,9 +108,9 @@ def plan_recipes(
 
 
 def _recipe(slug: str, seed: int, assignments: Sequence[str]) -> Recipe:
-    from .dataset.recipe import DatasetRecipe
-    from .recipe.assignments import with_assignments
-    from .recipe.recipe import TrainRecipe
+    from ..dataset.recipe import DatasetRecipe
+    from ..recipe.assignments import with_assignments
+    from ..recipe.recipe import TrainRecipe
 
     one = EXPERIMENTS[slug]
     alone = one.stands_alone or not one.against
@@ -137,12 +137,12 @@ def _recipe(slug: str, seed: int, assignments: Sequence[str]) -> Recipe:
 
 def _lay_out(slug: str, seed: int, recipe: Recipe, out: Path, lora: str, losses: Path) -> None:
     """Put what a run left behind into the sweep's folder, under the names that the matrix reads."""
-    from .drawing.figures import save_figure
-    from .drawing.style import GraphOptions, GraphSize
-    from .losses.graph.draw import draw_losses
-    from .losses.read import read_record
-    from .losses.verdict.diagnose import diagnose
-    from .losses.verdict.text import to_markdown
+    from ..drawing.figures import save_figure
+    from ..drawing.style import GraphOptions, GraphSize
+    from ..losses.graph.draw import draw_losses
+    from ..losses.read import read_record
+    from ..losses.verdict.diagnose import diagnose
+    from ..losses.verdict.text import to_markdown
 
     folder = out / slug / f"seed{seed}"
     part = folder.with_name(f".{folder.name}.part")

@@ -6,9 +6,9 @@ import csv
 import io
 from typing import Any
 
+from ..wording import plain
+from .findings import compare
 from .matrix import Matrix, MatrixRow
-from .matrix_findings import compare
-from .wording import plain
 
 SCHEMA = 1
 _ASPECTS = ("convergence", "stability", "fit")

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .comfyui.graph import Graph, GraphError, load_graph, nodes_of
-from .comfyui.overrides import with_overrides
-from .recipe.experiments import EXPERIMENTS, in_order
-from .settings import nearest
+from ..comfyui.graph import Graph, GraphError, load_graph, nodes_of
+from ..comfyui.overrides import with_overrides
+from ..recipe.experiments import EXPERIMENTS, in_order
+from ..settings import nearest
 
 TRAINER, GRID, LOSS_GRAPH = "GlitchLoraTrainer", "GlitchGrid", "GlitchLossGraph"
 _WATCHED = {
