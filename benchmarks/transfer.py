@@ -46,7 +46,7 @@ def make_lora(path: Path, rank: int) -> None:
 def measure_here(arguments: list[str]) -> None:
     """Carry over in this process and print seconds and peak memory."""
     began = time.perf_counter()
-    from glitch_train.cli import build_parser
+    from glitch_train.cli.command import build_parser
 
     options = build_parser().parse_args(["transfer", *arguments])
     loaded = time.perf_counter()

@@ -12,7 +12,7 @@ from pathlib import Path
 from glitch_demo.host import REPO_ROOT, Host, link_or_copy
 from glitch_demo.photos import Photo, demo_photos
 from glitch_demo.terminal import say
-from glitch_train.cli import main as glitch_train
+from glitch_train.cli.command import main as glitch_train
 
 EXPERIMENTS = (
     "sd15_standard",

@@ -15,7 +15,7 @@ from PIL import Image
 
 from glitch_demo.host import Host
 from glitch_demo.photos import demo_photos, write_picture_folder
-from glitch_train.cli import main
+from glitch_train.cli.command import main
 from glitch_train.comfyui.client import ComfyClient
 from glitch_train.lora.file import read_metadata
 

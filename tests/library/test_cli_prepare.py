@@ -11,8 +11,8 @@ import pytest
 from pictures_on_disk import gradient, jpeg, photo_folder
 from PIL import Image
 
-from glitch_train.cli import build_parser, main
-from glitch_train.cli_options import read_settings
+from glitch_train.cli.command import build_parser, main
+from glitch_train.cli.options import read_settings
 from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.settings import declared
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tiny import picture
 from tiny_checkpoint import process_environment, write_tiny_checkpoint
 
-from glitch_train.cli import main
+from glitch_train.cli.command import main
 from glitch_train.lora.file import read_metadata, read_recipe_of
 from glitch_train.losses.read import read_csv
 

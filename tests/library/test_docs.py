@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from glitch_train.cli import VERB_MODULES
+from glitch_train.cli.command import VERB_MODULES
 from glitch_train.grid.plan import GridRecipe
 from glitch_train.recipe.experiments import EXPERIMENTS
 from glitch_train.recipe.recipe import DatasetRecipe, TrainRecipe

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from glitch_train.cli import main
+from glitch_train.cli.command import main
 from glitch_train.drawing.figures import to_image
 from glitch_train.errors import ReportError
 from glitch_train.measure.distance import structure_distance

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from glitch_train.cli import main
+from glitch_train.cli.command import main
 from glitch_train.errors import ReportError
 from glitch_train.measure.measurement import EFFECTS
 from glitch_train.recipe.experiments import EXPERIMENTS

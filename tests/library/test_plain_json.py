@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glitch_train.cli import main
+from glitch_train.cli.command import main
 from glitch_train.comfyui.events import EventReader, Finished
 from glitch_train.comfyui.graph import GraphError, load_graph
 from glitch_train.errors import LoraFileError, RecipeError, RecordError

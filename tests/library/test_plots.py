@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glitch_train.cli import main
+from glitch_train.cli.command import main
 from glitch_train.drawing.figures import save_figure, to_image
 from glitch_train.drawing.style import LINES, PALETTES, STYLES, X_AXES, Y_AXES
 from glitch_train.errors import RecordError

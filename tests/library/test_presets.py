@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glitch_train.cli import main
+from glitch_train.cli.command import main
 from glitch_train.errors import RecipeError
 from glitch_train.recipe.experiments import EXPERIMENTS, TECHNIQUES, experiment_named, settings_of
 from glitch_train.recipe.partial import PartialRecipe, combine, parse_settings, partial

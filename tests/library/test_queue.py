@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from glitch_train.cli import main
+from glitch_train.cli.command import main
 from glitch_train.comfyui.bar import WorkflowBar
 from glitch_train.comfyui.client import ComfyClient
 from glitch_train.comfyui.errors import ServerUnreachable, rejection, with_nearest_choice

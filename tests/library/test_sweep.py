@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from glitch_train.cli import main
-from glitch_train.cli_sweep import WORKFLOWS
+from glitch_train.cli.command import main
+from glitch_train.cli.sweep import WORKFLOWS
 from glitch_train.comfyui.errors import RequestRefused, ServerLost
 from glitch_train.comfyui.events import Event, Executed, Finished
 from glitch_train.comfyui.graph import GraphError

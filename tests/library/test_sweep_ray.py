@@ -9,7 +9,7 @@ import pytest
 from test_cli_train import checkpoint, place  # noqa: F401  fixtures
 from test_ray_engine import two_workers  # noqa: F401  a fixture
 
-from glitch_train.cli import main
+from glitch_train.cli.command import main
 from glitch_train.lora.file import read_metadata
 
 pytestmark = pytest.mark.slow

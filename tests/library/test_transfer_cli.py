@@ -11,7 +11,7 @@ import torch
 from loras import everything, is_attention, lora_state, some
 from safetensors.torch import save_file
 
-from glitch_train.cli import main
+from glitch_train.cli.command import main
 from glitch_train.errors import CheckpointError
 from glitch_train.lora.read import read_lora_file
 from glitch_train.model.families import SD15, SDXL, VEGA, Family

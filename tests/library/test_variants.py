@@ -13,7 +13,7 @@ from pictures_on_disk import gradient, jpeg, photo_folder
 from PIL import Image
 
 from glitch_train.cache import TensorCache
-from glitch_train.cli_prepare import write_prepared
+from glitch_train.cli.prepare import write_prepared
 from glitch_train.dataset.captions import split_parts
 from glitch_train.dataset.dataset import GlitchDataset
 from glitch_train.dataset.load import load_dataset

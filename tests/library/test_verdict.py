@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glitch_train.cli import main
+from glitch_train.cli.command import main
 from glitch_train.losses.record import LossRecord
 from glitch_train.losses.verdict.diagnose import Verdict, diagnose
 from glitch_train.losses.verdict.text import to_markdown, verdict_rows

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .cli import add_json_option
-from .drawing.style import STYLES
+from ..drawing.style import STYLES
+from .command import add_json_option
 
 
 def add_verb(verbs: Any) -> None:
@@ -37,8 +37,8 @@ def add_verb(verbs: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from .measure.pairs import pairs_of_folders
-    from .measure.report import report_run, side_by_side
+    from ..measure.pairs import pairs_of_folders
+    from ..measure.report import report_run, side_by_side
 
     folders = options.glitched
     names = _one_each("--name", options.name, len(folders)) or [""] * len(folders)
@@ -51,24 +51,24 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     report = side_by_side(runs)
     result = report.to_dict()
     if options.out:
-        from .measure.report_files import save_report
+        from ..measure.report_files import save_report
 
         result["files"] = [str(path) for path in save_report(report, options.out, options.style)]
     return {"text": report.to_markdown().rstrip("\n"), **result}
 
 
 def _contexts(options: argparse.Namespace) -> list[Any]:
-    from .errors import ReportError
-    from .measure.context import ModelContext
+    from ..errors import ReportError
+    from ..measure.context import ModelContext
 
     loras = _one_each("--lora", options.lora, len(options.glitched))
     if not loras:
         return [None] * len(options.glitched)
     if options.checkpoint is None:
         raise ReportError("--lora needs --checkpoint: loudness is measured against its weights.")
-    from .lora.read import read_lora_file
-    from .measure.weights import lora_loudness
-    from .transfer.base import read_base
+    from ..lora.read import read_lora_file
+    from ..measure.weights import lora_loudness
+    from ..transfer.base import read_base
 
     base = read_base(options.checkpoint)
     contexts = []
@@ -80,7 +80,7 @@ def _contexts(options: argparse.Namespace) -> list[Any]:
 
 
 def _one_each(option: str, given: list[Any] | None, runs: int) -> list[Any]:
-    from .errors import ReportError
+    from ..errors import ReportError
 
     if given and len(given) != runs:
         raise ReportError(f"{option} is given {len(given)} times for {runs} runs; once per run.")

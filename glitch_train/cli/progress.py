@@ -6,8 +6,8 @@ import contextlib
 import sys
 from typing import Any
 
-from .training.run import Event, Preparing
-from .training.samples import Sampling
+from ..training.run import Event, Preparing
+from ..training.samples import Sampling
 
 _SECONDS_BETWEEN_LINES = 30
 """Where the output is a file: each update of the bar is then a line of its own."""

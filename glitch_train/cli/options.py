@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from .settings import declared
+from ..settings import declared
 
 if TYPE_CHECKING:
     pass

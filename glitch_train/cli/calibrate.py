@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .cli import add_json_option
+from .command import add_json_option
 
 
 def add_verb(verbs: Any) -> None:
@@ -29,10 +29,10 @@ def add_verb(verbs: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from .files import write_text
-    from .measure.calibration.calibration import UNRELATED_LIMIT, Calibration, faults, to_markdown
-    from .measure.calibration.corruptions import photographs
-    from .measure.scale import DEFINED, PATH, reference
+    from ..files import write_text
+    from ..measure.calibration.calibration import UNRELATED_LIMIT, Calibration, faults, to_markdown
+    from ..measure.calibration.corruptions import photographs
+    from ..measure.scale import DEFINED, PATH, reference
 
     calibration = Calibration(photographs())
     scale = reference() if not options.write else calibration.reference()
@@ -52,8 +52,8 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     }
     table = to_markdown(rows)
     if options.out:
-        from .drawing.figures import save_figure
-        from .measure.calibration.picture import draw_matrix
+        from ..drawing.figures import save_figure
+        from ..measure.calibration.picture import draw_matrix
 
         write_text(
             options.out / "calibration.json",

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from .errors import GlitchTrainError
+from ..errors import GlitchTrainError
 
 VERB_MODULES = (
     "cli_train",

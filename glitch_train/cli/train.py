@@ -8,11 +8,11 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cli import add_json_option
+from .command import add_json_option
 
 if TYPE_CHECKING:
-    from .recipe.recipe import Recipe
-    from .training.run import TrainingRun
+    from ..recipe.recipe import Recipe
+    from ..training.run import TrainingRun
 
 _ABOUT = """
 Train a LoRA from a single-file checkpoint, without ComfyUI: same recipe, same losses.
@@ -81,11 +81,11 @@ def add_verb(verbs: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any] | None:
-    from .losses.record import StepReport
-    from .terminal_progress import TerminalProgress
-    from .training.standalone import prepare_run
-    from .training.stop_signal import StopSignal
-    from .training.team import join_team
+    from ..losses.record import StepReport
+    from ..training.standalone import prepare_run
+    from ..training.stop_signal import StopSignal
+    from ..training.team import join_team
+    from .progress import TerminalProgress
 
     recipe = read_train_recipe(options)
     team = join_team(options.device)
@@ -116,9 +116,9 @@ def _run(options: argparse.Namespace) -> dict[str, Any] | None:
 
 def read_train_recipe(options: argparse.Namespace) -> Recipe:
     """Return the recipe with what the command line replaces, or raise a ``RecipeError``."""
-    from .lora.file import read_recipe_of
-    from .recipe.assignments import with_assignments
-    from .recipe.recipe import read_recipe
+    from ..lora.file import read_recipe_of
+    from ..recipe.assignments import with_assignments
+    from ..recipe.recipe import read_recipe
 
     is_lora = options.recipe.suffix.lower() == ".safetensors"
     recipe = read_recipe_of(options.recipe) if is_lora else read_recipe(options.recipe)
@@ -133,7 +133,7 @@ def read_train_recipe(options: argparse.Namespace) -> Recipe:
 
 def describe_run(run: TrainingRun, *, interrupted: bool = False) -> dict[str, Any]:
     """Return what a finished or stopped run left behind: files, last losses and verdict."""
-    from .losses.verdict.diagnose import diagnose
+    from ..losses.verdict.diagnose import diagnose
 
     paths, record = run.paths, run.record
     result: dict[str, Any] = {

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cli import add_json_option
-from .cli_matrix import add_matrix_options, write_all
-from .cli_queue import SETTING_HELP, add_host_options, terminal_bar
-from .errors import ReportError
+from ..errors import ReportError
+from .command import add_json_option
+from .matrix import add_matrix_options, write_all
+from .queue import SETTING_HELP, add_host_options, terminal_bar
 
 if TYPE_CHECKING:
-    from .sweep.run import SweepOutcome
+    from ..sweep.run import SweepOutcome
 
 WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows" / "api"
 ENGINES = ("comfyui", "ray")
@@ -110,10 +110,10 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _on_comfyui(options: argparse.Namespace) -> SweepOutcome:
-    from .comfyui.client import ComfyClient
-    from .comfyui.run import terminate_as_ctrl_c
-    from .sweep.plan import find_workflows, plan_sweep
-    from .sweep.run import run_sweep
+    from ..comfyui.client import ComfyClient
+    from ..comfyui.run import terminate_as_ctrl_c
+    from ..sweep.plan import find_workflows, plan_sweep
+    from ..sweep.run import run_sweep
 
     workflows = find_workflows(options.workflows, options.names)
     with terminate_as_ctrl_c(), ComfyClient(options.server) as client:
@@ -130,9 +130,9 @@ def _on_comfyui(options: argparse.Namespace) -> SweepOutcome:
 
 
 def _on_ray(options: argparse.Namespace) -> SweepOutcome:
-    from .sweep.ray import plan_recipes, run_sweep_on_ray
-    from .sweep.ray_engine import find_ray
-    from .sweep.run import SweepOutcome
+    from ..sweep.ray import plan_recipes, run_sweep_on_ray
+    from ..sweep.ray_engine import find_ray
+    from ..sweep.run import SweepOutcome
 
     outcome = SweepOutcome()
     runs = plan_recipes(options.names, options.seeds, options.set, outcome)
@@ -161,8 +161,8 @@ def _sum_up(
 
 def note_what_was_asked(options: argparse.Namespace, names: list[str]) -> None:
     """Keep the command with its results, without what differs from one machine to another."""
-    from .files import write_text
-    from .sweep.matrix import SWEEP, read_asked
+    from ..files import write_text
+    from ..sweep.matrix import SWEEP, read_asked
 
     words = ["python", "-m", "glitch_train", "sweep", *names]
     words += ["--engine", options.engine] if options.engine != ENGINES[0] else []

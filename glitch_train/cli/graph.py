@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .cli import add_json_option
-from .drawing.style import LINES, STYLES
+from ..drawing.style import LINES, STYLES
+from .command import add_json_option
 
 
 def add_verb(verbs: Any) -> None:
@@ -33,10 +33,10 @@ def add_verb(verbs: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from .drawing.figures import figure_format, save_figure
-    from .errors import RecordError
-    from .losses.graph.draw import GraphOptions, GraphSize, draw_losses
-    from .losses.read import read_record
+    from ..drawing.figures import figure_format, save_figure
+    from ..errors import RecordError
+    from ..losses.graph.draw import GraphOptions, GraphSize, draw_losses
+    from ..losses.read import read_record
 
     if min(options.width, options.height) < 100 or max(options.width, options.height) > 20_000:
         raise RecordError(

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .cli import add_json_option
-from .settings import declared
-from .transfer.recipe import TransferRecipe
+from ..settings import declared
+from ..transfer.recipe import TransferRecipe
+from .command import add_json_option
 
 
 def add_verb(verbs: Any) -> None:
@@ -42,11 +42,11 @@ def add_verb(verbs: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from .drawing.figures import figure_format, save_figure
-    from .lora.read import read_lora_file
-    from .model.tensor_file import write_tensors
-    from .transfer.base import find_base
-    from .transfer.transfer import transfer
+    from ..drawing.figures import figure_format, save_figure
+    from ..lora.read import read_lora_file
+    from ..model.tensor_file import write_tensors
+    from ..transfer.base import find_base
+    from ..transfer.transfer import transfer
 
     if options.map:
         figure_format(options.map)
@@ -57,7 +57,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     carried = transfer(lora, target, recipe, source=source)
     write_tensors(options.out, carried.state, carried.metadata)
     if options.map:
-        from .transfer.map_picture import draw_map
+        from ..transfer.map_picture import draw_map
 
         save_figure(draw_map(carried.report), options.map)
     return {

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .cli import add_json_option
+from .command import add_json_option
 
 
 def add_verb(verbs: Any) -> None:
@@ -23,9 +23,9 @@ def add_verb(verbs: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from .losses.read import read_record
-    from .losses.verdict.diagnose import diagnose
-    from .losses.verdict.text import to_markdown
+    from ..losses.read import read_record
+    from ..losses.verdict.diagnose import diagnose
+    from ..losses.verdict.text import to_markdown
 
     verdicts = [diagnose(read_record(path)) for path in options.record]
     text = "\n".join(to_markdown(verdict) for verdict in verdicts).rstrip("\n")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .cli import add_json_option
+from .command import add_json_option
 
 # What other tools write into a LoRA and people look for.
 _TOLD = (
@@ -31,9 +31,9 @@ def add_verb(verbs: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from .lora.family import source_network
-    from .lora.read import NotCarriedOver, read_lora_file
-    from .transfer.report import describe_lora
+    from ..lora.family import source_network
+    from ..lora.read import NotCarriedOver, read_lora_file
+    from ..transfer.report import describe_lora
 
     try:
         lora = read_lora_file(options.lora)

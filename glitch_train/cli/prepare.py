@@ -7,16 +7,16 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cli import add_json_option
-from .cli_options import add_settings, read_settings
+from .command import add_json_option
+from .options import add_settings, read_settings
 
 if TYPE_CHECKING:
-    from .dataset.dataset import GlitchDataset
+    from ..dataset.dataset import GlitchDataset
 
 
 def add_verb(verbs: Any) -> None:
     """Declare the verb."""
-    from .dataset.recipe import DatasetRecipe
+    from ..dataset.recipe import DatasetRecipe
 
     parser = verbs.add_parser("prepare", help="write pictures and captions as they are trained")
     parser.add_argument("folder", type=Path, help="folder of pictures with captions")
@@ -36,12 +36,12 @@ def add_verb(verbs: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from .dataset.load import load_dataset, no_pictures
-    from .dataset.recipe import DatasetRecipe
-    from .dataset.report import DatasetReport
-    from .errors import DatasetError, RecipeError
-    from .recipe.experiments import combined_presets
-    from .recipe.recipe import read_recipe
+    from ..dataset.load import load_dataset, no_pictures
+    from ..dataset.recipe import DatasetRecipe
+    from ..dataset.report import DatasetReport
+    from ..errors import DatasetError, RecipeError
+    from ..recipe.experiments import combined_presets
+    from ..recipe.recipe import read_recipe
 
     if options.workers is not None and not 1 <= options.workers <= 64:
         raise RecipeError(f"--workers must be 1 to 64, got {options.workers}.")
@@ -80,8 +80,8 @@ def write_prepared(dataset: GlitchDataset, out: Path, workers: int | None = None
     Raises:
         DatasetError: when a picture can no longer be read or the disk does not take the files.
     """
-    from .errors import DatasetError
-    from .workers import in_order
+    from ..errors import DatasetError
+    from ..workers import in_order
 
     jobs = [
         (index, variant)
@@ -96,7 +96,7 @@ def write_prepared(dataset: GlitchDataset, out: Path, workers: int | None = None
 
 
 def _write_variant(dataset: GlitchDataset, out: Path, index: int, variant: int) -> Path:
-    from .files import atomic_path, write_text
+    from ..files import atomic_path, write_text
 
     sample = dataset.samples[index]
     stem = "".join(c if c.isalnum() or c in "-_ " else "_" for c in Path(sample.name).stem)[:60]

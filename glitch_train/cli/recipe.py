@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .cli import add_json_option
+from .command import add_json_option
 
 
 def add_verb(verbs: Any) -> None:
@@ -32,10 +32,10 @@ def add_verb(verbs: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from .errors import RecipeError
-    from .lora.file import read_recipe_of
-    from .recipe.experiments import EXPERIMENTS, combined_presets, presets_help
-    from .recipe.recipe import read_recipe
+    from ..errors import RecipeError
+    from ..lora.file import read_recipe_of
+    from ..recipe.experiments import EXPERIMENTS, combined_presets, presets_help
+    from ..recipe.recipe import read_recipe
 
     if options.preset and options.file:
         raise RecipeError("Give either a file or presets, not both.")

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .cli import add_json_option
-from .drawing.style import STYLES
-from .errors import ReportError
+from ..drawing.style import STYLES
+from ..errors import ReportError
+from .command import add_json_option
 
 
 def add_verb(verbs: Any) -> None:
@@ -53,9 +53,9 @@ def write_all(
         ReportError: the folder has no complete run, or a damaged one.
         DiskError: the disk does not take a file.
     """
-    from .sweep.matrix import read_matrix
-    from .sweep.page import write_matrix, write_page
-    from .sweep.tables import matrix_dict
+    from ..sweep.matrix import read_matrix
+    from ..sweep.page import write_matrix, write_page
+    from ..sweep.tables import matrix_dict
 
     matrix = read_matrix(folder, on_damaged)
     files = write_matrix(matrix, folder, options.style)

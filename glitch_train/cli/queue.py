@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cli import add_json_option
+from .command import add_json_option
 
 if TYPE_CHECKING:
-    from .comfyui.fetch import Fetched
-    from .comfyui.graph import Graph
-    from .comfyui.run import WorkflowRun
+    from ..comfyui.fetch import Fetched
+    from ..comfyui.graph import Graph
+    from ..comfyui.run import WorkflowRun
 
 DEFAULT_SERVER = "127.0.0.1:8188"
 
@@ -78,11 +78,11 @@ def add_host_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from .comfyui.client import ComfyClient
-    from .comfyui.fetch import fetch_outputs, save_graph
-    from .comfyui.graph import load_graph
-    from .comfyui.overrides import with_overrides
-    from .comfyui.run import run_workflow, terminate_as_ctrl_c
+    from ..comfyui.client import ComfyClient
+    from ..comfyui.fetch import fetch_outputs, save_graph
+    from ..comfyui.graph import load_graph
+    from ..comfyui.overrides import with_overrides
+    from ..comfyui.run import run_workflow, terminate_as_ctrl_c
 
     graph = load_graph(options.workflow)
     out = options.out or Path("glitch_output") / options.workflow.stem
@@ -98,8 +98,8 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
 
 def terminal_bar(graph: Graph) -> Any:
     """Return a bar on stderr with the title of the node that runs; quiet where nobody looks on."""
-    from .comfyui.bar import WorkflowBar
-    from .comfyui.graph import title
+    from ..comfyui.bar import WorkflowBar
+    from ..comfyui.graph import title
 
     return WorkflowBar(
         lambda node, steps: (title(graph, node), True), quiet=not sys.stderr.isatty()
