@@ -88,8 +88,9 @@ class GlitchLossGraph(io.ComfyNode):
     ) -> io.NodeOutput:
         """Judge, draw and save."""
         from ..glitch_train.drawing.figures import save_figure, to_image
+        from ..glitch_train.drawing.style import GraphOptions, GraphSize
         from ..glitch_train.files import write_text
-        from ..glitch_train.losses.graph.draw import GraphOptions, GraphSize, draw_losses
+        from ..glitch_train.losses.graph.draw import draw_losses
         from ..glitch_train.losses.verdict.diagnose import diagnose
         from ..glitch_train.losses.verdict.text import to_markdown
 

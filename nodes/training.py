@@ -20,7 +20,8 @@ from ..glitch_train.losses.graph.draw import draw_losses
 from ..glitch_train.losses.graph.live import LivePreview
 from ..glitch_train.losses.record import LossRecord, StepReport
 from ..glitch_train.recipe.partial import PartialRecipe
-from ..glitch_train.recipe.recipe import Recipe, TrainRecipe
+from ..glitch_train.recipe.recipe import Recipe
+from ..glitch_train.recipe.train import TrainRecipe
 from ..glitch_train.training.memory import let_go
 from ..glitch_train.training.run import Event, Preparing, TrainingRun
 from ..glitch_train.training.run_folder import choose_run

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .command import add_json_option
+from .options import add_json_option
 
 
 def add_verb(verbs: Any) -> None:

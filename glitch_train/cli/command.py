@@ -18,18 +18,18 @@ from typing import Any
 from ..errors import GlitchTrainError
 
 VERB_MODULES = (
-    "cli_train",
-    "cli_prepare",
-    "cli_recipe",
-    "cli_graph",
-    "cli_verdict",
-    "cli_transfer",
-    "cli_inspect",
-    "cli_report",
-    "cli_calibrate",
-    "cli_queue",
-    "cli_sweep",
-    "cli_matrix",
+    "train",
+    "prepare",
+    "recipe",
+    "graph",
+    "verdict",
+    "transfer",
+    "inspect",
+    "report",
+    "calibrate",
+    "queue",
+    "sweep",
+    "matrix",
 )
 
 EXIT_OK = 0
@@ -79,11 +79,6 @@ def build_parser() -> argparse.ArgumentParser:
     for module in VERB_MODULES:
         importlib.import_module(f".{module}", __package__).add_verb(verbs)
     return parser
-
-
-def add_json_option(parser: argparse.ArgumentParser) -> None:
-    """Give a verb the option ``--json``."""
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def _as_json(result: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..drawing.style import LINES, STYLES
-from .command import add_json_option
+from .options import add_json_option
 
 
 def add_verb(verbs: Any) -> None:
@@ -34,8 +34,9 @@ def add_verb(verbs: Any) -> None:
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     from ..drawing.figures import figure_format, save_figure
+    from ..drawing.style import GraphOptions, GraphSize
     from ..errors import RecordError
-    from ..losses.graph.draw import GraphOptions, GraphSize, draw_losses
+    from ..losses.graph.draw import draw_losses
     from ..losses.read import read_record
 
     if min(options.width, options.height) < 100 or max(options.width, options.height) > 20_000:

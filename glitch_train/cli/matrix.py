@@ -9,7 +9,7 @@ from typing import Any
 
 from ..drawing.style import STYLES
 from ..errors import ReportError
-from .command import add_json_option
+from .options import add_json_option
 
 
 def add_verb(verbs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Recipe settings as command-line options, made from their declarations."""
+"""Options that verbs share: ``--json``, and recipe settings made from their declarations."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from ..settings import declared
 
 if TYPE_CHECKING:
     pass
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """Give a verb the option ``--json``."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def add_settings(

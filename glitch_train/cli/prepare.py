@@ -7,8 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .command import add_json_option
-from .options import add_settings, read_settings
+from .options import add_json_option, add_settings, read_settings
 
 if TYPE_CHECKING:
     from ..dataset.dataset import GlitchDataset

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .command import add_json_option
+from .options import add_json_option
 
 if TYPE_CHECKING:
     from ..comfyui.fetch import Fetched

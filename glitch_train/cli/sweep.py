@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ReportError
-from .command import add_json_option
 from .matrix import add_matrix_options, write_all
+from .options import add_json_option
 from .queue import SETTING_HELP, add_host_options, terminal_bar
 
 if TYPE_CHECKING:
     from ..sweep.run import SweepOutcome
 
-WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows" / "api"
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows" / "api"
 ENGINES = ("comfyui", "ray")
 
 _ABOUT = """

@@ -8,7 +8,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .command import add_json_option
+from .options import add_json_option
 
 if TYPE_CHECKING:
     from ..recipe.recipe import Recipe

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..settings import declared
 from ..transfer.recipe import TransferRecipe
-from .command import add_json_option
+from .options import add_json_option
 
 
 def add_verb(verbs: Any) -> None:

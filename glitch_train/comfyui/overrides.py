@@ -16,7 +16,7 @@ from typing import Any
 from ..dataset.recipe import DatasetRecipe
 from ..recipe.assignments import read_value
 from ..recipe.partial import LEFT_TO_THE_LOADER, NO_PRESET
-from ..recipe.recipe import TrainRecipe
+from ..recipe.train import TrainRecipe
 from ..settings import check_setting, declared, nearest
 from .errors import node_name
 from .graph import Graph, GraphError, is_link, natural_order, title

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..errors import TrainingError
-from ..recipe.recipe import TrainRecipe
+from ..recipe.train import TrainRecipe
 from .targets import has_kernel
 
 ADAPTER = "glitch"

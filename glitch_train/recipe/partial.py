@@ -14,8 +14,8 @@ from ..errors import RecipeError
 from ..plain_json import parse_json
 from ..settings import check_setting, declared, nearest
 from ..wording import shown
-from .recipe import TrainRecipe
 from .text import RECIPE_PARTS, parse_toml, recipe_parts
+from .train import TrainRecipe
 
 LEFT_TO_THE_LOADER = "folder"
 """A recipe is for any folder; which one is said where it is read."""

@@ -78,7 +78,8 @@ def draw_row(row: MatrixRow, style: str = "dark", cell_px: int = CELL_PX) -> Ima
 
 def draw_curves(row: MatrixRow, style: str = "dark") -> Figure:
     """Draw the losses of one experiment's training seeds over each other."""
-    from ..losses.graph.draw import GraphOptions, GraphSize, draw_losses
+    from ..drawing.style import GraphOptions, GraphSize
+    from ..losses.graph.draw import draw_losses
     from ..losses.read import LOSSES, read_csv
 
     records = [

@@ -110,7 +110,7 @@ def plan_recipes(
 def _recipe(slug: str, seed: int, assignments: Sequence[str]) -> Recipe:
     from ..dataset.recipe import DatasetRecipe
     from ..recipe.assignments import with_assignments
-    from ..recipe.recipe import TrainRecipe
+    from ..recipe.train import TrainRecipe
 
     one = EXPERIMENTS[slug]
     alone = one.stands_alone or not one.against

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from ..recipe.recipe import TrainRecipe
+from ..recipe.train import TrainRecipe
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ..lora.layers import LoraLayers, LoraShape, TrainedLora, inject_lora, train
 from ..lora.targets import recipe_targets, text_encoder_targets
 from ..losses.record import StepReport
 from ..model.checkpoint import BaseModel
-from ..recipe.recipe import TrainRecipe
+from ..recipe.train import TrainRecipe
 from ..seeds import generator
 from .base_storage import store_base
 from .batches import BatchSource

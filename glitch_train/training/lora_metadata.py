@@ -11,7 +11,8 @@ from typing import Any
 from ..dataset.dataset import GlitchDataset
 from ..lora.file import RECIPE_KEY, LoraStateDict
 from ..model.checkpoint import BaseModel
-from ..recipe.recipe import Recipe, TrainRecipe
+from ..recipe.recipe import Recipe
+from ..recipe.train import TrainRecipe
 
 # Who else reads and trains such a network.
 _NETWORK_MODULES = {"lora": "networks.lora", "dora": "lycoris.kohya", "rslora": "lycoris.kohya"}

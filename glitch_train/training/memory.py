@@ -8,7 +8,7 @@ import traceback
 import torch
 
 from ..errors import TrainingError
-from ..recipe.recipe import TrainRecipe
+from ..recipe.train import TrainRecipe
 from .devices import wants_checkpointing
 
 

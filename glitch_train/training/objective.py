@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..recipe.recipe import TrainRecipe
+from ..recipe.train import TrainRecipe
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler

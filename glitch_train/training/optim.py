@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..errors import TrainingError
-from ..recipe.recipe import TrainRecipe
+from ..recipe.train import TrainRecipe
 
 Optimizer = torch.optim.Optimizer
 Groups = list[dict[str, Any]]

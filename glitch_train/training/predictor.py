@@ -7,7 +7,7 @@ import dataclasses
 import torch
 
 from ..model.checkpoint import BaseModel
-from ..recipe.recipe import TrainRecipe
+from ..recipe.train import TrainRecipe
 from .batches import Batch, pad_prompts
 from .encode import encode_prompt
 from .objective import noise_schedule, per_sample_loss, snr_weights, training_target

@@ -18,7 +18,8 @@ from ..lora.targets import recipe_targets
 from ..losses.record import LossRecord, RecordWriter, StepReport
 from ..model.checkpoint import BaseModel
 from ..model.encoders import Encoders
-from ..recipe.recipe import Recipe, TrainRecipe
+from ..recipe.recipe import Recipe
+from ..recipe.train import TrainRecipe
 from .base_storage import check_base_precision
 from .batches import BatchSource, CaptionDropout
 from .devices import resolve_precision

@@ -22,7 +22,7 @@ from ..lora.layers import without_lora
 from ..losses.record import LossRecord
 from ..model.encoders import DecodePicture
 from ..plain_json import json_object
-from ..recipe.recipe import TrainRecipe
+from ..recipe.train import TrainRecipe
 from ..text_lists import prompts as read_prompts
 from .batches import with_prompts
 from .loop import LoraTraining

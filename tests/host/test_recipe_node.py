@@ -17,9 +17,9 @@ from glitch_demo.photos import demo_photos, write_picture_folder
 from glitch_train.comfyui.client import ComfyClient
 from glitch_train.comfyui.errors import PromptRejected, RunFailed
 from glitch_train.dataset.load import load_dataset
+from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.lora.file import read_recipe_of
 from glitch_train.losses.read import read_csv
-from glitch_train.recipe.recipe import DatasetRecipe
 
 pytestmark = pytest.mark.host
 

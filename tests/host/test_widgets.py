@@ -7,7 +7,7 @@ import pytest
 from glitch_train.comfyui.client import ComfyClient
 from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.grid.plan import GridRecipe
-from glitch_train.recipe.recipe import TrainRecipe
+from glitch_train.recipe.train import TrainRecipe
 from glitch_train.settings import declared
 
 pytestmark = pytest.mark.host

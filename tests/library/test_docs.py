@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from glitch_train.cli.command import VERB_MODULES
+from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.grid.plan import GridRecipe
 from glitch_train.recipe.experiments import EXPERIMENTS
-from glitch_train.recipe.recipe import DatasetRecipe, TrainRecipe
+from glitch_train.recipe.train import TrainRecipe
 from glitch_train.settings import declared
 
 REPO = Path(__file__).parents[2]

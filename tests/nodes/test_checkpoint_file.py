@@ -112,8 +112,10 @@ def test_the_node_and_the_command_line_lose_alike(pack, loaded, tmp_path, monkey
     import folder_paths
 
     from glitch_demo.photos import demo_photos, write_picture_folder
+    from glitch_train.dataset.recipe import DatasetRecipe
     from glitch_train.losses.record import StepReport
-    from glitch_train.recipe.recipe import DatasetRecipe, Recipe, TrainRecipe
+    from glitch_train.recipe.recipe import Recipe
+    from glitch_train.recipe.train import TrainRecipe
     from glitch_train.training.standalone import prepare_run
 
     monkeypatch.setattr(folder_paths, "get_output_directory", lambda: str(tmp_path / "host"))

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from PIL import Image
 
 from ...drawing.figures import to_image
+from ...drawing.style import PREVIEW_SIZE, GraphOptions
 from ..record import LossRecord
-from .draw import PREVIEW_SIZE, GraphOptions, draw_losses
+from .draw import draw_losses
 
 SHARE = 0.02
 """Largest share of the training time that drawing may take."""

@@ -1,0 +1,406 @@
+"""The verdict: two labelled sets of synthetic curves, properties, real curves, broken inputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import curves_first
+import curves_second
+import numpy as np
+import pytest
+from curves_first import Labelled
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glitch_train.losses.read import read_record
+from glitch_train.losses.record import LossRecord
+from glitch_train.losses.verdict.diagnose import Verdict, diagnose
+from glitch_train.wording import plain
+
+REAL = Path(__file__).parents[3] / "data" / "real_curves"
+STABILITY = {"stable", "spiky", "oscillating", "diverged", "nan"}
+
+
+def judge(columns: dict[str, np.ndarray], **about) -> Verdict:
+    """Return the verdict of plain columns."""
+    lists = {name: np.asarray(values, dtype=float).tolist() for name, values in columns.items()}
+    return diagnose(LossRecord("run", lists, about))
+
+
+def judge_loss(losses: Iterable[float], **about) -> Verdict:
+    """Return the verdict of losses alone."""
+    values = np.array(list(losses), dtype=float)
+    return judge({"step": np.arange(1, len(values) + 1), "loss": values}, **about)
+
+
+def wrong(curve: Labelled, verdict: Verdict) -> list[str]:
+    """Return what differs from the label."""
+    pairs = (
+        (verdict.convergence.state, curve.convergence),
+        (verdict.stability.state, curve.stability),
+        (verdict.fit.state, curve.fit),
+    )
+    return [f"{curve.name}: {got}, not {want}" for got, want in pairs if want and got not in want]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [curves_first, curves_second], ids=["first", "second"])
+def test_labelled_curves(module) -> None:
+    """Catches a verdict worse than 95 % right on either set, or any converged on a falling one."""
+    curves = list(module.labelled_curves())
+    assert len(curves) >= 60
+    verdicts = [judge(curve.columns) for curve in curves]
+    mistakes = [wrong(curve, verdict) for curve, verdict in zip(curves, verdicts, strict=True)]
+    right = sum(not one for one in mistakes) / len(curves)
+    assert right >= 0.95, [one for one in mistakes if one]
+    for curve, verdict in zip(curves, verdicts, strict=True):
+        if "still_falling" in curve.convergence:
+            assert verdict.convergence.state != "converged", curve.name
+
+
+def settling(length: int = 600, noise: float = 0.1, seed: int = 0) -> np.ndarray:
+    """Return a noisy curve that settles."""
+    rng = np.random.default_rng(seed)
+    shape = 0.08 + 0.04 * np.exp(-np.arange(length) / (length / 10))
+    return shape * (1 + noise * rng.standard_normal(length))
+
+
+def states(verdict: Verdict) -> tuple[str, str, str]:
+    """Return the three states."""
+    return verdict.convergence.state, verdict.stability.state, verdict.fit.state
+
+
+curve_of_any_kind = st.builds(
+    lambda module, kind, seed: (
+        next(
+            one
+            for index, one in enumerate(module.labelled_curves(per_kind=1))
+            if index == kind % len(module.KINDS)
+        )
+        if seed == 0
+        else module.KINDS[kind % len(module.KINDS)](
+            module.Draw(seed + 100, kind % len(module.KINDS))
+        )
+    ),
+    st.sampled_from([curves_first, curves_second]),
+    st.integers(0, 12),
+    st.integers(1, 40),
+)
+
+
+def with_steps(curve: Labelled) -> dict[str, np.ndarray]:
+    """Return a curve's columns with steps from 1."""
+    return {"step": np.arange(1.0, len(curve.columns["loss"]) + 1), **curve.columns}
+
+
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None)
+@given(curve=curve_of_any_kind, scale=st.sampled_from([2.0**-30, 0.25, 3.0, 1000.0, 2.0**40]))
+def test_scaling_the_loss_changes_nothing(curve: Labelled, scale: float) -> None:
+    """Catches a limit in units of the loss: kinds of loss differ by orders of magnitude."""
+    columns = with_steps(curve)
+    scaled = {k: v * scale if "loss" in k else v for k, v in columns.items()}
+    one, two = judge(columns), judge(scaled)
+    assert states(one) == states(two)
+    assert one.convergence.step == two.convergence.step
+    if one.levels.evidence["start"] is not None:
+        for level in ("start", "final"):
+            assert two.levels.evidence[level] == pytest.approx(
+                scale * one.levels.evidence[level], rel=1e-4
+            )
+
+
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None)
+@given(curve=curve_of_any_kind, unit=st.sampled_from([1 / 640, 0.1, 10.0, 1e6]))
+def test_the_unit_of_the_steps_changes_nothing(curve: Labelled, unit: float) -> None:
+    """Catches a limit in steps: the axis may be in epochs, samples or logged every tenth step."""
+    columns = with_steps(curve)
+    one, two = judge(columns), judge({**columns, "step": columns["step"] * unit})
+    assert states(one) == states(two)
+    if one.convergence.step:
+        assert two.convergence.step == pytest.approx(unit * one.convergence.step, rel=0.01)
+
+
+@pytest.mark.slow
+@settings(max_examples=20, deadline=None)
+@given(curve=curve_of_any_kind)
+def test_the_same_record_gets_the_same_verdict(curve: Labelled) -> None:
+    """Catches chance in the verdict, and a reading that changes its record."""
+    lists = {name: values.tolist() for name, values in with_steps(curve).items()}
+    record = LossRecord("run", lists)
+    assert diagnose(record).to_json() == diagnose(record).to_json()
+    assert diagnose(LossRecord("run", lists)).to_json() == diagnose(record).to_json()
+
+
+@pytest.mark.parametrize(
+    ("name", "convergence", "stability", "fit"),
+    [
+        # Thrown up in the first steps, below its start from step 120 on, nearly flat from 220 on;
+        # held-out pictures follow the training ones.
+        ("normal", {"still_falling", "converged"}, {"stable", "spiky"}, {"fits"}),
+        # Destroyed at step 2, and never again below a thousand times its start.
+        ("lr_x100", {"diverging"}, {"diverged"}, {"cannot_tell"}),
+        # Thrown up four thousandfold at step 2; it falls ever after and never comes near again.
+        ("lr_x100_strange_size", {"diverging"}, {"diverged"}, {"cannot_tell"}),
+        # The steady probe sees a fall of a hundredth; the loss itself shows none.
+        ("lr_over_1000", {"still_falling", "flat_from_start"}, {"stable"}, {"underfit"}),
+        # Flat after some hundred steps; the probe swings too much to say more than that it fell.
+        ("ten_pictures_probed", {"converged"}, {"stable", "spiky"}, {"cannot_tell", "fits"}),
+        ("ten_pictures_3000_steps", {"still_falling"}, {"stable"}, {"cannot_tell"}),
+    ],
+)
+def test_real_runs(name: str, convergence: set[str], stability: set[str], fit: set[str]) -> None:
+    """Catches rules that fit only synthetic curves: these are real runs, judged by a person."""
+    verdict = diagnose(read_record(REAL / f"{name}.csv"))
+    assert verdict.convergence.state in convergence, verdict.convergence.sentence
+    assert verdict.stability.state in stability, verdict.stability.sentence
+    assert verdict.fit.state in fit, verdict.fit.sentence
+    if name == "lr_over_1000":
+        assert "Raise learning_rate" in verdict.advice.learn[0]
+
+
+@pytest.mark.parametrize("at", [0.1, 0.3])
+def test_the_step_of_flattening(at: float) -> None:
+    """Catches a step that is off: 95 % of an exponential is done after three time constants."""
+    x = np.linspace(0, 1, 4000)
+    rng = np.random.default_rng(0)
+    loss = (0.08 + 0.04 * np.exp(-3 * x / at)) * (1 + 0.05 * rng.standard_normal(4000))
+    found = judge_loss(loss).convergence
+    assert found.state == "converged"
+    assert found.step == pytest.approx(4000 * at, rel=0.25)
+
+
+def test_start_final_and_slope_are_the_trends() -> None:
+    """Catches levels read off single noisy points, and a slope in the wrong unit."""
+    rng = np.random.default_rng(1)
+    loss = np.linspace(0.12, 0.08, 5000) * (1 + 0.2 * rng.standard_normal(5000))
+    verdict = judge_loss(loss)
+    assert verdict.convergence.state == "still_falling"
+    assert verdict.levels.evidence["start"] == pytest.approx(0.12, rel=0.02)
+    assert verdict.levels.evidence["final"] == pytest.approx(0.08, rel=0.02)
+    slope = verdict.convergence.evidence["tail_slope_per_1000_steps"]
+    assert slope == pytest.approx(-0.008, rel=0.15)
+    assert "per 1000 steps" in verdict.convergence.sentence
+
+
+def test_correlated_noise_leaves_less_evidence() -> None:
+    """Catches an error of the slope that takes correlated values for independent ones."""
+    rng = np.random.default_rng(2)
+    flat = np.full(2000, 0.1)
+    white = flat * (1 + 0.1 * rng.standard_normal(2000))
+    red = flat * (1 + 0.1 * curves_first.ar1(rng, 2000, 0.95))
+    key = "tail_slope_error_per_1000_steps"
+    assert (
+        judge_loss(red).convergence.evidence[key] > 2 * judge_loss(white).convergence.evidence[key]
+    )
+
+
+def test_flat_correlated_noise_is_not_called_a_trend() -> None:
+    """Catches slow noise read as learning, where it lasts longer than a block of the fit."""
+    false = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        loss = 0.1 * (1 + 0.05 * curves_first.ar1(rng, 800, 0.97))
+        false += judge_loss(loss).convergence.state != "flat_from_start"
+    assert false <= 5  # 13 effective values; without the correlation it would be ten
+
+
+def test_spikes_are_named_with_their_steps() -> None:
+    """Catches spikes missed, or found where the skew of the noise only looks like them."""
+    loss = settling()
+    loss[[200, 450]] *= 8
+    verdict = judge_loss(loss)
+    assert verdict.stability.evidence["spike_steps"] == [201, 451]
+    rng = np.random.default_rng(3)
+    skewed = 0.1 * np.exp(0.7 * rng.standard_normal(3000))
+    assert judge_loss(skewed).stability.evidence["spikes"] == 0
+
+
+def test_a_lasting_step_is_no_spike() -> None:
+    """Catches the losses before a sudden improvement marked as spikes above what follows."""
+    level = np.where(np.arange(1000) < 333, 0.12, 0.08)
+    rng = np.random.default_rng(6)
+    verdict = judge_loss(level * (1 + 0.02 * rng.standard_normal(1000)))
+    assert verdict.stability.state == "stable"
+    assert verdict.convergence.state == "converged"
+
+
+def test_a_swing_is_taken_out_of_the_trend() -> None:
+    """Catches a swing that hides the fall, or whose last half wave is read as one."""
+    x = np.linspace(0, 1, 1200)
+    for cycles, size in ((4.5, 0.3), (5.3, 0.15), (5.5, 0.3), (7.5, 0.5)):
+        loss = settling(1200, 0.05) * (1 + size * np.sin(2 * np.pi * cycles * x))
+        verdict = judge_loss(loss)
+        assert verdict.stability.state == "oscillating"
+        assert verdict.convergence.state == "converged", cycles
+        assert verdict.stability.evidence["swings"] == pytest.approx(cycles, abs=0.5)
+
+
+def test_a_faint_rhythm_is_no_oscillation() -> None:
+    """Catches the weak pattern that the order of the pictures gives every run."""
+    rhythm = 1 + 0.03 * np.sin(np.arange(6000) * 2 * np.pi / 120)
+    assert judge_loss(settling(6000, 0.2) * rhythm).stability.state == "stable"
+
+
+def test_a_steep_start_is_no_spike() -> None:
+    """Catches the first losses of a fast fall marked as spikes."""
+    loss = 0.05 + 0.5 * np.exp(-np.arange(1000) / 6)
+    rng = np.random.default_rng(4)
+    assert judge_loss(loss * (1 + 0.02 * rng.standard_normal(1000))).stability.state == "stable"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_broken_numbers_are_named(bad: float) -> None:
+    """Catches NaN that makes every statistic NaN, and infinity counted as NaN."""
+    loss = settling()
+    loss[400:] = bad
+    verdict = judge_loss(loss)
+    assert verdict.stability.state == "nan"
+    assert "401" in verdict.stability.sentence
+    assert verdict.stability.evidence["infinite"] == (0 if np.isnan(bad) else 200)
+    assert verdict.convergence.state == "converged"
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        [0.1],
+        [np.nan],
+        [0.1, np.nan],
+        [0.1] * 5,
+        [0.0] * 100,
+        [np.inf] * 50,
+        [0.1] * 99 + [np.nan],
+        [1e-300] * 60,
+        [-0.1, 0.1] * 40,
+        list(np.linspace(1e300, 1e299, 80)),
+        [0.1, 1e12] * 30,
+    ],
+    ids=[
+        "one",
+        "one nan",
+        "two",
+        "five",
+        "zeros",
+        "infinite",
+        "last nan",
+        "tiny",
+        "signs",
+        "huge",
+        "two levels",
+    ],
+)
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_inputs_that_break_peers(loss: list[float]) -> None:
+    """Catches a crash, a warning, or a NaN in the JSON, whatever the losses are."""
+    text = judge_loss(loss).to_json()
+    values = json.loads(text, parse_constant=lambda word: pytest.fail(word))
+    assert values["stability"]["state"] in STABILITY
+    if not any(np.isfinite(loss)):
+        assert values["start"] is None
+
+
+def test_json_has_no_nan() -> None:
+    """Catches the word NaN in the JSON, which no strict reader takes."""
+    assert plain({"a": [np.nan, np.inf, 1.23456789]}) == {"a": [None, None, 1.23457]}
+
+
+def test_one_point_is_too_short() -> None:
+    """Catches a verdict out of nothing."""
+    values = judge_loss([0.1]).to_dict()
+    assert values["convergence"]["state"] == "too_short"
+    assert (values["start"], values["final"], values["drop"]) == (0.1, 0.1, 0.0)
+
+
+def test_steps_out_of_order_count_with_their_last_value() -> None:
+    """Catches a resumed run whose repeated steps are counted twice."""
+    loss = settling()
+    steps = np.arange(1, 601)
+    order = np.r_[0:400, 300:600]
+    first_try = loss.copy()
+    first_try[300:400] = 9.0
+    resumed = np.r_[first_try[0:400], loss[300:600]]
+    one = judge({"step": steps[order], "loss": resumed})
+    assert states(one) == states(judge_loss(loss))
+    assert one.levels.evidence["final"] == pytest.approx(judge_loss(loss).levels.evidence["final"])
+    assert one.stability.evidence["steps_out_of_order"]
+
+
+def test_without_held_out_pictures_overfitting_cannot_be_told() -> None:
+    """Catches overfitting judged from training losses."""
+    verdict = judge_loss(settling())
+    assert verdict.fit.state == "cannot_tell"
+    assert "cannot be told" in verdict.fit.sentence
+    training = np.where(np.arange(600) % 20 == 0, settling(noise=0.01), np.nan)
+    columns = {"step": np.arange(600), "loss": settling(), "train_probe_loss": training}
+    verdict = judge(columns)
+    assert verdict.fit.state == "cannot_tell"
+    assert "Not underfit" in verdict.fit.sentence
+    columns["train_probe_loss"] = np.where(np.arange(600) % 20 == 0, 0.1, np.nan)
+    assert judge(columns).fit.state == "underfit"
+
+
+def test_a_growing_gap_is_overfitting() -> None:
+    """Catches a held-out probe that merely stops falling while training goes on falling."""
+    x = np.linspace(0, 1, 600)
+    every = np.arange(600) % 20 == 0
+    held = 0.08 + 0.04 * np.exp(-x / 0.05)
+    seen = 0.04 + 0.08 * np.exp(-x / 0.5)
+    columns = {"step": np.arange(600), "loss": settling()}
+    columns["probe_loss"] = np.where(every, held, np.nan)
+    columns["train_probe_loss"] = np.where(every, seen, np.nan)
+    verdict = judge(columns)
+    assert verdict.fit.state == "overfit"
+    assert "gap" in verdict.fit.sentence
+
+
+def test_bands_of_timesteps_are_told() -> None:
+    """Catches probe bands that are recorded and never read."""
+    probe = np.where(np.arange(600) % 20 == 0, settling(noise=0.0), np.nan)
+    columns = {"step": np.arange(600), "loss": settling(), "probe_loss": probe}
+    columns["probe_loss_t0_249"], columns["probe_loss_t750_999"] = probe, probe * 0 + 0.1
+    bands = judge(columns).fit.evidence["drop_share_by_timesteps"]
+    assert bands["timesteps 0-249"] == pytest.approx(1 / 3, abs=0.02)
+    assert bands["timesteps 750-999"] == pytest.approx(0)
+
+
+def test_a_probe_decides_where_the_raw_loss_is_too_noisy() -> None:
+    """Catches "flat" said of a run whose probe clearly falls and settles."""
+    rng = np.random.default_rng(5)
+    x = np.linspace(0, 1, 300)
+    level = 0.09 + 0.01 * np.exp(-x / 0.1)
+    loss = level * rng.gamma(1.5, 1 / 1.5, 300)
+    probe = np.where(np.arange(300) % 10 == 0, level, np.nan)
+    steps = np.arange(1, 301)
+    assert judge({"step": steps, "loss": loss}).convergence.state != "converged"
+    verdict = judge({"step": steps, "loss": loss, "train_probe_loss": probe})
+    assert verdict.convergence.state == "converged"
+    assert verdict.convergence.evidence["judged_on"] == "train_probe_loss"
+
+
+def test_a_learning_rate_that_ran_out_is_mentioned() -> None:
+    """Catches "converged" said of a cosine schedule without its reason."""
+    rate = 1e-4 * (0.5 + 0.5 * np.cos(np.linspace(0, np.pi, 600)))
+    columns = {"step": np.arange(600), "loss": settling(), "learning_rate": rate}
+    assert "learning rate had nearly run out" in judge(columns).convergence.sentence
+
+
+def test_levels_are_compared_only_with_what_is_comparable() -> None:
+    """Catches an SDXL run measured by the log's SD1.5 figures."""
+    loss = settling() * 0.95
+    same = judge_loss(loss, family="SD1.5", loss="mse").levels
+    assert same.evidence["compared"]["nearest"] == "SD1.5 uncropped portraits"
+    assert "like the log's" in same.sentence
+    assert judge_loss(loss, family="SDXL").levels.evidence["compared"]["comparable"] is False
+    assert (
+        judge_loss(loss, family="SD1.5", loss="l1").levels.evidence["compared"]["comparable"]
+        is False
+    )
+    assert judge_loss(loss).levels.evidence["compared"]["comparable"] is None
+    rising = np.linspace(0.3, 1.05, 200) + 0.01 * np.random.default_rng(1).normal(size=200)
+    assert "destroyed" in judge_loss(rising, family="SD1.5").levels.sentence
+    for not_worse in (np.full(100, 1.01), np.array([2.5, 15.4, 28.9, 1.3])):
+        assert "destroyed" not in judge_loss(not_worse, family="SD1.5").levels.sentence

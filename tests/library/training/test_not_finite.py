@@ -1,0 +1,146 @@
+"""Losses that are no numbers: recorded, said, nothing lost; or passed over and counted."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from runs import Counted, make_run, start, stop_after, weights
+from safetensors.torch import load_file
+
+from glitch_train.errors import TrainingError
+from glitch_train.losses.read import read_csv, read_json
+from glitch_train.losses.verdict.diagnose import diagnose
+from glitch_train.training.loop import NotFiniteError
+from glitch_train.training.run import TrainingRun
+
+pytestmark = pytest.mark.slow
+
+BAD_STEP = 3
+SETTINGS = {"steps": 6, "probe_every": 0, "batch_size": 1, "save_precision": "fp32"}
+
+
+def break_step(run: TrainingRun, value: float, where: str = "loss") -> None:
+    """Let the UNet give a value that is no number at one step, or only its gradient."""
+    calls = 0
+
+    def after(_module, _inputs, output):
+        nonlocal calls
+        calls += 1
+        if calls != BAD_STEP:
+            return output
+        if where == "loss":
+            return (output[0] + value,)
+        output[0].register_hook(lambda gradient: gradient * value)
+        return output
+
+    run.base.unet.register_forward_hook(after)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf], ids=["nan", "inf"])
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_it_stops_and_the_record_says_so(
+    tmp_path: Path,
+    folder: Path,
+    value: float,
+    where: str,
+) -> None:
+    """Catches a record that ends before the step that broke, so that its verdict is good."""
+    run = make_run(tmp_path, folder, Counted(), **SETTINGS)
+    break_step(run, value, where)
+    with pytest.raises(TrainingError, match=rf"{where} became .* at step 3; the LoRA up to step 2"):
+        list(run.events())
+    for record in (read_csv(run.paths.losses),
+                   read_json(run.paths.losses.with_suffix(".json"))):  # fmt: skip
+        assert record.steps == [1, 2, 3]
+        assert math.isfinite(record.loss[2]) == (where == "gradient")
+        assert record.columns["not_finite"][2] == 1
+        assert "became" in record.about["ended"]["why"]
+        stability = diagnose(record).stability
+        assert stability.state == "nan"
+        assert stability.evidence["first_not_finite_step"] == 3
+    twin = make_run(tmp_path / "twin", folder, Counted(), **SETTINGS | {"steps": 2})
+    list(twin.events())
+    assert weights(run.paths.lora) == weights(twin.paths.lora)
+
+
+def test_going_on_repeats_the_step(tmp_path: Path, folder: Path) -> None:
+    """Catches draws that the broken step used up, or its row standing in the record twice."""
+    run = make_run(tmp_path, folder, Counted(), **SETTINGS)
+    break_step(run, math.nan)
+    with pytest.raises(NotFiniteError):
+        list(run.events())
+    settings = SETTINGS | {"glitch_through": True}
+    second = make_run(tmp_path, folder, Counted(), "must", **settings)
+    list(second.events())
+    whole = make_run(tmp_path / "whole", folder, Counted(), **SETTINGS)
+    list(whole.events())
+    assert second.record.loss == whole.record.loss
+    assert second.record.steps == [1, 2, 3, 4, 5, 6]
+    assert weights(second.paths.lora) == weights(whole.paths.lora)
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_glitch_through_passes_over(tmp_path: Path, folder: Path, where: str) -> None:
+    """Catches NaN reaching the LoRA, a step that is not counted, or a verdict that is silent."""
+    run = make_run(tmp_path, folder, Counted(), glitch_through=True, **SETTINGS)
+    break_step(run, math.nan, where)
+    list(run.events())
+    record = read_csv(run.paths.losses)
+    assert record.steps == [1, 2, 3, 4, 5, 6]
+    assert [value == 1 for value in record.columns["not_finite"]] == [False, False, True] + [
+        False
+    ] * 3
+    assert record.about["passed_over"] == 1
+    assert all(value.isfinite().all() for value in load_file(run.paths.lora).values())
+    verdict = diagnose(record).stability
+    assert verdict.state == "nan"
+    assert "passed over" in verdict.sentence
+
+
+def test_passed_over_means_unchanged(tmp_path: Path) -> None:
+    """Catches momentum or weight decay moving the LoRA at a step that does not count."""
+    training = start(tmp_path, glitch_through=True, learning_rate=1e-2, steps=5)
+    training.train_step()
+    before = [parameter.clone() for parameter in training.parameters]
+    handle = training.base.unet.register_forward_hook(lambda *_: (_[2][0] * math.nan,))
+    report = training.train_step()
+    handle.remove()
+    assert not report.finite
+    assert report.step == 2
+    assert all(one.equal(two) for one, two in zip(before, training.parameters, strict=True))
+    assert training.train_step().finite
+
+
+def test_a_broken_lora_is_not_saved(tmp_path: Path, folder: Path) -> None:
+    """Catches the last good files being overwritten by a LoRA of NaN, also with glitch_through."""
+    run = make_run(tmp_path, folder, Counted(), save_every=1, glitch_through=True, **SETTINGS)
+    stop_after(run, 2)
+    again = make_run(tmp_path, folder, Counted(), "must", glitch_through=True, **SETTINGS)
+    events = again.events()
+    while len(again.record) < 3:
+        next(events)
+    good = again.paths.lora.read_bytes(), again.paths.state.read_bytes()
+    next(p for p in again.base.unet.parameters() if p.requires_grad).data.fill_(math.nan)
+    with pytest.raises(TrainingError, match="only earlier snapshots are kept"):
+        list(events)
+    assert (again.paths.lora.read_bytes(), again.paths.state.read_bytes()) == good
+
+
+def test_the_scaler_may_skip_steps(tmp_path: Path) -> None:
+    """Catches an overflow of fp16's loss scale, which is part of its work, taken for an error."""
+    training = start(tmp_path, steps=3)
+    training.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+
+    def overflow(_module, _inputs, output):
+        output[0].register_hook(lambda gradient: gradient * 1e10)
+
+    training.base.unet.register_forward_hook(overflow)
+    before = [parameter.clone() for parameter in training.parameters]
+    report = training.train_step()
+    assert report.finite
+    assert not math.isfinite(report.grad_norm)
+    assert training.scaler.get_scale() == 2.0**126
+    assert all(one.equal(two) for one, two in zip(before, training.parameters, strict=True))

@@ -1,0 +1,201 @@
+"""Going on: byte for byte what an uninterrupted run gives, however the first part ended."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from runs import RESUMED, STEPS, Counted, going_on, make_run, stop_after, weights
+from tiny_checkpoint import process_environment
+
+from glitch_train.cache import sampled_key
+from glitch_train.dataset.recipe import DatasetRecipe
+from glitch_train.errors import TrainingError
+from glitch_train.lora.file import read_metadata
+from glitch_train.losses.read import read_csv
+from glitch_train.losses.record import StepReport
+from glitch_train.recipe.recipe import Recipe
+from glitch_train.recipe.train import TrainRecipe
+from glitch_train.training.run import TrainingRun
+from glitch_train.training.run_folder import choose_run
+from glitch_train.training.state import load_state
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def uninterrupted(tmp_path: Path, folder: Path) -> TrainingRun:
+    """A run that was left alone."""
+    run = going_on(tmp_path / "whole", folder)
+    list(run.events())
+    return run
+
+
+@pytest.mark.parametrize(
+    ("stops", "train_text_encoder"),
+    [((1,), False), ((3, 4, 11), False), ((5,), True)],
+    ids=["once", "three times", "with text encoder"],
+)
+def test_cancelled_and_continued_equals_uninterrupted(
+    tmp_path: Path,
+    folder: Path,
+    stops: tuple[int, ...],
+    train_text_encoder: bool,
+) -> None:
+    """Catches a generator, optimizer, schedule or position that is not restored."""
+    settings = {"train_text_encoder": train_text_encoder, "text_encoder_lr": 1e-3}
+    whole = going_on(tmp_path / "whole", folder, **settings)
+    list(whole.events())
+    for stop in stops:
+        stop_after(going_on(tmp_path / "parts", folder, **settings), stop)
+    last = going_on(tmp_path / "parts", folder, **settings)
+    list(last.events())
+    assert last.paths.name == "glitch_lora_00001"
+    assert weights(last.paths.lora) == weights(whole.paths.lora)
+    assert read_metadata(last.paths.lora)["ss_steps"] == str(STEPS)
+    one, two = (read_csv(run.paths.losses).columns for run in (whole, last))
+    for column in ("step", "loss", "smoothed", "learning_rate", "grad_norm", "epoch"):
+        assert one[column] == two[column], column
+    assert str(one["probe_loss"]) == str(two["probe_loss"])  # with its gaps
+
+
+def test_a_host_under_inference_mode_goes_on_too(tmp_path: Path, folder: Path) -> None:
+    """Catches optimizer moments read as inference tensors, which no step can change."""
+    stop_after(going_on(tmp_path, folder), 3)
+    last = going_on(tmp_path, folder)
+    with torch.inference_mode():
+        list(last.events())
+    assert read_metadata(last.paths.lora)["ss_steps"] == str(STEPS)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"network_type": "dora", "conv_dim": 2},
+        {"network_type": "rslora", "conv_dim": 2, "unet_blocks": "up"},
+        {"unet_layers": "feed_forward"},
+    ],
+    ids=["dora", "rslora", "feed-forward"],
+)
+def test_every_network_type_goes_on(tmp_path: Path, folder: Path, network: dict) -> None:
+    """Catches a magnitude or convolution that is not part of the state."""
+    whole = going_on(tmp_path / "whole", folder, **network)
+    list(whole.events())
+    stop_after(going_on(tmp_path / "parts", folder, **network), 5)
+    last = going_on(tmp_path / "parts", folder, **network)
+    assert last.paths.name == "glitch_lora_00001"
+    list(last.events())
+    assert weights(last.paths.lora) == weights(whole.paths.lora)
+
+
+CHILD = """
+from pathlib import Path
+import torch; torch.set_num_threads(1)
+from runs import going_on
+run = going_on(Path({place!r}), Path({folder!r}), save_every=1)
+for _ in run.events():
+    print("event", flush=True)
+print("done", flush=True)
+"""
+
+
+def test_killed_at_random_moments_equals_uninterrupted(
+    tmp_path: Path,
+    folder: Path,
+) -> None:
+    """Catches a half-written state or LoRA: ten kills -9, most of them while saving."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    whole = going_on(tmp_path / "whole", folder)
+    list(whole.events())
+    torch.set_num_threads(threads)
+    code = CHILD.format(place=str(tmp_path / "parts"), folder=str(folder))
+    chance = random.Random(0)
+    for _ in range(10):
+        child = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=process_environment(),
+        )
+        for _ in range(chance.randint(1, 9)):
+            child.stdout.readline()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=chance.uniform(0, 0.03))
+        child.kill()
+        child.wait()
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=process_environment()
+    )
+    assert done.stdout.endswith("done\n"), done.stderr
+    loras = sorted((tmp_path / "parts" / "loras").glob("*.safetensors"))
+    assert weights(loras[-1]) == weights(whole.paths.lora)
+
+
+def test_snapshots_are_kept(tmp_path: Path, folder: Path) -> None:
+    """Catches snapshots that overwrite each other, or are of the wrong step."""
+    run = going_on(tmp_path, folder, save_every=5)
+    list(run.events())
+    kept = sorted(path.name for path in run.paths.snapshot(0).parent.iterdir())
+    assert kept == ["glitch_lora_00001_step000005.safetensors",
+                    "glitch_lora_00001_step000010.safetensors"]  # fmt: skip
+    assert read_metadata(run.paths.snapshot(5))["ss_steps"] == "5"
+    assert run.record.about["snapshots"] == [5, 10]
+
+
+def test_a_finished_run_goes_on_when_steps_are_raised(
+    tmp_path: Path,
+    folder: Path,
+) -> None:
+    """Catches overtraining that has to start from nothing."""
+    list(going_on(tmp_path, folder, lr_scheduler="constant").events())
+    longer = going_on(tmp_path, folder, lr_scheduler="constant", steps=STEPS + 3)
+    steps = [e.step for e in longer.events() if isinstance(e, StepReport)]
+    assert steps == [13, 14, 15]
+    again = going_on(tmp_path, folder, lr_scheduler="constant", steps=STEPS + 3)
+    assert again.paths.name == "glitch_lora_00002"
+
+
+def test_other_settings_begin_a_new_run(tmp_path: Path, folder: Path) -> None:
+    """Catches a run that goes on with another learning rate than it began with."""
+    stop_after(going_on(tmp_path, folder), 3)
+    assert going_on(tmp_path, folder, learning_rate=1e-5).paths.name == "glitch_lora_00002"
+    assert going_on(tmp_path, folder, resume="never").paths.name != "glitch_lora_00001"
+
+
+def test_another_base_begins_a_new_run(tmp_path: Path, folder: Path) -> None:
+    """Catches a LoRA that goes on upon another checkpoint than it began with."""
+    stop_after(going_on(tmp_path, folder), 3)
+    run = make_run(tmp_path, folder, Counted(), **RESUMED)
+    run.base.unet.conv_out.weight.data *= 1.01
+    base = sampled_key(run.base.unet)
+    paths = choose_run(run.recipe, "auto", base, tmp_path / "runs", tmp_path / "loras")
+    assert paths.name != "glitch_lora_00001"
+
+
+def test_must_refuses_to_begin(tmp_path: Path) -> None:
+    """Catches a long training lost because a new one began in its place."""
+    recipe = Recipe(DatasetRecipe(), TrainRecipe())
+    with pytest.raises(TrainingError, match="no unfinished run of 'glitch_lora'"):
+        choose_run(recipe, "must", "base", tmp_path / "runs", tmp_path / "loras")
+
+
+def test_changed_pictures_are_noticed(tmp_path: Path, folder: Path) -> None:
+    """Catches a position in a list of pictures that is not the same list any more."""
+    stop_after(going_on(tmp_path, folder), 3)
+    (folder / "a.txt").write_text("another caption")
+    with pytest.raises(TrainingError, match="changed since glitch_lora_00001 was stopped"):
+        list(going_on(tmp_path, folder).events())
+
+
+def test_a_damaged_state_is_one_sentence(tmp_path: Path) -> None:
+    """Catches a pickle being run, or a traceback."""
+    path = tmp_path / "state.pt"
+    path.write_bytes(b"not a state")
+    with pytest.raises(TrainingError, match="cannot be read.*set resume to never"):
+        load_state(path)

@@ -1,0 +1,85 @@
+"""A whole run on tiny models: order of events, files, stopping in the middle."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+from runs import Counted, make_run
+from safetensors.torch import load_file
+from tiny import picture
+
+from glitch_train.errors import TrainingError
+from glitch_train.losses.read import read_csv
+from glitch_train.losses.record import StepReport
+from glitch_train.recipe.recipe import Recipe
+from glitch_train.training.run import Preparing
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_run_leaves_everything_behind(tmp_path: Path, folder: Path) -> None:
+    """Catches a missing file, or a record that disagrees with what was reported."""
+    run = make_run(tmp_path, folder, Counted())
+    events = list(run.events())
+    pictures = [e.done for e in events if isinstance(e, Preparing) and e.what == "pictures"]
+    steps = [e for e in events if isinstance(e, StepReport)]
+    assert pictures == [1, 2, 3]
+    assert [report.step for report in steps] == [1, 2, 3]
+    saved = load_file(run.paths.lora)
+    assert saved.keys() == run.lora.keys()
+    assert all(saved[key].equal(run.lora[key]) for key in saved)
+    record = read_csv(run.paths.losses)
+    assert record.loss == pytest.approx([report.loss for report in steps], rel=1e-6)
+    assert Recipe.from_json(run.paths.recipe.read_text()) == run.recipe
+    assert json.loads(run.paths.recipe.read_text())["train"]["network_dim"] == 2
+
+
+def test_the_second_run_encodes_nothing(tmp_path: Path, folder: Path) -> None:
+    """Catches a cache that misses; and one that hits after the picture changed."""
+    counted = Counted()
+    list(make_run(tmp_path, folder, counted).events())
+    list(make_run(tmp_path, folder, counted).events())
+    assert counted.pictures == 3
+    picture(folder / "a.png", colour="white")
+    list(make_run(tmp_path, folder, counted).events())
+    assert counted.pictures == 4
+
+
+def test_runs_do_not_overwrite_each_other(tmp_path: Path, folder: Path) -> None:
+    """Catches an earlier LoRA lost to a second run of the same name."""
+    first = make_run(tmp_path, folder, Counted())
+    list(first.events())
+    second = make_run(tmp_path, folder, Counted())
+    assert (first.paths.name, second.paths.name) == ("glitch_lora_00001", "glitch_lora_00002")
+
+
+def test_stopping_keeps_the_lora_so_far(tmp_path: Path, folder: Path) -> None:
+    """Catches work lost on Cancel."""
+    run = make_run(tmp_path, folder, Counted(), steps=1000)
+    with contextlib.closing(run.events()) as events:
+        for event in events:
+            if isinstance(event, StepReport) and event.step == 2:
+                break
+    assert run.paths.lora.is_file()
+    assert len(read_csv(run.paths.losses)) == 2
+
+
+def test_a_broken_loss_keeps_the_lora_so_far(tmp_path: Path, folder: Path) -> None:
+    """Catches a run that dies with its last good LoRA unsaved."""
+    run = make_run(tmp_path, folder, Counted(), steps=1000)
+    events = run.events()
+    while len(run.record) < 2:
+        next(events)
+    run.base.unet.conv_out.bias.data.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="at step 3"):
+        next(events)
+    assert all(value.isfinite().all() for value in load_file(run.paths.lora).values())
+
+
+def test_precision_is_checked_before_any_work(tmp_path: Path, folder: Path) -> None:
+    """Catches pictures being encoded for a run that cannot train."""
+    with pytest.raises(TrainingError, match="fp16 needs a GPU"):
+        make_run(tmp_path, folder, Counted(), precision="fp16")
