@@ -179,11 +179,12 @@ def test_pyplot_is_never_touched() -> None:
     """Catches pyplot, whose global state leaks figures and breaks threads; and a heavy import."""
     code = (
         "import sys\n"
-        "from glitch_train import plots\n"
+        "from glitch_train.drawing.figures import to_image\n"
+        "from glitch_train.losses.graph.draw import draw_losses\n"
         "assert 'matplotlib' not in sys.modules\n"
-        "from glitch_train.record import LossRecord\n"
+        "from glitch_train.losses.record import LossRecord\n"
         "run = LossRecord('r', {'step': [1, 2], 'loss': [1.0, 0.5]})\n"
-        "plots.to_image(plots.draw_losses([run]))\n"
+        "to_image(draw_losses([run]))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
