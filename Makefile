@@ -58,7 +58,8 @@ check: env
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
-	$(TEST) tests/library -m "not slow"
+	$(VENV)/bin/lint-imports --no-logo
+	$(TEST) tests/library tests/tools -m "not slow"
 
 # Each stamp is newer than what it was made from; a second call has nothing to do.
 env: $(VENV)/.stamp-pack
