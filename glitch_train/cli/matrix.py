@@ -47,7 +47,7 @@ def write_all(
     Args:
         folder: the sweep's.
         options: as :func:`add_matrix_options` declares them.
-        on_damaged: as :func:`.matrix.read_matrix` takes it.
+        on_damaged: as :func:`..sweep.matrix.read_matrix` takes it.
 
     Raises:
         ReportError: the folder has no complete run, or a damaged one.

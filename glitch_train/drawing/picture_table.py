@@ -66,7 +66,7 @@ class GridPicture:
             columns: labels of each column.
             sizes: width and height of each cell by (row, column), in pixels.
             heading: what stands above all.
-            style: one of ``plot_style.STYLES``.
+            style: one of ``style.STYLES``.
             max_px: cells are shrunk until the picture has at most this many pixels, as far as
                 legible letters allow.
         """

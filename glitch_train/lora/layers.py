@@ -68,7 +68,7 @@ class LoraShape:
     Attributes:
         rank: inner dimension of the factors.
         alpha: the product is scaled by ``alpha / rank``, in rsLoRA by ``alpha / √rank``.
-        kind: one of :data:`.train_recipe.NETWORK_TYPES`.
+        kind: one of :data:`..recipe.train.NETWORK_TYPES`.
         conv_rank: inner dimension at convolutions larger than 1×1.
         conv_alpha: their alpha.
     """

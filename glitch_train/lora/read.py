@@ -53,7 +53,7 @@ class LoraModule:
     Attributes:
         name: the module's name in the file.
         part: ``unet``, ``te1``, ``te2``, or empty for an unknown part.
-        path: its name without prefix, underscored; see :func:`.lora_keys.split_name`.
+        path: its name without prefix, underscored; see :func:`.keys.split_name`.
         keys: factor to key in the file.
         tensors: the file, or the state dict.
         alpha: None where the file has none, which means a scale of 1.

@@ -38,8 +38,8 @@ def unet_targets(
 
     Args:
         unet: the UNet.
-        blocks: one of :data:`.train_recipe.UNET_BLOCKS`.
-        layers: one of :data:`.train_recipe.UNET_LAYERS`, inside transformers.
+        blocks: one of :data:`..recipe.train.UNET_BLOCKS`.
+        layers: one of :data:`..recipe.train.UNET_LAYERS`, inside transformers.
         convolutions: whether residual blocks and samplers are trained too: their 3×3
             convolutions, and the 1×1 ones and Linears beside them.
 

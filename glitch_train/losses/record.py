@@ -1,6 +1,6 @@
 """The loss record of a run: one type, written while it trains, read by graph and verdict.
 
-Reading records of every kind is in ``record_read``.
+Reading records of every kind is in ``losses.read``.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def measure_pictures(
     """Return every effect that the pictures alone can tell.
 
     Args:
-        pairs: from :func:`.pair_features.read_features`.
+        pairs: from :func:`.features.read_features`.
         scale: what index 1 means; the shipped reference by default.
     """
     scale = scale or reference()

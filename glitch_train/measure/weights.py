@@ -76,7 +76,7 @@ def lora_loudness(lora: LoraFile, base: Base) -> tuple[tuple[BlockChange, ...], 
     """Return the change of each block that a LoRA makes at strength 1.
 
     Args:
-        lora: as read by :mod:`glitch_train.lora_read`.
+        lora: as read by :mod:`..lora.read`.
         base: the model it is for, with its weights at hand.
 
     Returns:

@@ -20,7 +20,7 @@ class Moved:
     """One effect of one experiment against its standard run.
 
     Attributes:
-        effect: a key of :data:`.measurement.EFFECTS`.
+        effect: a key of :data:`..measure.measurement.EFFECTS`.
         state: ``more`` or ``less`` where the two ranges do not touch, ``unclear`` where they do,
             ``too few`` where one seed has too few pairs for a range, ``no standard`` where there
             is nothing to compare with, ``not measured``.

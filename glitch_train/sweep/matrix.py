@@ -28,8 +28,8 @@ class SeedRun:
     Attributes:
         seed: of the training.
         folder: its results.
-        verdict: on its losses, as :meth:`.diagnose.Verdict.to_dict`.
-        effects: effect to its measurement, as :meth:`.measurement.Measurement.to_dict`; empty for
+        verdict: on its losses, as :meth:`..losses.verdict.diagnose.Verdict.to_dict`.
+        effects: effect to its measurement, as :meth:`..measure.measurement.Measurement.to_dict`; empty for
             a run without pictures.
         pairs: how many pairs of pictures it rests on.
     """

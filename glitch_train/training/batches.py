@@ -223,7 +223,7 @@ def with_prompts(
     Args:
         latents: (B, 4, H/8, W/8).
         prompt_keys: B keys into ``prompts``.
-        time_ids: SDXL's six numbers for each, see :class:`encode.TrainingItem`.
+        time_ids: SDXL's six numbers for each, see :class:`.encode.TrainingItem`.
         prompts: where prompt embeddings are kept.
         with_tokens: whether the token ids are wanted too.
     """

@@ -96,7 +96,7 @@ class TrainingRun:
             cache_folder: where latents and prompt embeddings are kept between runs.
             device: where to train.
             team: the processes that train together; only the main one writes files.
-            base_key: :func:`cache.sampled_key` of the UNet, where it is known already.
+            base_key: :func:`..cache.sampled_key` of the UNet, where it is known already.
             clock: seconds, increasing; for stop_at_minutes.
 
         Raises:

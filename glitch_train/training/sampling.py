@@ -31,7 +31,7 @@ def sample_scheduler(sampler: str, prediction_type: str) -> Any:
     """Return a new scheduler of diffusers.
 
     Args:
-        sampler: one of :data:`.train_recipe.SAMPLERS`. ``dpmpp_2m`` is DPM-Solver++ of second
+        sampler: one of :data:`..recipe.train.SAMPLERS`. ``dpmpp_2m`` is DPM-Solver++ of second
             order, with ``_karras`` on Karras' noise levels (arXiv:2211.01095, arXiv:2206.00364).
         prediction_type: ``epsilon`` or ``v_prediction``.
     """

@@ -54,7 +54,7 @@ def fit_factors(
         factors: the difference.
         n_out: wanted output width.
         n_in: wanted input width.
-        fit: one of :data:`.transfer_recipe.FITS`.
+        fit: one of :data:`.recipe.FITS`.
         seed: of ``project``.
         halves: into how many equal parts the output falls that are fitted each by itself: 2 for
             a gated feed-forward (values, gates), else 1.

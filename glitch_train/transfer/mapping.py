@@ -29,12 +29,12 @@ def make_plan(
     """Say for every target module which of the source network's modules feed it.
 
     Args:
-        mapping: one of :data:`.transfer_recipe.MAPPINGS`.
+        mapping: one of :data:`.recipe.MAPPINGS`.
         lora: the LoRA; ``by_name`` and ``strict`` ask it for its own names.
         source: the network it was trained on.
         target: the network it goes to.
         seed: of ``shuffled``.
-        te2: one of :data:`.transfer_recipe.SECOND_ENCODER`.
+        te2: one of :data:`.recipe.SECOND_ENCODER`.
 
     Returns:
         The plan; target modules that nothing feeds are left out.

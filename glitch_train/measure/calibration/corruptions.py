@@ -137,7 +137,7 @@ CORRUPTIONS = (
 )  # fmt: skip
 
 REFERENCE_STRENGTHS = {"stretch": 1.2, "jpeg": 5, "noise": 0.1, "contrast": 0.5}
-"""The corruptions whose measure is index 1, as :data:`.measurement.EFFECTS` says in words."""
+"""The corruptions whose measure is index 1, as :data:`..measurement.EFFECTS` says in words."""
 
 
 def _image(picture: Pixels) -> Image.Image:
