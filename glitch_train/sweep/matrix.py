@@ -29,8 +29,8 @@ class SeedRun:
         seed: of the training.
         folder: its results.
         verdict: on its losses, as :meth:`..losses.verdict.diagnose.Verdict.to_dict`.
-        effects: effect to its measurement, as :meth:`..measure.measurement.Measurement.to_dict`; empty for
-            a run without pictures.
+        effects: effect to its measurement, as
+            :meth:`..measure.measurement.Measurement.to_dict`; empty for a run without pictures.
         pairs: how many pairs of pictures it rests on.
     """
 
