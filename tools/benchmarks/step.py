@@ -114,7 +114,7 @@ def _peak_mb() -> float:
 
 
 def _make(checkpoint: Path, _: int) -> Figures:
-    from .full_size import write_sd15
+    from ._full_size import write_sd15
 
     write_sd15(checkpoint)
     return {}
