@@ -23,7 +23,7 @@ from ..glitch_train.recipe.partial import PartialRecipe
 from ..glitch_train.recipe.recipe import Recipe
 from ..glitch_train.recipe.train import TrainRecipe
 from ..glitch_train.training.memory import let_go
-from ..glitch_train.training.run import Event, Preparing, TrainingRun
+from ..glitch_train.training.run import Preparing, RunEvent, TrainingRun
 from ..glitch_train.training.run_folder import choose_run
 from ..glitch_train.training.samples import Sampling
 from ..glitch_train.wording import where_from
@@ -67,7 +67,7 @@ class LiveView:
         self._steps_before = -1
         self._preview = LivePreview(run.record)
 
-    def show(self, event: Event) -> None:
+    def show(self, event: RunEvent) -> None:
         """Show one event; the curve is drawn as often as its share of the time allows."""
         if isinstance(event, Preparing):
             self.progress.show(event.done, event.total)

@@ -9,7 +9,7 @@ from ..recipe.train import TrainRecipe
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """How far a run has come, over all its sessions.
 
     Attributes:
@@ -41,7 +41,7 @@ class Ending:
     why: str
 
 
-def reached(train: TrainRecipe, progress: Progress) -> Ending | None:
+def reached(train: TrainRecipe, progress: RunProgress) -> Ending | None:
     """Return the ending of a run that has come this far, or None while it goes on.
 
     A rule that is 0 is off. Raising the rule that ended a run lets it go on.

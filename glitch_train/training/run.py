@@ -31,7 +31,7 @@ from .encode import (
     picture_variants,
     training_items,
 )
-from .endings import Ending, Progress, reached
+from .endings import Ending, RunProgress, reached
 from .loop import LoraTraining, NotFiniteError
 from .memory import is_out_of_memory, let_go, shortage
 from .probe import Probe, is_due, split_items
@@ -57,7 +57,7 @@ class Preparing:
     total: int
 
 
-Event = Preparing | StepReport | Sampling
+RunEvent = Preparing | StepReport | Sampling
 
 
 class TrainingRun:
@@ -132,7 +132,7 @@ class TrainingRun:
         """The LoRA as saved; empty before it was saved."""
         return self.files.lora
 
-    def events(self) -> Generator[Event, None, None]:
+    def events(self) -> Generator[RunEvent, None, None]:
         """Encode what the cache lacks, then train.
 
         Raises:
@@ -148,7 +148,7 @@ class TrainingRun:
             return
         raise shortage(self.recipe.train, "")
 
-    def _events(self) -> Iterator[Event]:
+    def _events(self) -> Iterator[RunEvent]:
         if self.team.is_main:
             write_recipe(self.paths, self.recipe)
         items: list[TrainingItem] = []
@@ -261,7 +261,7 @@ class TrainingRun:
                 if training.step and training.is_whole:
                     self._keep(training, progress, material)
 
-    def _keep(self, training: LoraTraining, progress: Progress, material: str) -> None:
+    def _keep(self, training: LoraTraining, progress: RunProgress, material: str) -> None:
         self.files.save_lora(self.paths.lora, training)
         self.files.save_state(training, progress, material)
 
@@ -271,12 +271,12 @@ class TrainingRun:
         yield from work
         return self._clock() - began
 
-    def _ending(self, progress: Progress) -> Ending | None:
+    def _ending(self, progress: RunProgress) -> Ending | None:
         # Clocks differ: all processes stop where the main one does.
         return self.team.from_main(lambda: reached(self.recipe.train, progress))
 
-    def _progress(self, training: LoraTraining, began: float) -> Progress:
-        return Progress(
+    def _progress(self, training: LoraTraining, began: float) -> RunProgress:
+        return RunProgress(
             training.step,
             training.source.epochs_done,
             self._clock() - began,

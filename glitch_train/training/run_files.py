@@ -14,7 +14,7 @@ from ..lora.file import SAVE_DTYPES, LoraStateDict, save_lora, to_kohya
 from ..losses.record import LossRecord
 from ..model.checkpoint import BaseModel
 from ..recipe.recipe import Recipe
-from .endings import Progress
+from .endings import RunProgress
 from .loop import LoraTraining
 from .lora_metadata import metadata
 from .optim import STATE_FLOATS
@@ -98,7 +98,7 @@ class RunFiles:
         self.save_lora(self.paths.snapshot(training.step), training)
         self.record.about.setdefault("snapshots", []).append(training.step)
 
-    def save_state(self, training: LoraTraining, progress: Progress, material: str) -> None:
+    def save_state(self, training: LoraTraining, progress: RunProgress, material: str) -> None:
         """Write what the run goes on from.
 
         Raises:
@@ -115,7 +115,7 @@ class RunFiles:
             base=self.base_key,
         )
 
-    def go_on(self, training: LoraTraining, material: str) -> Progress:
+    def go_on(self, training: LoraTraining, material: str) -> RunProgress:
         """Go back to the run's saved state, where it has one; return how far it was.
 
         Raises:
@@ -126,7 +126,7 @@ class RunFiles:
             lambda: load_state(path) if path.is_file() else None
         )
         if state is None:
-            return Progress()
+            return RunProgress()
         if state["material"] != material:
             raise TrainingError(
                 f"The pictures or captions changed since {self.paths.name} was stopped, so it "

@@ -19,7 +19,7 @@ NOTHING_PREDICTED = 0.9
 
 
 @dataclasses.dataclass(frozen=True)
-class Reference:
+class LoggedRun:
     """A run of the development log, as read off its graph."""
 
     name: str
@@ -29,8 +29,8 @@ class Reference:
 
 # SD1.5, noise prediction, mean squared error; the log has no figures for SDXL.
 REFERENCES = (
-    Reference("SD1.5 standard", (0.07, 0.08), None),
-    Reference("SD1.5 uncropped portraits", (0.11, 0.12), 0.08),
+    LoggedRun("SD1.5 standard", (0.07, 0.08), None),
+    LoggedRun("SD1.5 uncropped portraits", (0.11, 0.12), 0.08),
 )
 REFERENCE_FAMILY = "SD1.5"
 REFERENCE_LOSSES = ("mse", "l2")

@@ -18,7 +18,7 @@ from glitch_train.losses.record import StepReport
 from glitch_train.recipe.train import TrainRecipe
 from glitch_train.seeds import generator
 from glitch_train.training.batches import read_batch
-from glitch_train.training.endings import Progress, reached
+from glitch_train.training.endings import RunProgress, reached
 from glitch_train.training.objective import noise_schedule
 from glitch_train.training.probe import Probe, Split
 from glitch_train.training.run import TrainingRun
@@ -31,18 +31,18 @@ SETTINGS = {"learning_rate": 3e-3, "save_precision": "fp32", "probe_every": 2, "
 @pytest.mark.parametrize(
     ("settings", "progress", "rule"),
     [
-        ({}, Progress(39, 9, 9e9, 9.0), None),
-        ({}, Progress(40), "steps"),
-        ({"stop_at_epochs": 3}, Progress(12, 2), None),
-        ({"stop_at_epochs": 3}, Progress(12, 3), "stop_at_epochs"),
-        ({"stop_at_minutes": 1.5}, Progress(1, 0, 89.9), None),
-        ({"stop_at_minutes": 1.5}, Progress(1, 0, 90.0), "stop_at_minutes"),
-        ({"stop_at_drift": 0.5}, Progress(1, drift=0.5), None),
-        ({"stop_at_drift": 0.5}, Progress(1, drift=math.nan), None),
-        ({"stop_at_drift": 0.5}, Progress(1, drift=0.51), "stop_at_drift"),
+        ({}, RunProgress(39, 9, 9e9, 9.0), None),
+        ({}, RunProgress(40), "steps"),
+        ({"stop_at_epochs": 3}, RunProgress(12, 2), None),
+        ({"stop_at_epochs": 3}, RunProgress(12, 3), "stop_at_epochs"),
+        ({"stop_at_minutes": 1.5}, RunProgress(1, 0, 89.9), None),
+        ({"stop_at_minutes": 1.5}, RunProgress(1, 0, 90.0), "stop_at_minutes"),
+        ({"stop_at_drift": 0.5}, RunProgress(1, drift=0.5), None),
+        ({"stop_at_drift": 0.5}, RunProgress(1, drift=math.nan), None),
+        ({"stop_at_drift": 0.5}, RunProgress(1, drift=0.51), "stop_at_drift"),
     ],
 )
-def test_when_a_rule_is_reached(settings: dict, progress: Progress, rule: str | None) -> None:
+def test_when_a_rule_is_reached(settings: dict, progress: RunProgress, rule: str | None) -> None:
     """Catches a rule that is off and stops, or stops at the wrong side of its limit."""
     ending = reached(TrainRecipe(**{"steps": 40} | settings), progress)
     assert (ending and ending.rule) == rule
