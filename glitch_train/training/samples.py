@@ -209,7 +209,7 @@ class Samples:
             training.source.with_tokens,
         )
         return denoised(
-            training,
+            training.predictor,
             batch,
             sampler=recipe.sample_sampler,
             steps=recipe.sample_steps,

@@ -108,7 +108,7 @@ def test_latents_equal_diffusers_pipeline(
     noise = sample_noise(7, 64, 64).expand(2, -1, -1, -1)
     cache = training.source.prompts
     batch = with_prompts(noise, ["prompt0", "prompt1"], [ids, ids], cache, False)
-    *_, mine = denoised(training, batch, sampler=sampler, steps=8, cfg=4.5)
+    *_, mine = denoised(training.predictor, batch, sampler=sampler, steps=8, cfg=4.5)
     expected = reference(
         training, batch, is_xl=is_xl, sampler=sampler, prediction=prediction, steps=8, cfg=4.5
     )
@@ -131,8 +131,8 @@ def test_without_guidance_the_empty_prompt_is_not_computed(tmp_path: Path) -> No
         noise.expand(2, -1, -1, -1), ["prompt0", "prompt1"], [ids] * 2, cache, False
     )
     options = {"sampler": "euler", "steps": 4}
-    *_, one = denoised(training, alone, cfg=1.0, **options)
-    *_, two = denoised(training, both, cfg=1.0, **options)
+    *_, one = denoised(training.predictor, alone, cfg=1.0, **options)
+    *_, two = denoised(training.predictor, both, cfg=1.0, **options)
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
 
 
