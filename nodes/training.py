@@ -25,6 +25,7 @@ from ..glitch_train.recipe.train import TrainRecipe
 from ..glitch_train.training.memory import let_go
 from ..glitch_train.training.run import Preparing, RunEvent, TrainingRun
 from ..glitch_train.training.run_folder import choose_run
+from ..glitch_train.training.run_setup import RunSetup
 from ..glitch_train.training.samples import Sampling
 from ..glitch_train.wording import where_from
 from . import folders, host, weights
@@ -42,14 +43,16 @@ def prepare_run(
     cache_folder = dataset.cache_folder or folders.temporary_cache()
     TensorCache(cache_folder).check_place()
     return TrainingRun(
-        base,
-        dataset,
-        recipe,
-        encoders,
-        choose_run(recipe, resume, base_key, output, loras),
-        cache_folder=cache_folder,
-        device=comfy.model_management.get_torch_device(),
-        base_key=base_key,
+        RunSetup(
+            base=base,
+            base_key=base_key,
+            dataset=dataset,
+            recipe=recipe,
+            encoders=encoders,
+            paths=choose_run(recipe, resume, base_key, output, loras),
+            cache_folder=cache_folder,
+            device=comfy.model_management.get_torch_device(),
+        )
     )
 
 
@@ -141,7 +144,7 @@ def describe(report: StepReport, seconds_per_step: float) -> str:
 def _where_from(run: TrainingRun, named: PartialRecipe) -> str:
     """Say which settings a connected recipe decided, and which it names in vain."""
     said = where_from(named.origins(TrainRecipe), run.recipe.train)
-    unmet = named.unmet(run.recipe.dataset, run.dataset.origins)
+    unmet = named.unmet(run.recipe.dataset, run.setup.dataset.origins)
     if unmet:
         said += f"; not as the recipe has it: {', '.join(unmet)} (connect it to the loader too)"
     return said

@@ -6,19 +6,12 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 
-import torch
-
-from ..cache import TensorCache, sampled_key
-from ..dataset.dataset import GlitchDataset
+from ..cache import TensorCache
 from ..dataset.framing import LATENT_STEP
 from ..lora.file import LoraStateDict
 from ..lora.targets import recipe_targets
 from ..losses.record import LossRecord, RecordWriter, StepReport
-from ..model.checkpoint import BaseModel
-from ..model.encoders import Encoders
-from ..recipe.recipe import Recipe
 from ..recipe.train import TrainRecipe
 from .base_storage import check_base_precision
 from .batches import BatchSource, CaptionDropout
@@ -36,10 +29,10 @@ from .loop import LoraTraining, NotFiniteError
 from .memory import is_out_of_memory, let_go, shortage
 from .probe import Probe, is_due, split_items
 from .run_files import RunFiles
-from .run_folder import RunPaths, write_recipe
+from .run_folder import write_recipe
+from .run_setup import RunSetup
 from .samples import Prompts, Samples, Sampling, sampled_prompts
 from .state import material_key
-from .team import ALONE, Team
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,65 +59,43 @@ class TrainingRun:
     However the iteration ends, the LoRA so far is on disk once a step has been done.
 
     Attributes:
+        setup: what it is made of.
+        recipe: the setup's.
+        paths: the setup's.
         record: the losses so far; ``about["ended"]`` says why it stopped.
         files: what it writes.
         samples: its sample pictures; None while there are none to be made.
     """
 
-    def __init__(
-        self,
-        base: BaseModel,
-        dataset: GlitchDataset,
-        recipe: Recipe,
-        encoders: Encoders,
-        paths: RunPaths,
-        *,
-        cache_folder: Path,
-        device: torch.device,
-        team: Team = ALONE,
-        base_key: str = "",
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, setup: RunSetup, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Describe the run; nothing is done yet.
 
         Args:
-            base: the frozen base model.
-            dataset: pictures and captions.
-            recipe: the whole recipe, kept with the LoRA.
-            encoders: the VAE and the tokenizers.
-            paths: where the run's files go.
-            cache_folder: where latents and prompt embeddings are kept between runs.
-            device: where to train.
-            team: the processes that train together; only the main one writes files.
-            base_key: :func:`cache.sampled_key` of the UNet, where it is known already.
+            setup: what it is made of.
             clock: seconds, increasing; for stop_at_minutes.
 
         Raises:
             TrainingError: for a precision the device cannot train in, a package that
                 base_precision needs, or a choice of layers that this UNet has none of.
         """
-        resolve_precision(recipe.train.precision, device)
-        check_base_precision(recipe.train.base_precision)
-        recipe_targets(base.unet, recipe.train)
-        self.base = base
-        self.dataset = dataset
-        self.recipe = recipe
-        self.encoders = encoders
-        self.paths = paths
-        self.device = device
-        self.team = team
+        train = setup.recipe.train
+        resolve_precision(train.precision, setup.device)
+        check_base_precision(train.base_precision)
+        recipe_targets(setup.base.unet, train)
+        self.setup = setup
+        self.recipe = setup.recipe
+        self.paths = setup.paths
         self.record = LossRecord.empty(
-            paths.name,
+            setup.paths.name,
             {
-                "family": base.family.name,
-                "loss": _loss_name(recipe.train),
-                "recipe": recipe.to_dict(),
+                "family": setup.base.family.name,
+                "loss": _loss_name(train),
+                "recipe": setup.recipe.to_dict(),
             },
         )
-        key = base_key or sampled_key(base.unet)
-        self.files = RunFiles(paths, recipe, base, dataset, self.record, key, team)
+        self.files = RunFiles(setup, self.record)
         self.samples: Samples | None = None
-        self._cache = TensorCache(cache_folder)
+        self._cache = TensorCache(setup.cache_folder)
         self._clock = clock
 
     @property
@@ -149,18 +120,19 @@ class TrainingRun:
         raise shortage(self.recipe.train, "")
 
     def _events(self) -> Iterator[RunEvent]:
-        if self.team.is_main:
+        setup = self.setup
+        if setup.team.is_main:
             write_recipe(self.paths, self.recipe)
         items: list[TrainingItem] = []
         prompt_keys: dict[str, str] = {}
-        with self.team.local_main_first():  # the others find it all in the cache
+        with setup.team.local_main_first():  # the others find it all in the cache
             yield from self._prepare(items, prompt_keys)
         train = self.recipe.train
         if not train.trains_text_encoder:
-            self.base.text_encoders = ()  # every caption is encoded: their memory is free now
+            setup.base.text_encoders = ()  # every caption is encoded: their memory is free now
         split = split_items(items, train.validation_split, train.seed)
         source = self._source(split.training, prompt_keys.get("", ""))
-        if train.sample_every and self.team.is_main:
+        if train.sample_every and setup.team.is_main:
             self.samples = self._samples(items[0], prompt_keys)
         del prompt_keys
         yield from self._train(source, Probe(split, self._cache, self.recipe.train.seed))
@@ -169,25 +141,23 @@ class TrainingRun:
         self, items: list[TrainingItem], prompt_keys: dict[str, str]
     ) -> Iterator[Preparing]:
         latents_keys: list[str] = []
-        total = sum(1 for _ in picture_variants(self.dataset))
-        encoders = self.encoders
-        for key in encode_pictures(
-            self.dataset, encoders.encode_picture, encoders.vae_key, self._cache
-        ):
+        setup, dataset, encoders = self.setup, self.setup.dataset, self.setup.encoders
+        total = sum(1 for _ in picture_variants(dataset))
+        for key in encode_pictures(dataset, encoders.encode_picture, encoders.vae_key, self._cache):
             latents_keys.append(key)
             yield Preparing("pictures", len(latents_keys), total)
-        captions = dict.fromkeys(captions_to_encode(self.dataset))
+        captions = dict.fromkeys(captions_to_encode(dataset))
         if self.recipe.train.sample_every:
-            captions |= dict.fromkeys([*sampled_prompts(self.recipe.train, self.dataset), ""])
+            captions |= dict.fromkeys([*sampled_prompts(self.recipe.train, dataset), ""])
         for caption, key in encode_captions(
-            captions, encoders.tokenize, self.base.text_encoders, self._cache, self.device
+            captions, encoders.tokenize, setup.base.text_encoders, self._cache, setup.device
         ):
             prompt_keys[caption] = key
             yield Preparing("captions", len(prompt_keys), len(captions))
-        items += training_items(self.dataset, latents_keys, prompt_keys)
+        items += training_items(dataset, latents_keys, prompt_keys)
 
     def _source(self, items: list[TrainingItem], empty_prompt_key: str) -> BatchSource:
-        dropout = CaptionDropout(self.dataset.caption_dropped, empty_prompt_key)
+        dropout = CaptionDropout(self.setup.dataset.caption_dropped, empty_prompt_key)
         return BatchSource(
             items,
             self._cache,
@@ -203,22 +173,23 @@ class TrainingRun:
         train = self.recipe.train
         height, width = (side * LATENT_STEP for side in first.latents_size)
         prompts = Prompts(
-            {text: prompt_keys[text] for text in sampled_prompts(train, self.dataset)},
+            {text: prompt_keys[text] for text in sampled_prompts(train, self.setup.dataset)},
             prompt_keys[""],
             self._cache,
             (train.sample_width or width, train.sample_height or height),
         )
-        return Samples(train, prompts, self.encoders.decode_picture, self.paths, self.record)
+        return Samples(train, prompts, self.setup.encoders.decode_picture, self.paths, self.record)
 
     def _train(self, source: BatchSource, probe: Probe) -> Iterator[StepReport | Sampling]:
-        training = LoraTraining(self.base, source, self.recipe.train, self.device, self.team)
+        setup = self.setup
+        training = LoraTraining(setup.base, source, self.recipe.train, setup.device, setup.team)
         material = material_key(source.items)
         progress = self.files.go_on(training, material)
         self.files.check_space(training)
         began = self._clock() - progress.seconds
         train, every = self.recipe.train, self.recipe.train.probe_every
         ending = reached(self.recipe.train, progress)
-        writer = RecordWriter(self.record, self.paths.losses) if self.team.is_main else None
+        writer = RecordWriter(self.record, self.paths.losses) if self.setup.team.is_main else None
         try:
             if self.samples:
                 began += yield from self._paused(self.samples.begin(training))
@@ -273,7 +244,7 @@ class TrainingRun:
 
     def _ending(self, progress: RunProgress) -> Ending | None:
         # Clocks differ: all processes stop where the main one does.
-        return self.team.from_main(lambda: reached(self.recipe.train, progress))
+        return self.setup.team.from_main(lambda: reached(self.recipe.train, progress))
 
     def _progress(self, training: LoraTraining, began: float) -> RunProgress:
         return RunProgress(

@@ -36,7 +36,7 @@ def break_step(run: TrainingRun, value: float, where: str = "loss") -> None:
         output[0].register_hook(lambda gradient: gradient * value)
         return output
 
-    run.base.unet.register_forward_hook(after)
+    run.setup.base.unet.register_forward_hook(after)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf], ids=["nan", "inf"])

@@ -172,8 +172,8 @@ def test_another_base_begins_a_new_run(tmp_path: Path, folder: Path) -> None:
     """Catches a LoRA that goes on upon another checkpoint than it began with."""
     stop_after(going_on(tmp_path, folder), 3)
     run = make_run(tmp_path, folder, Counted(), **RESUMED)
-    run.base.unet.conv_out.weight.data *= 1.01
-    base = sampled_key(run.base.unet)
+    run.setup.base.unet.conv_out.weight.data *= 1.01
+    base = sampled_key(run.setup.base.unet)
     paths = choose_run(run.recipe, "auto", base, tmp_path / "runs", tmp_path / "loras")
     assert paths.name != "glitch_lora_00001"
 

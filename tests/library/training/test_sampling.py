@@ -243,7 +243,7 @@ def test_the_first_captions_stand_in_for_prompts(tmp_path: Path, folder: Path) -
     run = make_run(tmp_path, folder, Counted(), **SETTINGS | settings | {"steps": 1})
     follow(run)
     pictures = [Image.open(path) for path in sorted(run.paths.samples.glob("step000001*"))]
-    captions = [run.dataset.caption(index, 0) for index in range(3)]
+    captions = [run.setup.dataset.caption(index, 0) for index in range(3)]
     assert [json.loads(one.info["glitch_sample"])["prompt"] for one in pictures] == captions
     assert {one.size for one in pictures} == {(128, 64)}
 
@@ -258,9 +258,10 @@ def test_the_text_encoder_is_used_as_it_stands(tmp_path: Path, folder: Path) -> 
     run = make_run(tmp_path, folder, counted, **SETTINGS | SAMPLING | settings)
     decoded: list[torch.Tensor] = []
     keep = lambda latents: decoded.append(latents) or counted.decode_picture(latents)  # noqa: E731
-    run.encoders = dataclasses.replace(run.encoders, decode_picture=keep)
+    encoders = dataclasses.replace(run.setup.encoders, decode_picture=keep)
+    run.setup = dataclasses.replace(run.setup, encoders=encoders)
     follow(run)
-    prompt = encode_prompt(run.base.text_encoders, counted.tokenize("a red square"))
+    prompt = encode_prompt(run.setup.base.text_encoders, counted.tokenize("a red square"))
     noise = sample_noise(5, 64, 64)[None]
     batch = Batch(noise, prompt.prompt_embeds.detach()[None], None, None, None)
     plain = Predictor(tiny_base(), run.recipe.train, torch.device("cpu"), torch.float32)
