@@ -111,9 +111,9 @@ class LiveView:
 
 def ended_in_words(record: LossRecord) -> str:
     """Return why a run stopped, and what it passed over, as one line."""
-    passed_over = record.about.get("passed_over", 0)
+    passed_over = record.about.passed_over
     more = f" {passed_over} steps were passed over (glitch_through)." if passed_over else ""
-    return record.about["ended"]["why"] + more
+    return record.about.ended.why + more
 
 
 @contextlib.contextmanager

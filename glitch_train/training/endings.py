@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from ..losses.about import Ending
 from ..recipe.train import TrainRecipe
 
 
@@ -23,22 +24,6 @@ class RunProgress:
     epochs: int = 0
     seconds: float = 0.0
     drift: float = math.nan
-
-
-@dataclasses.dataclass(frozen=True)
-class Ending:
-    """Why a run stopped.
-
-    Attributes:
-        rule: ``steps``, ``stop_at_epochs``, ``stop_at_minutes`` or ``stop_at_drift``: finished;
-            ``cancel`` or ``error``: it can go on.
-        step: optimizer steps done.
-        why: one sentence.
-    """
-
-    rule: str
-    step: int
-    why: str
 
 
 def reached(train: TrainRecipe, progress: RunProgress) -> Ending | None:

@@ -11,6 +11,7 @@ from ..cache import TensorCache
 from ..dataset.framing import LATENT_STEP
 from ..lora.file import LoraStateDict
 from ..lora.targets import recipe_targets
+from ..losses.about import About, Ending
 from ..losses.record import LossRecord, RecordWriter, StepReport
 from ..recipe.train import TrainRecipe
 from .base_storage import check_base_precision
@@ -24,7 +25,7 @@ from .encode import (
     picture_variants,
     training_items,
 )
-from .endings import Ending, RunProgress, reached
+from .endings import RunProgress, reached
 from .loop import LoraTraining, NotFiniteError
 from .memory import is_out_of_memory, let_go, shortage
 from .probe import Probe, is_due, split_items
@@ -62,7 +63,7 @@ class TrainingRun:
         setup: what it is made of.
         recipe: the setup's.
         paths: the setup's.
-        record: the losses so far; ``about["ended"]`` says why it stopped.
+        record: the losses so far; ``about.ended`` says why it stopped.
         files: what it writes.
         samples: its sample pictures; None while there are none to be made.
     """
@@ -87,11 +88,7 @@ class TrainingRun:
         self.paths = setup.paths
         self.record = LossRecord.empty(
             setup.paths.name,
-            {
-                "family": setup.base.family.name,
-                "loss": _loss_name(train),
-                "recipe": setup.recipe.to_dict(),
-            },
+            About(setup.base.family.name, _loss_name(train), setup.recipe.to_dict()),
         )
         self.files = RunFiles(setup, self.record)
         self.samples: Samples | None = None
@@ -227,7 +224,7 @@ class TrainingRun:
             raise
         finally:
             if ending:
-                self.record.about["ended"] = dataclasses.asdict(ending)
+                self.record.about.ended = ending
             with contextlib.closing(writer) if writer else contextlib.nullcontext():
                 if training.step and training.is_whole:
                     self._keep(training, progress, material)
@@ -259,7 +256,7 @@ class TrainingRun:
     ) -> None:
         self.record.append(report, **measured)
         if not report.finite and self.recipe.train.glitch_through:
-            self.record.about["passed_over"] = self.record.about.get("passed_over", 0) + 1
+            self.record.about.passed_over += 1
         if writer:
             writer.write_last()
 

@@ -73,7 +73,7 @@ class RunFiles:
             DiskError: when the disk does not take it.
         """
         self.save_lora(self.setup.paths.snapshot(training.step), training)
-        self.record.about.setdefault("snapshots", []).append(training.step)
+        self.record.about.snapshots.append(training.step)
 
     def save_state(self, training: LoraTraining, progress: RunProgress, material: str) -> None:
         """Write what the run goes on from.

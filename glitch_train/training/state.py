@@ -71,7 +71,7 @@ def save_state(
         "training": training.state_dict(),
         "progress": dataclasses.asdict(progress),
         "record": {name: values[: training.step] for name, values in record.columns.items()},
-        "about": {name: record.about[name] for name in _PAST if name in record.about},
+        "about": {name: told for name, told in record.about.to_dict().items() if name in _PAST},
     }
     torch.save(state, content)
     with disk_errors_said(path), atomic_path(path) as part:

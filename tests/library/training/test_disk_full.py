@@ -58,7 +58,7 @@ def test_how_many_snapshots_there_will_be(tmp_path: Path, folder: Path) -> None:
     settings = {"steps": 10_000_000, "save_every": 1, "network_dim": 64, "stop_at_epochs": 1}
     run = make_run(tmp_path, folder, Counted(), **settings)
     list(run.events())
-    assert run.record.about["ended"]["rule"] == "stop_at_epochs"
+    assert run.record.about.ended.rule == "stop_at_epochs"
 
 
 @pytest.mark.parametrize("optimizer", sorted(set(STATE_FLOATS) - {"AdamW8bit"}))

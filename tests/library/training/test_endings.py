@@ -66,14 +66,14 @@ def test_epochs(tmp_path: Path, folder: Path) -> None:
     """Catches an epoch counted when it begins: 3 pictures, twice, by 2 are 3 steps each."""
     run = make_run(tmp_path, folder, Counted(), **SETTINGS, stop_at_epochs=2)
     assert steps_of(run) == [1, 2, 3, 4, 5, 6]
-    assert run.record.about["ended"] == {
+    assert run.record.about.to_dict()["ended"] == {
         "rule": "stop_at_epochs",
         "step": 6,
         "why": "Stopped after step 6: 2 epochs are done (stop_at_epochs).",
     }
     assert read_metadata(run.paths.lora)["ss_steps"] == "6"
     record = read_csv(run.paths.losses)
-    assert record.about["ended"] == run.record.about["ended"]
+    assert record.about.ended == run.record.about.ended
     assert not math.isnan(record.columns["train_probe_loss"][-1])
 
 
@@ -97,7 +97,7 @@ def test_minutes(tmp_path: Path, folder: Path) -> None:
     second._clock = lambda: next(later)
     steps = steps_of(second)
     assert steps[0] == 2
-    assert second.record.about["ended"]["rule"] == "stop_at_minutes"
+    assert second.record.about.ended.rule == "stop_at_minutes"
     alone = make_run(tmp_path / "alone", folder, Counted(), **settings)
     third = itertools.count(5, 1)
     alone._clock = lambda: next(third)
@@ -114,7 +114,7 @@ def test_drift(tmp_path: Path, folder: Path) -> None:
     assert max(drift for drift in drifts[:9] if drift == drift) < limit
     run = make_run(tmp_path, folder, Counted(), **SETTINGS, stop_at_drift=limit)
     assert steps_of(run)[-1] == 10
-    assert run.record.about["ended"]["rule"] == "stop_at_drift"
+    assert run.record.about.ended.rule == "stop_at_drift"
     assert run.record.columns["drift"][-1] == drifts[9]
     assert read_csv(run.paths.losses).columns["drift"][-1] == pytest.approx(drifts[9])
 
@@ -133,8 +133,8 @@ def test_a_finished_run_stays_finished_until_its_rule_is_raised(
     raised = make_run(tmp_path, folder, Counted(), "auto", **SETTINGS, stop_at_epochs=2)
     assert raised.paths.name == "glitch_lora_00001"
     assert steps_of(raised) == [4, 5, 6]
-    assert raised.record.snapshots == [1, 2, 3]  # what the first session left
-    assert raised.record.about["ended"]["step"] == 6
+    assert raised.record.about.snapshots == [1, 2, 3]  # what the first session left
+    assert raised.record.about.ended.step == 6
 
 
 def test_cancelled_and_continued_equals_uninterrupted(
@@ -148,7 +148,7 @@ def test_cancelled_and_continued_equals_uninterrupted(
     for stop in (1, 4, 7):
         cancelled = make_run(tmp_path / "parts", folder, Counted(), "auto", **settings)
         stop_after(cancelled, stop)
-        assert cancelled.record.about["ended"]["rule"] == "cancel"
+        assert cancelled.record.about.ended.rule == "cancel"
     last = make_run(tmp_path / "parts", folder, Counted(), "must", **settings)
     assert steps_of(last) == [8, 9]
     assert weights(last.paths.lora) == weights(whole.paths.lora)

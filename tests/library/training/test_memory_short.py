@@ -157,7 +157,7 @@ def test_a_run_says_it_and_lets_everything_go(tmp_path: Path, folder: Path) -> N
     assert held
     assert not any(reference() is not None for reference in held)
     assert run.paths.lora.is_file()
-    assert "ran out of memory" in run.record.about["ended"]["why"]
+    assert "ran out of memory" in run.record.about.ended.why
     del caught
 
 

@@ -145,7 +145,7 @@ def test_snapshots_are_kept(tmp_path: Path, folder: Path) -> None:
     assert kept == ["glitch_lora_00001_step000005.safetensors",
                     "glitch_lora_00001_step000010.safetensors"]  # fmt: skip
     assert read_metadata(run.paths.snapshot(5))["ss_steps"] == "5"
-    assert run.record.about["snapshots"] == [5, 10]
+    assert run.record.about.snapshots == [5, 10]
 
 
 def test_a_finished_run_goes_on_when_steps_are_raised(

@@ -205,7 +205,7 @@ def test_a_run_that_goes_on_keeps_its_columns(tmp_path: Path, folder: Path) -> N
         for event in events:
             if isinstance(event, Sampling) and (event.step, event.done) == (4, 5):
                 break  # in the middle of the second prompt
-    assert first.record.about["ended"]["rule"] == "cancel"
+    assert first.record.about.ended.rule == "cancel"
     times = {path.name: path.stat().st_mtime_ns for path in first.paths.samples.glob("step*")}
     assert len(times) == 5
     last = make_run(tmp_path / "parts", folder, Counted(), "must", **settings)
@@ -295,7 +295,7 @@ def test_no_room_for_pictures_does_not_end_the_run(
     monkeypatch.undo()
     last = make_run(tmp_path / "short", folder, Counted(), "must", **SETTINGS | SAMPLING)
     follow(last)
-    assert last.record.about["samples_missing"] == [2, 4]  # the base was made up for
+    assert last.record.about.samples_missing == [2, 4]  # the base was made up for
     assert weights(plain.paths.lora) == weights(last.paths.lora)
 
 
