@@ -201,7 +201,7 @@ def _check(name: str, value: Any, kind: type, setting: Setting) -> None:
 def _check_number(name: str, value: Any, kind: type, setting: Setting) -> None:
     whole = kind is int
     fits = isinstance(value, int) if whole else isinstance(value, (int, float))
-    if not fits or isinstance(value, bool) or not math.isfinite(value):
+    if not fits or isinstance(value, bool) or not -math.inf < value < math.inf:
         raise RecipeError(f"{name} must be a {'whole ' if whole else ''}number, got {value!r}.")
     low, high = setting.low, setting.high
     if (low is not None and value < low) or (high is not None and value > high):

@@ -23,8 +23,9 @@ from ..glitch_train.recipe.partial import PartialRecipe
 from ..glitch_train.recipe.recipe import Recipe
 from ..glitch_train.recipe.train import TrainRecipe
 from ..glitch_train.training.memory import let_go
-from ..glitch_train.training.run import Event, Preparing, TrainingRun
+from ..glitch_train.training.run import Preparing, RunEvent, TrainingRun
 from ..glitch_train.training.run_folder import choose_run
+from ..glitch_train.training.run_setup import RunSetup
 from ..glitch_train.training.samples import Sampling
 from ..glitch_train.wording import where_from
 from . import folders, host, weights
@@ -42,14 +43,16 @@ def prepare_run(
     cache_folder = dataset.cache_folder or folders.temporary_cache()
     TensorCache(cache_folder).check_place()
     return TrainingRun(
-        base,
-        dataset,
-        recipe,
-        encoders,
-        choose_run(recipe, resume, base_key, output, loras),
-        cache_folder=cache_folder,
-        device=comfy.model_management.get_torch_device(),
-        base_key=base_key,
+        RunSetup(
+            base=base,
+            base_key=base_key,
+            dataset=dataset,
+            recipe=recipe,
+            encoders=encoders,
+            paths=choose_run(recipe, resume, base_key, output, loras),
+            cache_folder=cache_folder,
+            device=comfy.model_management.get_torch_device(),
+        )
     )
 
 
@@ -67,7 +70,7 @@ class LiveView:
         self._steps_before = -1
         self._preview = LivePreview(run.record)
 
-    def show(self, event: Event) -> None:
+    def show(self, event: RunEvent) -> None:
         """Show one event; the curve is drawn as often as its share of the time allows."""
         if isinstance(event, Preparing):
             self.progress.show(event.done, event.total)
@@ -108,9 +111,9 @@ class LiveView:
 
 def ended_in_words(record: LossRecord) -> str:
     """Return why a run stopped, and what it passed over, as one line."""
-    passed_over = record.about.get("passed_over", 0)
+    passed_over = record.about.passed_over
     more = f" {passed_over} steps were passed over (glitch_through)." if passed_over else ""
-    return record.about["ended"]["why"] + more
+    return record.about.ended.why + more
 
 
 @contextlib.contextmanager
@@ -141,7 +144,7 @@ def describe(report: StepReport, seconds_per_step: float) -> str:
 def _where_from(run: TrainingRun, named: PartialRecipe) -> str:
     """Say which settings a connected recipe decided, and which it names in vain."""
     said = where_from(named.origins(TrainRecipe), run.recipe.train)
-    unmet = named.unmet(run.recipe.dataset, run.dataset.origins)
+    unmet = named.unmet(run.recipe.dataset, run.setup.dataset.origins)
     if unmet:
         said += f"; not as the recipe has it: {', '.join(unmet)} (connect it to the loader too)"
     return said

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from typing import Any
 
-from ..training.run import Event, Preparing
+from ..training.run import Preparing, RunEvent
 from ..training.samples import Sampling
 
 _SECONDS_BETWEEN_LINES = 30
@@ -30,7 +30,7 @@ class TerminalProgress(contextlib.ExitStack):
         self.callback(self._close)
         return self
 
-    def show(self, event: Event) -> None:
+    def show(self, event: RunEvent) -> None:
         """Move the bar that an event belongs to."""
         if isinstance(event, Preparing):
             self._move(f"encoding {event.what}", event.done, event.total)

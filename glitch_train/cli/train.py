@@ -145,7 +145,7 @@ def describe_run(run: TrainingRun, *, interrupted: bool = False) -> dict[str, An
         "samples": str(paths.strip) if paths.strip.is_file() else None,
         "steps": len(record),
         "interrupted": interrupted,
-        "ended": record.about.get("ended"),
+        "ended": record.about.to_dict().get("ended"),
     }
     if result["samples"]:
         result["text"] += f"\n{paths.strip}"

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import RecordError
 from ..plain_json import parse_json
+from .about import About
 from .record import LossRecord, is_column
 from .tensorboard import Scalars, read_scalars
 
@@ -80,7 +81,7 @@ def read_csv(path: Path) -> LossRecord:
         raise RecordError(f"{path} has no losses yet; train for at least one step.")
     cells = {name: column for name, column in zip(heading, table, strict=True) if is_column(name)}
     columns = {name: [_number(cell) for cell in column] for name, column in cells.items()}
-    about = _about(path.parent) if path.name == LOSSES else {}
+    about = _about(path.parent) if path.name == LOSSES else About()
     return LossRecord(_name_for(path), _without_gaps(columns, cells["loss"]), about)
 
 
@@ -165,7 +166,7 @@ def _without_gaps(
     return {name: [values[row] for row in kept] for name, values in columns.items()}
 
 
-def _about(folder: Path) -> dict[str, Any]:
+def _about(folder: Path) -> About:
     """Return what the run folder says beside the losses."""
     about: dict[str, Any] = {}
     beside = folder / LOSSES.replace(".csv", ".json")
@@ -180,7 +181,7 @@ def _about(folder: Path) -> dict[str, Any]:
             about |= content["about"]
     found = (_SNAPSHOT.search(path.name) for path in folder.rglob("*.safetensors"))
     snapshots = sorted({int(match[1]) for match in found if match})
-    return about | ({"snapshots": snapshots} if snapshots else {})
+    return About.from_dict(about | ({"snapshots": snapshots} if snapshots else {}))
 
 
 def _text(path: Path) -> str:

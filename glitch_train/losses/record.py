@@ -13,16 +13,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
 from ..errors import RecordError
 from ..files import disk_errors_said, write_text
+from .about import About
 from .smoothing import Floats, RunningAverage, smoothing_window
-
-if TYPE_CHECKING:
-    pass
 
 STEP_COLUMNS = (
     "step",
@@ -63,12 +61,12 @@ class LossRecord:
     Attributes:
         name: the run's name, for legends.
         columns: column name to values, all equally long; ``step`` and ``loss`` are always there.
-        about: what is known of the run: ``family``, ``recipe``, ``snapshots`` (steps) …
+        about: what else is known of the run.
     """
 
     name: str
     columns: dict[str, list[float]]
-    about: dict[str, Any] = dataclasses.field(default_factory=dict)
+    about: About = dataclasses.field(default_factory=About)
     _average: RunningAverage | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
@@ -80,13 +78,6 @@ class LossRecord:
     def loss(self) -> list[float]:
         """Raw loss of each step."""
         return self.columns["loss"]
-
-    @property
-    def snapshots(self) -> list[float]:
-        """Steps at which the LoRA was saved on the way."""
-        steps = self.about.get("snapshots")  # of a LOSS_MAP, so perhaps anything
-        steps = steps if isinstance(steps, (list, tuple)) else ()
-        return [float(step) for step in steps if isinstance(step, (int, float))]
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -101,9 +92,9 @@ class LossRecord:
         return np.asarray(self.columns[column], dtype=float)
 
     @classmethod
-    def empty(cls, name: str, about: Mapping[str, Any] | None = None) -> LossRecord:
+    def empty(cls, name: str, about: About | None = None) -> LossRecord:
         """Return a record to append to."""
-        return cls(name, {column: [] for column in STEP_COLUMNS}, dict(about or {}))
+        return cls(name, {column: [] for column in STEP_COLUMNS}, about or About())
 
     def append(self, report: StepReport, **probes: float) -> None:
         """Add one step.
@@ -132,10 +123,10 @@ class LossRecord:
 
         Args:
             columns: its columns.
-            about: what was known of it; what is known of this run comes first.
+            about: what was known of it, as plain values; what this run knows comes first.
         """
         self.columns = {name: list(values) for name, values in columns.items()}
-        self.about = {**about, **self.about}
+        self.about = About.from_dict({**about, **self.about.to_dict()})
         self._average = None
 
     def last(self, column: str) -> float:
@@ -150,7 +141,7 @@ class LossRecord:
     def to_loss_map(self) -> dict[str, Any]:
         """Return the host's LOSS_MAP: a dict with ``loss``, and our columns beside it."""
         columns = {key: list(values) for key, values in self.columns.items()}
-        return {"name": self.name, "about": dict(self.about), **columns}
+        return {"name": self.name, "about": self.about.to_dict(), **columns}
 
     @classmethod
     def from_loss_map(cls, loss_map: Mapping[str, Any], name: str = "run") -> LossRecord:
@@ -175,12 +166,8 @@ class LossRecord:
             values = _numbers(loss_map[column])
             if values is not None and len(values) == len(loss):
                 columns[column] = values
-        about = loss_map.get("about")
-        return cls(
-            str(loss_map.get("name", name)),
-            columns,
-            dict(about) if isinstance(about, Mapping) else {},
-        )
+        about = About.from_dict(loss_map.get("about"))
+        return cls(str(loss_map.get("name", name)), columns, about)
 
     def to_csv(self) -> str:
         """Return the record as CSV text with a header line."""
@@ -197,7 +184,8 @@ class LossRecord:
             name: [value if math.isfinite(value) else str(float(value)) for value in values]
             for name, values in self.columns.items()
         }
-        return json.dumps({"name": self.name, "about": self.about, "columns": columns})
+        about = self.about.to_dict()
+        return json.dumps({"name": self.name, "about": about, "columns": columns})
 
 
 class RecordWriter:

@@ -6,13 +6,17 @@ a sweep trains it, and the matrix holds its pictures against what the log expect
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from ..dataset.recipe import DatasetRecipe
 from ..errors import RecipeError
+from ..settings import check_setting, declared
 from .partial import PartialRecipe, combine, partial
+from .train import TrainRecipe
 
 SD15 = "sd15_standard"
 GLITCH_LEARNING_RATE = 2e-4
@@ -282,14 +286,21 @@ EXPERIMENTS: dict[str, Experiment] = {one.slug: one for one in _EXPERIMENTS}
 TECHNIQUES = tuple(one.technique for one in _EXPERIMENTS if one.technique)
 
 
-def settings_of(recipe: Any) -> dict[str, Any]:
-    """Return every setting of a recipe's halves by name; empty where there is no recipe."""
-    if not isinstance(recipe, Mapping):
-        return {}
-    halves = [
-        half for part in ("dataset", "train") if isinstance(half := recipe.get(part), Mapping)
-    ]
-    return {name: value for half in halves for name, value in half.items()}
+def settings_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every setting of a recipe's halves by name; what no recipe could hold is left out.
+
+    Args:
+        recipe: what :meth:`Recipe.to_dict` gave, or whatever a LOSS_MAP of others calls a recipe.
+    """
+    settings: dict[str, Any] = {}
+    for part, kind in (("dataset", DatasetRecipe), ("train", TrainRecipe)):
+        half = recipe.get(part)
+        for name in declared(kind):
+            if isinstance(half, Mapping) and name in half:
+                with contextlib.suppress(RecipeError):
+                    check_setting(kind, name, half[name])
+                    settings[name] = half[name]
+    return settings
 
 
 def experiment(slug: str) -> Experiment:

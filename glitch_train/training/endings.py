@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from ..losses.about import Ending
 from ..recipe.train import TrainRecipe
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """How far a run has come, over all its sessions.
 
     Attributes:
@@ -25,23 +26,7 @@ class Progress:
     drift: float = math.nan
 
 
-@dataclasses.dataclass(frozen=True)
-class Ending:
-    """Why a run stopped.
-
-    Attributes:
-        rule: ``steps``, ``stop_at_epochs``, ``stop_at_minutes`` or ``stop_at_drift``: finished;
-            ``cancel`` or ``error``: it can go on.
-        step: optimizer steps done.
-        why: one sentence.
-    """
-
-    rule: str
-    step: int
-    why: str
-
-
-def reached(train: TrainRecipe, progress: Progress) -> Ending | None:
+def reached(train: TrainRecipe, progress: RunProgress) -> Ending | None:
     """Return the ending of a run that has come this far, or None while it goes on.
 
     A rule that is 0 is off. Raising the rule that ended a run lets it go on.

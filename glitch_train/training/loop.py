@@ -45,7 +45,7 @@ class NotFiniteError(TrainingError):
         self.report = report
 
 
-class LoraTraining(Predictor):
+class LoraTraining:
     """One LoRA being trained; iterate to train, stop iterating to cancel.
 
     Every random draw comes from a generator of its own, seeded by the recipe, on the CPU: data
@@ -54,6 +54,7 @@ class LoraTraining(Predictor):
     Attributes:
         step: optimizer steps done.
         lora: the factors.
+        predictor: the base model with them, as it stands.
         is_whole: whether the LoRA may be saved: no update broke off and all factors are finite.
     """
 
@@ -77,7 +78,11 @@ class LoraTraining(Predictor):
         Raises:
             TrainingError: for a precision the device cannot train in.
         """
-        super().__init__(base, recipe, device, resolve_precision(recipe.precision, device))
+        dtype = resolve_precision(recipe.precision, device)
+        self.base = base
+        self.recipe = recipe
+        self.device = device
+        self.predictor = Predictor(base, recipe, device, dtype)
         self.source = source
         self.team = team
         self.step = 0
@@ -85,18 +90,18 @@ class LoraTraining(Predictor):
         with torch.inference_mode(False):
             if recipe.base_precision == "as precision":
                 # diffusers' own .to() warns about modules to keep in fp32; this UNet has none.
-                torch.nn.Module.to(base.unet, device=device, dtype=self.dtype)
+                torch.nn.Module.to(base.unet, device=device, dtype=dtype)
                 self.lora = self._inject()
             else:
                 self.lora = self._inject()
-                store_base(base.unet, recipe.base_precision, device, self.dtype)
+                store_base(base.unet, recipe.base_precision, device, dtype)
             self.memory = self._plan_memory()
             unet = list(trainable(self.lora.unet))
             text = [p for layers in self.lora.text_encoders for p in trainable(layers)]
             self.parameters = unet + text
             self.optimizer = build_optimizer(recipe, unet, text)
             self.schedule = build_schedule(recipe, self.optimizer)
-            self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+            self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
         self._noise = generator(recipe.seed, "noise")
         self._timesteps = generator(recipe.seed, "timesteps")
 
@@ -221,11 +226,11 @@ class LoraTraining(Predictor):
         rows = self.team.rows(count)
         if rows.start == rows.stop:
             return torch.zeros((), device=self.device)
-        losses = []
+        predictor, losses = self.predictor, []
         for place, part in whole.rows(rows).cut(self.memory.micro_batch):
-            part = self.with_trained_prompts(part.to(self.device, self.dtype))
+            part = predictor.with_trained_prompts(part.to(self.device, predictor.dtype))
             drawn = (draw[rows][place].to(self.device) for draw in (noise, timesteps, seen))
-            loss = self.loss(part, *drawn).sum() / count
+            loss = predictor.loss(part, *drawn).sum() / count
             self.scaler.scale(loss / self.recipe.gradient_accumulation).backward()
             losses.append(loss.detach())
         return torch.stack(losses).sum()

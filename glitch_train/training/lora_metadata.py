@@ -13,6 +13,7 @@ from ..lora.file import RECIPE_KEY, LoraStateDict
 from ..model.checkpoint import BaseModel
 from ..recipe.recipe import Recipe
 from ..recipe.train import TrainRecipe
+from .loop import CLIP_NORM
 
 # Who else reads and trains such a network.
 _NETWORK_MODULES = {"lora": "networks.lora", "dora": "lycoris.kohya", "rslora": "lycoris.kohya"}
@@ -39,11 +40,24 @@ def metadata(
         epochs_done: epochs begun.
         started: Unix time at which training began.
     """
-    train, data = recipe.train, recipe.dataset
-    pictures = len(dataset.samples)
-    folder = Path(data.folder).name
-    resolution = f"{data.width}x{data.height}"
-    values: dict[str, Any] = {
+    values = {
+        **_network(recipe.train, base),
+        **_learning(recipe.train),
+        **_course(recipe, len(dataset.samples), steps_done, epochs_done),
+        **_pictures(recipe, dataset),
+        "ss_training_started_at": started,
+        "ss_training_finished_at": time.time(),
+        "ss_training_comment": "Glitching the Gaze",
+        "sshs_model_hash": _content_hash(state),
+        **_model_spec(recipe, base),
+        RECIPE_KEY: recipe.to_json(),
+    }
+    return {key: _as_text(value) for key, value in values.items()}
+
+
+def _network(train: TrainRecipe, base: BaseModel) -> dict[str, Any]:
+    """Return which network it is, on which model."""
+    return {
         "ss_sd_model_name": base.name,
         "ss_base_model_version": base.family.kohya_base,
         "ss_v2": False,
@@ -51,6 +65,12 @@ def metadata(
         "ss_network_dim": train.network_dim,
         "ss_network_alpha": train.network_alpha,
         "ss_network_args": _network_args(train) or None,
+    }
+
+
+def _learning(train: TrainRecipe) -> dict[str, Any]:
+    """Return what it learns by: rates, optimizer, loss and noise."""
+    return {
         "ss_learning_rate": train.learning_rate,
         "ss_unet_lr": train.learning_rate if train.trains_unet else None,
         "ss_text_encoder_lr": train.text_encoder_lr if train.trains_text_encoder else None,
@@ -63,7 +83,14 @@ def metadata(
         "ss_multires_noise_iterations": train.multires_noise_iterations or None,
         "ss_multires_noise_discount": train.multires_noise_discount,
         "ss_ip_noise_gamma": train.input_perturbation or None,
-        "ss_num_train_images": pictures * data.repeats,
+    }
+
+
+def _course(recipe: Recipe, pictures: int, steps_done: int, epochs_done: int) -> dict[str, Any]:
+    """Return how long it trained, and in what batches."""
+    train = recipe.train
+    return {
+        "ss_num_train_images": pictures * recipe.dataset.repeats,
         "ss_num_reg_images": 0,
         "ss_num_epochs": epochs_done,
         "ss_epoch": epochs_done,
@@ -74,7 +101,16 @@ def metadata(
         "ss_gradient_accumulation_steps": train.gradient_accumulation,
         "ss_gradient_checkpointing": train.gradient_checkpointing,
         "ss_mixed_precision": train.precision,
-        "ss_max_grad_norm": 1.0,
+        "ss_max_grad_norm": CLIP_NORM,
+    }
+
+
+def _pictures(recipe: Recipe, dataset: GlitchDataset) -> dict[str, Any]:
+    """Return what it trained on: framing, captions, folder and tags."""
+    data = recipe.dataset
+    folder = Path(data.folder).name
+    counts = {"n_repeats": data.repeats, "img_count": len(dataset.samples)}
+    return {
         "ss_resolution": f"({data.width}, {data.height})",
         "ss_enable_bucket": "bucket" in data.framing_weights,
         "ss_min_bucket_reso": data.min_bucket_reso,
@@ -85,26 +121,25 @@ def metadata(
         "ss_shuffle_caption": data.caption_shuffle,
         "ss_caption_dropout_rate": data.caption_dropout,
         "ss_caption_tag_dropout_rate": data.caption_part_dropout,
-        "ss_seed": train.seed,
-        "ss_output_name": train.output_name,
-        "ss_dataset_dirs": {folder: {"n_repeats": data.repeats, "img_count": pictures}},
+        "ss_seed": recipe.train.seed,
+        "ss_output_name": recipe.train.output_name,
+        "ss_dataset_dirs": {folder: counts},
         "ss_tag_frequency": {folder: _tag_frequency(dataset)},
-        "ss_training_started_at": started,
-        "ss_training_finished_at": time.time(),
-        "ss_training_comment": "Glitching the Gaze",
-        "sshs_model_hash": _content_hash(state),
+    }
+
+
+def _model_spec(recipe: Recipe, base: BaseModel) -> dict[str, Any]:
+    """Return what Stability AI's model specification asks for."""
+    stability = "https://github.com/Stability-AI/generative-models"
+    return {
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.architecture": base.family.architecture,
-        "modelspec.implementation": "https://github.com/Stability-AI/generative-models"
-        if base.family.is_xl
-        else "diffusers",
-        "modelspec.title": train.output_name,
-        "modelspec.resolution": resolution,
+        "modelspec.implementation": stability if base.family.is_xl else "diffusers",
+        "modelspec.title": recipe.train.output_name,
+        "modelspec.resolution": f"{recipe.dataset.width}x{recipe.dataset.height}",
         "modelspec.prediction_type": base.prediction_type.removesuffix("_prediction"),
         "modelspec.date": time.strftime("%Y-%m-%dT%H:%M:%S"),
-        RECIPE_KEY: recipe.to_json(),
     }
-    return {key: _as_text(value) for key, value in values.items()}
 
 
 def _network_args(train: TrainRecipe) -> dict[str, Any]:

@@ -121,7 +121,7 @@ class Probe:
             batch = read_batch([item], self._cache, self._cache, training.source.with_tokens)
             noise = torch.randn(batch.latents.shape, generator=stream)
             timestep = torch.tensor([round((draw + 0.5) * TRAIN_TIMESTEPS / draws)])
-            measured.append(training.measure(batch, noise, timestep))
+            measured.append(training.predictor.measure(batch, noise, timestep))
         return measured
 
 

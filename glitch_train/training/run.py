@@ -6,19 +6,13 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 
-import torch
-
-from ..cache import TensorCache, sampled_key
-from ..dataset.dataset import GlitchDataset
+from ..cache import TensorCache
 from ..dataset.framing import LATENT_STEP
 from ..lora.file import LoraStateDict
 from ..lora.targets import recipe_targets
+from ..losses.about import About, Ending
 from ..losses.record import LossRecord, RecordWriter, StepReport
-from ..model.checkpoint import BaseModel
-from ..model.encoders import Encoders
-from ..recipe.recipe import Recipe
 from ..recipe.train import TrainRecipe
 from .base_storage import check_base_precision
 from .batches import BatchSource, CaptionDropout
@@ -31,15 +25,15 @@ from .encode import (
     picture_variants,
     training_items,
 )
-from .endings import Ending, Progress, reached
+from .endings import RunProgress, reached
 from .loop import LoraTraining, NotFiniteError
 from .memory import is_out_of_memory, let_go, shortage
 from .probe import Probe, is_due, split_items
 from .run_files import RunFiles
-from .run_folder import RunPaths, write_recipe
+from .run_folder import write_recipe
+from .run_setup import RunSetup
 from .samples import Prompts, Samples, Sampling, sampled_prompts
 from .state import material_key
-from .team import ALONE, Team
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +51,7 @@ class Preparing:
     total: int
 
 
-Event = Preparing | StepReport | Sampling
+RunEvent = Preparing | StepReport | Sampling
 
 
 class TrainingRun:
@@ -66,65 +60,39 @@ class TrainingRun:
     However the iteration ends, the LoRA so far is on disk once a step has been done.
 
     Attributes:
-        record: the losses so far; ``about["ended"]`` says why it stopped.
+        setup: what it is made of.
+        recipe: the setup's.
+        paths: the setup's.
+        record: the losses so far; ``about.ended`` says why it stopped.
         files: what it writes.
         samples: its sample pictures; None while there are none to be made.
     """
 
-    def __init__(
-        self,
-        base: BaseModel,
-        dataset: GlitchDataset,
-        recipe: Recipe,
-        encoders: Encoders,
-        paths: RunPaths,
-        *,
-        cache_folder: Path,
-        device: torch.device,
-        team: Team = ALONE,
-        base_key: str = "",
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, setup: RunSetup, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Describe the run; nothing is done yet.
 
         Args:
-            base: the frozen base model.
-            dataset: pictures and captions.
-            recipe: the whole recipe, kept with the LoRA.
-            encoders: the VAE and the tokenizers.
-            paths: where the run's files go.
-            cache_folder: where latents and prompt embeddings are kept between runs.
-            device: where to train.
-            team: the processes that train together; only the main one writes files.
-            base_key: :func:`..cache.sampled_key` of the UNet, where it is known already.
+            setup: what it is made of.
             clock: seconds, increasing; for stop_at_minutes.
 
         Raises:
             TrainingError: for a precision the device cannot train in, a package that
                 base_precision needs, or a choice of layers that this UNet has none of.
         """
-        resolve_precision(recipe.train.precision, device)
-        check_base_precision(recipe.train.base_precision)
-        recipe_targets(base.unet, recipe.train)
-        self.base = base
-        self.dataset = dataset
-        self.recipe = recipe
-        self.encoders = encoders
-        self.paths = paths
-        self.device = device
-        self.team = team
+        train = setup.recipe.train
+        resolve_precision(train.precision, setup.device)
+        check_base_precision(train.base_precision)
+        recipe_targets(setup.base.unet, train)
+        self.setup = setup
+        self.recipe = setup.recipe
+        self.paths = setup.paths
         self.record = LossRecord.empty(
-            paths.name,
-            {
-                "family": base.family.name,
-                "loss": _loss_name(recipe.train),
-                "recipe": recipe.to_dict(),
-            },
+            setup.paths.name,
+            About(setup.base.family.name, _loss_name(train), setup.recipe.to_dict()),
         )
-        key = base_key or sampled_key(base.unet)
-        self.files = RunFiles(paths, recipe, base, dataset, self.record, key, team)
+        self.files = RunFiles(setup, self.record)
         self.samples: Samples | None = None
-        self._cache = TensorCache(cache_folder)
+        self._cache = TensorCache(setup.cache_folder)
         self._clock = clock
 
     @property
@@ -132,7 +100,7 @@ class TrainingRun:
         """The LoRA as saved; empty before it was saved."""
         return self.files.lora
 
-    def events(self) -> Generator[Event, None, None]:
+    def events(self) -> Generator[RunEvent, None, None]:
         """Encode what the cache lacks, then train.
 
         Raises:
@@ -148,19 +116,20 @@ class TrainingRun:
             return
         raise shortage(self.recipe.train, "")
 
-    def _events(self) -> Iterator[Event]:
-        if self.team.is_main:
+    def _events(self) -> Iterator[RunEvent]:
+        setup = self.setup
+        if setup.team.is_main:
             write_recipe(self.paths, self.recipe)
         items: list[TrainingItem] = []
         prompt_keys: dict[str, str] = {}
-        with self.team.local_main_first():  # the others find it all in the cache
+        with setup.team.local_main_first():  # the others find it all in the cache
             yield from self._prepare(items, prompt_keys)
         train = self.recipe.train
         if not train.trains_text_encoder:
-            self.base.text_encoders = ()  # every caption is encoded: their memory is free now
+            setup.base.text_encoders = ()  # every caption is encoded: their memory is free now
         split = split_items(items, train.validation_split, train.seed)
         source = self._source(split.training, prompt_keys.get("", ""))
-        if train.sample_every and self.team.is_main:
+        if train.sample_every and setup.team.is_main:
             self.samples = self._samples(items[0], prompt_keys)
         del prompt_keys
         yield from self._train(source, Probe(split, self._cache, self.recipe.train.seed))
@@ -169,25 +138,23 @@ class TrainingRun:
         self, items: list[TrainingItem], prompt_keys: dict[str, str]
     ) -> Iterator[Preparing]:
         latents_keys: list[str] = []
-        total = sum(1 for _ in picture_variants(self.dataset))
-        encoders = self.encoders
-        for key in encode_pictures(
-            self.dataset, encoders.encode_picture, encoders.vae_key, self._cache
-        ):
+        setup, dataset, encoders = self.setup, self.setup.dataset, self.setup.encoders
+        total = sum(1 for _ in picture_variants(dataset))
+        for key in encode_pictures(dataset, encoders.encode_picture, encoders.vae_key, self._cache):
             latents_keys.append(key)
             yield Preparing("pictures", len(latents_keys), total)
-        captions = dict.fromkeys(captions_to_encode(self.dataset))
+        captions = dict.fromkeys(captions_to_encode(dataset))
         if self.recipe.train.sample_every:
-            captions |= dict.fromkeys([*sampled_prompts(self.recipe.train, self.dataset), ""])
+            captions |= dict.fromkeys([*sampled_prompts(self.recipe.train, dataset), ""])
         for caption, key in encode_captions(
-            captions, encoders.tokenize, self.base.text_encoders, self._cache, self.device
+            captions, encoders.tokenize, setup.base.text_encoders, self._cache, setup.device
         ):
             prompt_keys[caption] = key
             yield Preparing("captions", len(prompt_keys), len(captions))
-        items += training_items(self.dataset, latents_keys, prompt_keys)
+        items += training_items(dataset, latents_keys, prompt_keys)
 
     def _source(self, items: list[TrainingItem], empty_prompt_key: str) -> BatchSource:
-        dropout = CaptionDropout(self.dataset.caption_dropped, empty_prompt_key)
+        dropout = CaptionDropout(self.setup.dataset.caption_dropped, empty_prompt_key)
         return BatchSource(
             items,
             self._cache,
@@ -203,22 +170,23 @@ class TrainingRun:
         train = self.recipe.train
         height, width = (side * LATENT_STEP for side in first.latents_size)
         prompts = Prompts(
-            {text: prompt_keys[text] for text in sampled_prompts(train, self.dataset)},
+            {text: prompt_keys[text] for text in sampled_prompts(train, self.setup.dataset)},
             prompt_keys[""],
             self._cache,
             (train.sample_width or width, train.sample_height or height),
         )
-        return Samples(train, prompts, self.encoders.decode_picture, self.paths, self.record)
+        return Samples(train, prompts, self.setup.encoders.decode_picture, self.paths, self.record)
 
     def _train(self, source: BatchSource, probe: Probe) -> Iterator[StepReport | Sampling]:
-        training = LoraTraining(self.base, source, self.recipe.train, self.device, self.team)
+        setup = self.setup
+        training = LoraTraining(setup.base, source, self.recipe.train, setup.device, setup.team)
         material = material_key(source.items)
         progress = self.files.go_on(training, material)
         self.files.check_space(training)
         began = self._clock() - progress.seconds
         train, every = self.recipe.train, self.recipe.train.probe_every
         ending = reached(self.recipe.train, progress)
-        writer = RecordWriter(self.record, self.paths.losses) if self.team.is_main else None
+        writer = RecordWriter(self.record, self.paths.losses) if self.setup.team.is_main else None
         try:
             if self.samples:
                 began += yield from self._paused(self.samples.begin(training))
@@ -256,12 +224,12 @@ class TrainingRun:
             raise
         finally:
             if ending:
-                self.record.about["ended"] = dataclasses.asdict(ending)
+                self.record.about.ended = ending
             with contextlib.closing(writer) if writer else contextlib.nullcontext():
                 if training.step and training.is_whole:
                     self._keep(training, progress, material)
 
-    def _keep(self, training: LoraTraining, progress: Progress, material: str) -> None:
+    def _keep(self, training: LoraTraining, progress: RunProgress, material: str) -> None:
         self.files.save_lora(self.paths.lora, training)
         self.files.save_state(training, progress, material)
 
@@ -271,12 +239,12 @@ class TrainingRun:
         yield from work
         return self._clock() - began
 
-    def _ending(self, progress: Progress) -> Ending | None:
+    def _ending(self, progress: RunProgress) -> Ending | None:
         # Clocks differ: all processes stop where the main one does.
-        return self.team.from_main(lambda: reached(self.recipe.train, progress))
+        return self.setup.team.from_main(lambda: reached(self.recipe.train, progress))
 
-    def _progress(self, training: LoraTraining, began: float) -> Progress:
-        return Progress(
+    def _progress(self, training: LoraTraining, began: float) -> RunProgress:
+        return RunProgress(
             training.step,
             training.source.epochs_done,
             self._clock() - began,
@@ -288,7 +256,7 @@ class TrainingRun:
     ) -> None:
         self.record.append(report, **measured)
         if not report.finite and self.recipe.train.glitch_through:
-            self.record.about["passed_over"] = self.record.about.get("passed_over", 0) + 1
+            self.record.about.passed_over += 1
         if writer:
             writer.write_last()
 

@@ -7,20 +7,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..dataset.dataset import GlitchDataset
 from ..errors import TrainingError
 from ..files import check_space
 from ..lora.file import SAVE_DTYPES, LoraStateDict, save_lora, to_kohya
 from ..losses.record import LossRecord
-from ..model.checkpoint import BaseModel
-from ..recipe.recipe import Recipe
-from .endings import Progress
+from .endings import RunProgress
 from .loop import LoraTraining
 from .lora_metadata import metadata
 from .optim import STATE_FLOATS
-from .run_folder import RunPaths
+from .run_setup import RunSetup
 from .state import load_state, progress_of, save_state
-from .team import ALONE, Team
 
 log = logging.getLogger(__name__)
 
@@ -32,34 +28,15 @@ class RunFiles:
         lora: the LoRA as last saved; empty before.
     """
 
-    def __init__(
-        self,
-        paths: RunPaths,
-        recipe: Recipe,
-        base: BaseModel,
-        dataset: GlitchDataset,
-        record: LossRecord,
-        base_key: str,
-        team: Team = ALONE,
-    ) -> None:
+    def __init__(self, setup: RunSetup, record: LossRecord) -> None:
         """Describe the run; nothing is written yet.
 
         Args:
-            paths: where the files go.
-            recipe: kept with the LoRA.
-            base: the base model.
-            dataset: its pictures are named in the LoRA.
+            setup: what it is made of.
             record: kept in the state.
-            base_key: what identifies the base model.
-            team: the processes that train together; only the main one writes.
         """
-        self.team = team
-        self.paths = paths
-        self.recipe = recipe
-        self.base = base
-        self.dataset = dataset
+        self.setup = setup
         self.record = record
-        self.base_key = base_key
         self.lora: LoraStateDict = {}
         self._started = time.time()
 
@@ -69,18 +46,18 @@ class RunFiles:
         Raises:
             DiskError: when the disk does not take it; an older file stays whole.
         """
-        if not self.team.is_main:
+        if not self.setup.team.is_main:
             return
-        train = self.recipe.train
+        train = self.setup.recipe.train
         self.lora = to_kohya(
             training.lora,
-            self.base,
+            self.setup.base,
             save_precision=train.save_precision,
         )
         about = metadata(
-            self.recipe,
-            self.base,
-            self.dataset,
+            self.setup.recipe,
+            self.setup.base,
+            self.setup.dataset,
             self.lora,
             steps_done=training.step,
             epochs_done=training.source.epoch,
@@ -95,46 +72,46 @@ class RunFiles:
         Raises:
             DiskError: when the disk does not take it.
         """
-        self.save_lora(self.paths.snapshot(training.step), training)
-        self.record.about.setdefault("snapshots", []).append(training.step)
+        self.save_lora(self.setup.paths.snapshot(training.step), training)
+        self.record.about.snapshots.append(training.step)
 
-    def save_state(self, training: LoraTraining, progress: Progress, material: str) -> None:
+    def save_state(self, training: LoraTraining, progress: RunProgress, material: str) -> None:
         """Write what the run goes on from.
 
         Raises:
             DiskError: when the disk does not take it; the older state stays whole.
         """
-        if not self.team.is_main:
+        if not self.setup.team.is_main:
             return
         save_state(
-            self.paths.state,
+            self.setup.paths.state,
             training,
             self.record,
             progress,
             material=material,
-            base=self.base_key,
+            base=self.setup.base_key,
         )
 
-    def go_on(self, training: LoraTraining, material: str) -> Progress:
+    def go_on(self, training: LoraTraining, material: str) -> RunProgress:
         """Go back to the run's saved state, where it has one; return how far it was.
 
         Raises:
             TrainingError: when the pictures are not those of the state.
         """
-        path = self.paths.state
-        state: dict[str, Any] | None = self.team.from_main(
-            lambda: load_state(path) if path.is_file() else None
+        paths = self.setup.paths
+        state: dict[str, Any] | None = self.setup.team.from_main(
+            lambda: load_state(paths.state) if paths.state.is_file() else None
         )
         if state is None:
-            return Progress()
+            return RunProgress()
         if state["material"] != material:
             raise TrainingError(
-                f"The pictures or captions changed since {self.paths.name} was stopped, so it "
+                f"The pictures or captions changed since {paths.name} was stopped, so it "
                 "cannot go on; set resume to never."
             )
         training.load_state_dict(state["training"])
         self.record.restore(state["record"], state.get("about", {}))
-        log.info("%s goes on after step %d", self.paths.name, training.step)
+        log.info("%s goes on after step %d", paths.name, training.step)
         return progress_of(state)
 
     def check_space(self, training: LoraTraining) -> None:
@@ -143,7 +120,7 @@ class RunFiles:
         Raises:
             DiskError: one sentence with figures.
         """
-        train = self.recipe.train
+        train, paths = self.setup.recipe.train, self.setup.paths
         numbers = sum(parameter.numel() for parameter in training.parameters)
         lora = numbers * SAVE_DTYPES[train.save_precision].itemsize
         state = int(numbers * 4 * (1 + STATE_FLOATS[train.optimizer]))
@@ -151,8 +128,8 @@ class RunFiles:
         if train.stop_at_epochs or train.stop_at_minutes or train.stop_at_drift:
             snapshots = min(snapshots, 1)  # how many there will be is not known
         # The state is replaced again and again, the old one beside the new one for a moment.
-        copies = 1 if self.paths.state.is_file() else 2
-        needs = {self.paths.lora.parent: lora * (1 + snapshots), self.paths.folder: state * copies}
+        copies = 1 if paths.state.is_file() else 2
+        needs = {paths.lora.parent: lora * (1 + snapshots), paths.folder: state * copies}
         fewer = "raise save_every, " if snapshots > 1 else ""
         advice = f"free space, {fewer}or lower network_dim"
-        self.team.from_main(lambda: check_space(needs, advice))
+        self.setup.team.from_main(lambda: check_space(needs, advice))

@@ -163,7 +163,7 @@ class Samples:
 
     def _guarded(self, training: LoraTraining, step: int) -> Iterator[Sampling]:
         """Sample; a picture that finds no room is not worth the run."""
-        missing = self._record.about.get("samples_missing", [])
+        missing = self._record.about.samples_missing
         try:
             yield from self._make(training, step)
             if step in missing:
@@ -175,7 +175,7 @@ class Samples:
             why = str(error) if isinstance(error, DiskError) else "the device ran out of memory"
             log.warning("No sample pictures after step %d, training goes on: %s", step, why)
             if step not in missing:
-                self._record.about["samples_missing"] = [*missing, step]
+                missing.append(step)
         free_unused(training.device)
 
     def _make(self, training: LoraTraining, step: int) -> Iterator[Sampling]:
@@ -209,7 +209,7 @@ class Samples:
             training.source.with_tokens,
         )
         return denoised(
-            training,
+            training.predictor,
             batch,
             sampler=recipe.sample_sampler,
             steps=recipe.sample_steps,

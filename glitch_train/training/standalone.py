@@ -14,6 +14,7 @@ from ..recipe.recipe import Recipe
 from .devices import resolve_precision
 from .run import TrainingRun
 from .run_folder import choose_run
+from .run_setup import RunSetup
 from .team import ALONE, Team
 
 
@@ -56,16 +57,9 @@ def prepare_run(
     dataset = team.from_main(lambda: load_dataset(recipe.dataset))
     base, encoders = load_checkpoint(Path(recipe.checkpoint), where)
     key = sampled_key(base.unet)
+    paths = team.from_main(lambda: choose_run(recipe, resume, key, out, out))
     return TrainingRun(
-        base,
-        dataset,
-        recipe,
-        encoders,
-        team.from_main(lambda: choose_run(recipe, resume, key, out, out)),
-        cache_folder=cache_folder,
-        device=where,
-        team=team,
-        base_key=key,
+        RunSetup(base, key, dataset, recipe, encoders, paths, cache_folder, where, team)
     )
 
 

@@ -16,7 +16,7 @@ from ..files import atomic_path, disk_errors_said
 from ..losses.record import LossRecord
 from ..recipe.recipe import Recipe
 from .encode import TrainingItem
-from .endings import Progress
+from .endings import RunProgress
 from .loop import LoraTraining
 
 STATE_VERSION = 1
@@ -48,7 +48,7 @@ def save_state(
     path: Path,
     training: LoraTraining,
     record: LossRecord,
-    progress: Progress,
+    progress: RunProgress,
     *,
     material: str,
     base: str,
@@ -71,7 +71,7 @@ def save_state(
         "training": training.state_dict(),
         "progress": dataclasses.asdict(progress),
         "record": {name: values[: training.step] for name, values in record.columns.items()},
-        "about": {name: record.about[name] for name in _PAST if name in record.about},
+        "about": {name: told for name, told in record.about.to_dict().items() if name in _PAST},
     }
     torch.save(state, content)
     with disk_errors_said(path), atomic_path(path) as part:
@@ -101,9 +101,9 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def progress_of(state: dict[str, Any]) -> Progress:
+def progress_of(state: dict[str, Any]) -> RunProgress:
     """Return how far the run of a state had come."""
-    return Progress(**state.get("progress", {"step": state["training"]["step"]}))
+    return RunProgress(**state.get("progress", {"step": state["training"]["step"]}))
 
 
 def material_key(items: Sequence[TrainingItem]) -> str:

@@ -23,6 +23,7 @@ from glitch_train.training.encode import TrainingItem, encode_prompt
 from glitch_train.training.loop import LoraTraining
 from glitch_train.training.run import TrainingRun
 from glitch_train.training.run_folder import choose_run
+from glitch_train.training.run_setup import RunSetup
 
 
 def tiny_tower() -> TextEncoder:
@@ -78,13 +79,18 @@ def make_run(
     base.text_encoders = (tiny_tower(),)
     key = sampled_key(base.unet)
     return TrainingRun(
-        base,
-        load_dataset(recipe.dataset),
-        recipe,
-        Encoders(counted.encode_picture, counted.decode_picture, counted.tokenize, "vae"),
-        choose_run(recipe, resume, key, tmp_path / "runs", tmp_path / "loras"),
-        cache_folder=tmp_path / "cache",
-        device=torch.device("cpu"),
+        RunSetup(
+            base=base,
+            base_key=key,
+            dataset=load_dataset(recipe.dataset),
+            recipe=recipe,
+            encoders=Encoders(
+                counted.encode_picture, counted.decode_picture, counted.tokenize, "vae"
+            ),
+            paths=choose_run(recipe, resume, key, tmp_path / "runs", tmp_path / "loras"),
+            cache_folder=tmp_path / "cache",
+            device=torch.device("cpu"),
+        )
     )
 
 

@@ -71,6 +71,7 @@ def _train(folder: Path, steps: int) -> dict[str, float]:
     from glitch_train.recipe.train import TrainRecipe
     from glitch_train.training.run import TrainingRun
     from glitch_train.training.run_folder import claim_run
+    from glitch_train.training.run_setup import RunSetup
 
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "helpers"))
     from runs import tiny_tower
@@ -95,13 +96,16 @@ def _train(folder: Path, steps: int) -> dict[str, float]:
     base = tiny_base()
     base.text_encoders = (tiny_tower(),)
     run = TrainingRun(
-        base,
-        load_dataset(dataset),
-        recipe,
-        Encoders(encode_picture, decode_picture, tokenize, "vae"),
-        claim_run("memory", folder / "runs", folder / "loras"),
-        cache_folder=folder / "cache",
-        device=torch.device("cpu"),
+        RunSetup(
+            base=base,
+            base_key="tiny",
+            dataset=load_dataset(dataset),
+            recipe=recipe,
+            encoders=Encoders(encode_picture, decode_picture, tokenize, "vae"),
+            paths=claim_run("memory", folder / "runs", folder / "loras"),
+            cache_folder=folder / "cache",
+            device=torch.device("cpu"),
+        )
     )
     resident = [psutil.Process().memory_info().rss for event in _steps(run, StepReport)]
     return {"encoded": encoded, "resident_mb": round(max(resident) / 2**20, 1)}

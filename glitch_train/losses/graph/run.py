@@ -173,7 +173,7 @@ def _draw_spikes(axes: Axes, view: RunView, verdict: Verdict, palette: Palette) 
 
 
 def _draw_snapshots(axes: Axes, view: RunView, palette: Palette) -> None:
-    saved = np.array(view.record.snapshots) * view.x_scale
+    saved = np.array(view.record.about.snapshots) * view.x_scale
     if len(saved):
         axes.plot(
             saved,

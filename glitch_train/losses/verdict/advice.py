@@ -83,7 +83,7 @@ def advise(record: LossRecord, convergence: Finding, fit: Finding, stability: Fi
 
 def _settings(record: LossRecord) -> dict[str, Any]:
     """Return what is known: what the run did counts more than what its recipe wanted."""
-    settings = settings_of(record.about.get("recipe"))
+    settings = settings_of(record.about.recipe)
     rates = record.array("learning_rate")
     rates = rates[np.isfinite(rates)]
     if len(rates):

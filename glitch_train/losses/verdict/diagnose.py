@@ -109,7 +109,7 @@ def diagnose(record: LossRecord) -> Verdict:
 
 
 def _with_passed_over(record: LossRecord, stability: Finding) -> Finding:
-    passed_over = record.about.get("passed_over", 0)
+    passed_over = record.about.passed_over
     if stability.state != "nan" or not passed_over:
         return stability
     steps = "1 step was" if passed_over == 1 else f"{passed_over:,} steps were"

@@ -41,7 +41,7 @@ CANNOT = "Overfitting cannot be told: the record has no probe on held-out pictur
 
 
 @dataclasses.dataclass(frozen=True)
-class Probe:
+class ProbeCurve:
     """What a probe curve says.
 
     Attributes:
@@ -79,7 +79,7 @@ class Probe:
         return dataclasses.asdict(self) | {"drop_share": self.drop_share}
 
 
-def read_probe(record: LossRecord, column: str) -> Probe | None:
+def read_probe(record: LossRecord, column: str) -> ProbeCurve | None:
     """Return what a probe column says, or None where it has too few values."""
     values = record.array(column)
     measured = np.isfinite(values)
@@ -91,7 +91,7 @@ def read_probe(record: LossRecord, column: str) -> Probe | None:
     return _summarise(curve)
 
 
-def _summarise(curve: Curve) -> Probe:
+def _summarise(curve: Curve) -> ProbeCurve:
     blocks = equal_blocks(len(curve), min(MAX_BLOCKS, len(curve)))
     means = np.array([curve.values[block].mean() for block in blocks])
     steps = np.array([curve.steps[block].mean() for block in blocks])
@@ -101,7 +101,7 @@ def _summarise(curve: Curve) -> Probe:
     middle = steps[width // 2 : len(steps) - width // 2]
     lowest = int(np.argmin(level))
     tail = np.interp(curve.steps[-1] - np.ptp(curve.steps) / 5, steps, means)
-    return Probe(
+    return ProbeCurve(
         count=len(curve),
         first=float(curve.values[fine_start(blocks, 2)[0]].mean()),
         lowest=float(level[lowest]),
@@ -143,7 +143,7 @@ def judge_fit(record: LossRecord, trend: Trend | None) -> Finding:
 
 
 def _judge_held_out(
-    held: Probe, seen: Probe | None, trend: Trend | None, bands: dict[str, Any]
+    held: ProbeCurve, seen: ProbeCurve | None, trend: Trend | None, bands: dict[str, Any]
 ) -> Finding:
     evidence: dict[str, Any] = {"held_out": held.numbers(), **bands}
     if seen is not None:
@@ -180,7 +180,7 @@ def _judge_held_out(
     )
 
 
-def _judge_seen(seen: Probe, bands: dict[str, Any]) -> Finding:
+def _judge_seen(seen: ProbeCurve, bands: dict[str, Any]) -> Finding:
     evidence = {"training": seen.numbers(), **bands}
     return _judge_drop(seen, "training", evidence) or Finding(
         "cannot_tell",
@@ -191,7 +191,7 @@ def _judge_seen(seen: Probe, bands: dict[str, Any]) -> Finding:
     )
 
 
-def _judge_drop(probe: Probe, kind: str, evidence: dict[str, Any]) -> Finding | None:
+def _judge_drop(probe: ProbeCurve, kind: str, evidence: dict[str, Any]) -> Finding | None:
     """Return the finding of a probe that fell too little, too late, or within its own swings."""
     drop = probe.first - probe.lowest
     in_doubt = drop < SURE * probe.drop_error
@@ -221,7 +221,9 @@ def _judge_drop(probe: Probe, kind: str, evidence: dict[str, Any]) -> Finding | 
     return None
 
 
-def _gap(held: Probe, seen: Probe | None, trend: Trend | None, evidence: dict[str, Any]) -> str:
+def _gap(
+    held: ProbeCurve, seen: ProbeCurve | None, trend: Trend | None, evidence: dict[str, Any]
+) -> str:
     """Say how far training ran ahead of the held-out pictures; empty where it did not."""
     level = max(abs(held.first), SMALLEST)
     if seen is not None:
@@ -245,7 +247,9 @@ def _gap(held: Probe, seen: Probe | None, trend: Trend | None, evidence: dict[st
     return ""
 
 
-def _overfit(held: Probe, confidence: float, sentence: str, evidence: dict[str, Any]) -> Finding:
+def _overfit(
+    held: ProbeCurve, confidence: float, sentence: str, evidence: dict[str, Any]
+) -> Finding:
     return Finding("overfit", confidence, sentence, evidence, held.lowest_step)
 
 

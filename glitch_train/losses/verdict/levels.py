@@ -19,7 +19,7 @@ NOTHING_PREDICTED = 0.9
 
 
 @dataclasses.dataclass(frozen=True)
-class Reference:
+class LoggedRun:
     """A run of the development log, as read off its graph."""
 
     name: str
@@ -29,8 +29,8 @@ class Reference:
 
 # SD1.5, noise prediction, mean squared error; the log has no figures for SDXL.
 REFERENCES = (
-    Reference("SD1.5 standard", (0.07, 0.08), None),
-    Reference("SD1.5 uncropped portraits", (0.11, 0.12), 0.08),
+    LoggedRun("SD1.5 standard", (0.07, 0.08), None),
+    LoggedRun("SD1.5 uncropped portraits", (0.11, 0.12), 0.08),
 )
 REFERENCE_FAMILY = "SD1.5"
 REFERENCE_LOSSES = ("mse", "l2")
@@ -85,13 +85,13 @@ def _ends(curve: Curve, trend: Trend | None) -> tuple[float | None, float | None
 def _compare(
     record: LossRecord, start: float, final: float, *, is_long: bool
 ) -> tuple[str, dict[str, Any]]:
-    family, loss = record.about.get("family"), str(record.about.get("loss", "mse")).lower()
+    family, loss = record.about.family, (record.about.loss or "mse").lower()
     destroyed = is_long and start < NOTHING_PREDICTED < final  # else it was no better to begin with
-    if family is not None and loss in REFERENCE_LOSSES and destroyed:
+    if family and loss in REFERENCE_LOSSES and destroyed:
         why = "a loss of about 1 is what predicting nothing gives: the model is destroyed"
         return f"{why[0].upper()}{why[1:]}.", {"comparable": False, "why": why}
     known = [{"run": one.name, "start": list(one.start), "final": one.final} for one in REFERENCES]
-    if family is None:
+    if not family:
         return "", {"comparable": None, "why": "the record names no model family", "log": known}
     if family != REFERENCE_FAMILY or loss not in REFERENCE_LOSSES:
         why = f"the log's figures are for {REFERENCE_FAMILY} with MSE, this is {family} with {loss}"

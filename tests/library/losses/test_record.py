@@ -9,12 +9,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from glitch_train.errors import RecordError
+from glitch_train.losses.about import About
 from glitch_train.losses.read import read_record
 from glitch_train.losses.record import LossRecord, RecordWriter
 from glitch_train.losses.smoothing import RunningAverage, epoch_average, smooth, smoothing_window
+from glitch_train.losses.verdict.diagnose import diagnose
 
+NAMES = [*vars(About()), "train", "dataset", "learning_rate", "network_dim", "framing", "rule"]
 EVENTS = Path(__file__).parents[2] / "data" / "tensorboard"
 
 
@@ -27,7 +32,7 @@ def report(step: int, loss: float, **more: float) -> SimpleNamespace:
 
 def write_run(folder: Path, losses: list[float], probes: dict[int, float]) -> LossRecord:
     """Write a run as the trainer does."""
-    record = LossRecord.empty("my run", {"family": "SD1.5", "recipe": {"train": {"steps": 9}}})
+    record = LossRecord.empty("my run", About("SD1.5", recipe={"train": {"steps": 9}}))
     writer = RecordWriter(record, folder / "losses.csv")
     for step, loss in enumerate(losses, start=1):
         more = {"probe_loss": probes[step], "probe_loss_t0_249": 2.0} if step in probes else {}
@@ -49,7 +54,7 @@ def test_a_written_run_reads_back(tmp_path: Path) -> None:
         assert "peak_memory_mb" in back
         for column in record.columns:
             np.testing.assert_allclose(back.array(column), record.array(column), rtol=1e-8)
-        assert back.about["family"] == "SD1.5"
+        assert back.about.family == "SD1.5"
     assert np.isfinite(read_record(folder).array("probe_loss")).sum() == 2
 
 
@@ -166,9 +171,46 @@ def test_unreadable_records(tmp_path: Path, name: str, content: bytes | None, wo
 
 def test_snapshots_that_are_none() -> None:
     """Catches a graph that fails over what another node put beside the losses."""
-    for told in ("abc", 5, [None], {"a": 1}):
+    for told in ("abc", 5, [None], {"a": 1}, [10**400], [math.nan, math.inf, -1]):
         record = LossRecord.from_loss_map({"loss": [1.0], "about": {"snapshots": told}})
-        assert record.snapshots == []
+        assert record.about.snapshots == []
+
+
+WHAT_OTHERS_SAY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(10**400),
+    lambda one: st.lists(one) | st.dictionaries(st.sampled_from(NAMES), one, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(WHAT_OTHERS_SAY)
+@example({"recipe": {"train": {"learning_rate": "fast", "network_dim": [1], "steps": 10**400}}})
+@example({"passed_over": "some", "family": 5, "loss": {}, "ended": {"rule": 1}})
+def test_a_loss_map_of_others_may_say_anything(about) -> None:
+    """Catches a verdict or record that fails over what another node put beside the losses."""
+    loss = [*np.linspace(1.0, 0.5, 300), math.nan]
+    record = LossRecord.from_loss_map({"loss": loss, "about": about})
+    assert diagnose(record).to_json()
+    assert LossRecord.from_loss_map(record.to_loss_map()).about == record.about
+    assert json.loads(record.to_json())["about"].keys() <= vars(About()).keys()
+
+
+def test_what_is_known_of_a_run_stays_as_it_is_in_maps_and_files() -> None:
+    """Catches a key of LOSS_MAP or losses.json that is renamed, or lost on the way back."""
+    told = {
+        "family": "SDXL",
+        "loss": "huber",
+        "recipe": {"train": {"steps": 9}},
+        "snapshots": [3, 6],
+        "passed_over": 2,
+        "samples_missing": [4],
+        "ended": {"rule": "steps", "step": 9, "why": "Finished: all 9 steps are done."},
+    }
+    record = LossRecord.from_loss_map({"loss": [1.0], "about": told | {"of_others": 1}})
+    assert record.to_loss_map()["about"] == told
+    assert json.loads(record.to_json())["about"] == told
+    assert LossRecord.empty("new").to_loss_map()["about"] == {}
 
 
 def test_a_folder_without_a_record(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from runs import Counted, make_run, start, stop_after, weights
 from glitch_train.errors import DiskError
 from glitch_train.files import check_space
 from glitch_train.losses.record import LossRecord
-from glitch_train.training.endings import Progress
+from glitch_train.training.endings import RunProgress
 from glitch_train.training.optim import STATE_FLOATS
 from glitch_train.training.state import load_state, save_state
 
@@ -58,7 +58,7 @@ def test_how_many_snapshots_there_will_be(tmp_path: Path, folder: Path) -> None:
     settings = {"steps": 10_000_000, "save_every": 1, "network_dim": 64, "stop_at_epochs": 1}
     run = make_run(tmp_path, folder, Counted(), **settings)
     list(run.events())
-    assert run.record.about["ended"]["rule"] == "stop_at_epochs"
+    assert run.record.about.ended.rule == "stop_at_epochs"
 
 
 @pytest.mark.parametrize("optimizer", sorted(set(STATE_FLOATS) - {"AdamW8bit"}))
@@ -67,7 +67,7 @@ def test_the_estimate_is_near_the_file(tmp_path: Path, optimizer: str) -> None:
     training = start(tmp_path, optimizer=optimizer, network_dim=64, steps=1)
     list(training)
     path = tmp_path / "state.pt"
-    save_state(path, training, LossRecord.empty("a"), Progress(1), material="m", base="b")
+    save_state(path, training, LossRecord.empty("a"), RunProgress(1), material="m", base="b")
     numbers = sum(parameter.numel() for parameter in training.parameters)
     expected = numbers * 4 * (1 + STATE_FLOATS[optimizer])
     # Adafactor's many vectors weigh more in a tiny model than in a real one.
@@ -81,10 +81,10 @@ def test_a_state_that_breaks_off_leaves_the_old_one(tmp_path: Path) -> None:
     training = start(tmp_path / "cache")
     path = tmp_path / "state.pt"
     what = {"material": "m", "base": "b"}
-    save_state(path, training, LossRecord.empty("a"), Progress(0), **what)
+    save_state(path, training, LossRecord.empty("a"), RunProgress(0), **what)
     training.train_step()
     with files_end_at(30 * KB), pytest.raises(DiskError, match="state.pt: File too large"):
-        save_state(path, training, LossRecord.empty("a"), Progress(1), **what)
+        save_state(path, training, LossRecord.empty("a"), RunProgress(1), **what)
     assert load_state(path)["training"]["step"] == 0
     assert [one.name for one in tmp_path.iterdir() if one.is_file()] == ["state.pt"]
 

@@ -18,7 +18,7 @@ from glitch_train.losses.record import StepReport
 from glitch_train.recipe.train import TrainRecipe
 from glitch_train.seeds import generator
 from glitch_train.training.batches import read_batch
-from glitch_train.training.endings import Progress, reached
+from glitch_train.training.endings import RunProgress, reached
 from glitch_train.training.objective import noise_schedule
 from glitch_train.training.probe import Probe, Split
 from glitch_train.training.run import TrainingRun
@@ -31,18 +31,18 @@ SETTINGS = {"learning_rate": 3e-3, "save_precision": "fp32", "probe_every": 2, "
 @pytest.mark.parametrize(
     ("settings", "progress", "rule"),
     [
-        ({}, Progress(39, 9, 9e9, 9.0), None),
-        ({}, Progress(40), "steps"),
-        ({"stop_at_epochs": 3}, Progress(12, 2), None),
-        ({"stop_at_epochs": 3}, Progress(12, 3), "stop_at_epochs"),
-        ({"stop_at_minutes": 1.5}, Progress(1, 0, 89.9), None),
-        ({"stop_at_minutes": 1.5}, Progress(1, 0, 90.0), "stop_at_minutes"),
-        ({"stop_at_drift": 0.5}, Progress(1, drift=0.5), None),
-        ({"stop_at_drift": 0.5}, Progress(1, drift=math.nan), None),
-        ({"stop_at_drift": 0.5}, Progress(1, drift=0.51), "stop_at_drift"),
+        ({}, RunProgress(39, 9, 9e9, 9.0), None),
+        ({}, RunProgress(40), "steps"),
+        ({"stop_at_epochs": 3}, RunProgress(12, 2), None),
+        ({"stop_at_epochs": 3}, RunProgress(12, 3), "stop_at_epochs"),
+        ({"stop_at_minutes": 1.5}, RunProgress(1, 0, 89.9), None),
+        ({"stop_at_minutes": 1.5}, RunProgress(1, 0, 90.0), "stop_at_minutes"),
+        ({"stop_at_drift": 0.5}, RunProgress(1, drift=0.5), None),
+        ({"stop_at_drift": 0.5}, RunProgress(1, drift=math.nan), None),
+        ({"stop_at_drift": 0.5}, RunProgress(1, drift=0.51), "stop_at_drift"),
     ],
 )
-def test_when_a_rule_is_reached(settings: dict, progress: Progress, rule: str | None) -> None:
+def test_when_a_rule_is_reached(settings: dict, progress: RunProgress, rule: str | None) -> None:
     """Catches a rule that is off and stops, or stops at the wrong side of its limit."""
     ending = reached(TrainRecipe(**{"steps": 40} | settings), progress)
     assert (ending and ending.rule) == rule
@@ -66,14 +66,14 @@ def test_epochs(tmp_path: Path, folder: Path) -> None:
     """Catches an epoch counted when it begins: 3 pictures, twice, by 2 are 3 steps each."""
     run = make_run(tmp_path, folder, Counted(), **SETTINGS, stop_at_epochs=2)
     assert steps_of(run) == [1, 2, 3, 4, 5, 6]
-    assert run.record.about["ended"] == {
+    assert run.record.about.to_dict()["ended"] == {
         "rule": "stop_at_epochs",
         "step": 6,
         "why": "Stopped after step 6: 2 epochs are done (stop_at_epochs).",
     }
     assert read_metadata(run.paths.lora)["ss_steps"] == "6"
     record = read_csv(run.paths.losses)
-    assert record.about["ended"] == run.record.about["ended"]
+    assert record.about.ended == run.record.about.ended
     assert not math.isnan(record.columns["train_probe_loss"][-1])
 
 
@@ -97,7 +97,7 @@ def test_minutes(tmp_path: Path, folder: Path) -> None:
     second._clock = lambda: next(later)
     steps = steps_of(second)
     assert steps[0] == 2
-    assert second.record.about["ended"]["rule"] == "stop_at_minutes"
+    assert second.record.about.ended.rule == "stop_at_minutes"
     alone = make_run(tmp_path / "alone", folder, Counted(), **settings)
     third = itertools.count(5, 1)
     alone._clock = lambda: next(third)
@@ -114,7 +114,7 @@ def test_drift(tmp_path: Path, folder: Path) -> None:
     assert max(drift for drift in drifts[:9] if drift == drift) < limit
     run = make_run(tmp_path, folder, Counted(), **SETTINGS, stop_at_drift=limit)
     assert steps_of(run)[-1] == 10
-    assert run.record.about["ended"]["rule"] == "stop_at_drift"
+    assert run.record.about.ended.rule == "stop_at_drift"
     assert run.record.columns["drift"][-1] == drifts[9]
     assert read_csv(run.paths.losses).columns["drift"][-1] == pytest.approx(drifts[9])
 
@@ -133,8 +133,8 @@ def test_a_finished_run_stays_finished_until_its_rule_is_raised(
     raised = make_run(tmp_path, folder, Counted(), "auto", **SETTINGS, stop_at_epochs=2)
     assert raised.paths.name == "glitch_lora_00001"
     assert steps_of(raised) == [4, 5, 6]
-    assert raised.record.snapshots == [1, 2, 3]  # what the first session left
-    assert raised.record.about["ended"]["step"] == 6
+    assert raised.record.about.snapshots == [1, 2, 3]  # what the first session left
+    assert raised.record.about.ended.step == 6
 
 
 def test_cancelled_and_continued_equals_uninterrupted(
@@ -148,7 +148,7 @@ def test_cancelled_and_continued_equals_uninterrupted(
     for stop in (1, 4, 7):
         cancelled = make_run(tmp_path / "parts", folder, Counted(), "auto", **settings)
         stop_after(cancelled, stop)
-        assert cancelled.record.about["ended"]["rule"] == "cancel"
+        assert cancelled.record.about.ended.rule == "cancel"
     last = make_run(tmp_path / "parts", folder, Counted(), "must", **settings)
     assert steps_of(last) == [8, 9]
     assert weights(last.paths.lora) == weights(whole.paths.lora)

@@ -146,7 +146,7 @@ def seen(place: Path, pictures: Path, settings: dict[str, Any]) -> dict[str, Any
         "epochs": columns["epoch"],
         "probe": side_by_side(columns["train_probe_loss"], columns["drift"]),
         "columns": sorted(probes),
-        "ending": run.record.about["ended"],
+        "ending": run.record.about.ended,
         "modules": {name: tuple(value.shape) for name, value in lora.items()},
         "weights": lora,
         "format": {value.dtype for name, value in lora.items() if not name.endswith("alpha")},

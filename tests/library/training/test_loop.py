@@ -30,7 +30,7 @@ def test_loss_equals_plain_diffusers(tmp_path: Path, is_xl: bool, prediction: st
     stream = torch.Generator().manual_seed(5)
     noise = torch.randn(batch.latents.shape, generator=stream)
     timesteps = torch.tensor([17, 903])
-    mine = training.loss(batch, noise, timesteps)
+    mine = training.predictor.loss(batch, noise, timesteps)
 
     schedule = DDPMScheduler(1000, 0.00085, 0.012, "scaled_linear", prediction_type=prediction)
     noisy = schedule.add_noise(batch.latents, noise, timesteps)
@@ -113,7 +113,7 @@ def test_first_step_equals_torch_adamw(tmp_path: Path) -> None:
     batch = twin.source.next()
     noise = torch.randn(batch.latents.shape, generator=twin._noise)
     timesteps = torch.randint(0, 1000, (len(batch.latents),), generator=twin._timesteps)
-    loss = twin.loss(batch, noise, timesteps).mean()
+    loss = twin.predictor.loss(batch, noise, timesteps).mean()
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(twin.parameters, 1.0)
     torch.optim.AdamW(twin.parameters, lr=1e-3).step()
@@ -172,10 +172,10 @@ def test_the_loss_falls_on_one_picture(tmp_path: Path) -> None:
     noise = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(0))
     timesteps = torch.tensor([100, 300, 600, 900])
     with torch.no_grad():
-        before = training.loss(batch, noise, timesteps).mean()
+        before = training.predictor.loss(batch, noise, timesteps).mean()
     list(training)
     with torch.no_grad():
-        after = training.loss(batch, noise, timesteps).mean()
+        after = training.predictor.loss(batch, noise, timesteps).mean()
     assert after < before * 0.67
 
 

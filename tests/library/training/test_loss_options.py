@@ -111,7 +111,7 @@ def test_input_perturbation_is_seen_and_not_predicted(tmp_path: Path) -> None:
     seen = perturbed(noise, training.recipe, stream())
     torch.testing.assert_close(seen, noise + 0.3 * torch.randn(noise.shape, generator=stream()))
     timesteps = torch.tensor([40, 800])
-    mine = training.loss(batch, noise, timesteps, seen)
+    mine = training.predictor.loss(batch, noise, timesteps, seen)
     schedule = DDPMScheduler(1000, 0.00085, 0.012, "scaled_linear")
     noisy = schedule.add_noise(batch.latents, seen, timesteps)
     pred = tiny_unet()(noisy, timesteps, batch.prompt_embeds).sample

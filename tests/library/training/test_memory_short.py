@@ -150,14 +150,14 @@ def test_a_run_says_it_and_lets_everything_go(tmp_path: Path, folder: Path) -> N
         held.append(weakref.ref(inputs[0]))
         raise torch.cuda.OutOfMemoryError(FULL)
 
-    run.base.unet.register_forward_pre_hook(before)
+    run.setup.base.unet.register_forward_pre_hook(before)
     with pytest.raises(OutOfMemory, match="at step 3") as caught:
         next(events)
     gc.collect()
     assert held
     assert not any(reference() is not None for reference in held)
     assert run.paths.lora.is_file()
-    assert "ran out of memory" in run.record.about["ended"]["why"]
+    assert "ran out of memory" in run.record.about.ended.why
     del caught
 
 

@@ -170,9 +170,9 @@ def test_nothing_changes_at_step_0(tmp_path: Path, kind: str, precision: str) ->
     batch = training.source.next()
     latents, timesteps = torch.randn(2, 4, 8, 8), torch.tensor([30, 700])
     with torch.no_grad():
-        mine = training.predict(batch, latents, timesteps)
-        training.base.unet = tiny_unet().to(training.dtype)
-        plain = training.predict(batch, latents, timesteps)
+        mine = training.predictor.predict(batch, latents, timesteps)
+        training.base.unet = tiny_unet().to(training.predictor.dtype)
+        plain = training.predictor.predict(batch, latents, timesteps)
     assert mine.equal(plain)
 
 

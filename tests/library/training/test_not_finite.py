@@ -36,7 +36,7 @@ def break_step(run: TrainingRun, value: float, where: str = "loss") -> None:
         output[0].register_hook(lambda gradient: gradient * value)
         return output
 
-    run.base.unet.register_forward_hook(after)
+    run.setup.base.unet.register_forward_hook(after)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf], ids=["nan", "inf"])
@@ -57,7 +57,7 @@ def test_it_stops_and_the_record_says_so(
         assert record.steps == [1, 2, 3]
         assert math.isfinite(record.loss[2]) == (where == "gradient")
         assert record.columns["not_finite"][2] == 1
-        assert "became" in record.about["ended"]["why"]
+        assert "became" in record.about.ended.why
         stability = diagnose(record).stability
         assert stability.state == "nan"
         assert stability.evidence["first_not_finite_step"] == 3
@@ -93,7 +93,7 @@ def test_glitch_through_passes_over(tmp_path: Path, folder: Path, where: str) ->
     assert [value == 1 for value in record.columns["not_finite"]] == [False, False, True] + [
         False
     ] * 3
-    assert record.about["passed_over"] == 1
+    assert record.about.passed_over == 1
     assert all(value.isfinite().all() for value in load_file(run.paths.lora).values())
     verdict = diagnose(record).stability
     assert verdict.state == "nan"

@@ -48,8 +48,8 @@ def test_by_hand(tmp_path: Path) -> None:
         )
         noise = torch.randn(batch.latents.shape, generator=stream)
         with torch.no_grad():
-            loss = training.loss(batch, noise, torch.tensor([[62, 188, 312, 438, 562, 688, 812, 938]
-                                                             [draw]]))  # fmt: skip
+            timestep = torch.tensor([62, 188, 312, 438, 562, 688, 812, 938][draw : draw + 1])
+            loss = training.predictor.loss(batch, noise, timestep)
         losses.append(loss.item())
     assert values["train_probe_loss"] == pytest.approx(sum(losses) / 8, rel=1e-5)
     assert values["train_probe_loss_t0_249"] == pytest.approx(sum(losses[:2]) / 2, rel=1e-5)

@@ -145,7 +145,7 @@ def test_snapshots_are_kept(tmp_path: Path, folder: Path) -> None:
     assert kept == ["glitch_lora_00001_step000005.safetensors",
                     "glitch_lora_00001_step000010.safetensors"]  # fmt: skip
     assert read_metadata(run.paths.snapshot(5))["ss_steps"] == "5"
-    assert run.record.about["snapshots"] == [5, 10]
+    assert run.record.about.snapshots == [5, 10]
 
 
 def test_a_finished_run_goes_on_when_steps_are_raised(
@@ -172,8 +172,8 @@ def test_another_base_begins_a_new_run(tmp_path: Path, folder: Path) -> None:
     """Catches a LoRA that goes on upon another checkpoint than it began with."""
     stop_after(going_on(tmp_path, folder), 3)
     run = make_run(tmp_path, folder, Counted(), **RESUMED)
-    run.base.unet.conv_out.weight.data *= 1.01
-    base = sampled_key(run.base.unet)
+    run.setup.base.unet.conv_out.weight.data *= 1.01
+    base = sampled_key(run.setup.base.unet)
     paths = choose_run(run.recipe, "auto", base, tmp_path / "runs", tmp_path / "loras")
     assert paths.name != "glitch_lora_00001"
 

@@ -73,7 +73,7 @@ def test_a_broken_loss_keeps_the_lora_so_far(tmp_path: Path, folder: Path) -> No
     events = run.events()
     while len(run.record) < 2:
         next(events)
-    run.base.unet.conv_out.bias.data.fill_(float("nan"))
+    run.setup.base.unet.conv_out.bias.data.fill_(float("nan"))
     with pytest.raises(TrainingError, match="at step 3"):
         next(events)
     assert all(value.isfinite().all() for value in load_file(run.paths.lora).values())

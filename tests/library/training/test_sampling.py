@@ -108,7 +108,7 @@ def test_latents_equal_diffusers_pipeline(
     noise = sample_noise(7, 64, 64).expand(2, -1, -1, -1)
     cache = training.source.prompts
     batch = with_prompts(noise, ["prompt0", "prompt1"], [ids, ids], cache, False)
-    *_, mine = denoised(training, batch, sampler=sampler, steps=8, cfg=4.5)
+    *_, mine = denoised(training.predictor, batch, sampler=sampler, steps=8, cfg=4.5)
     expected = reference(
         training, batch, is_xl=is_xl, sampler=sampler, prediction=prediction, steps=8, cfg=4.5
     )
@@ -131,8 +131,8 @@ def test_without_guidance_the_empty_prompt_is_not_computed(tmp_path: Path) -> No
         noise.expand(2, -1, -1, -1), ["prompt0", "prompt1"], [ids] * 2, cache, False
     )
     options = {"sampler": "euler", "steps": 4}
-    *_, one = denoised(training, alone, cfg=1.0, **options)
-    *_, two = denoised(training, both, cfg=1.0, **options)
+    *_, one = denoised(training.predictor, alone, cfg=1.0, **options)
+    *_, two = denoised(training.predictor, both, cfg=1.0, **options)
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
 
 
@@ -205,7 +205,7 @@ def test_a_run_that_goes_on_keeps_its_columns(tmp_path: Path, folder: Path) -> N
         for event in events:
             if isinstance(event, Sampling) and (event.step, event.done) == (4, 5):
                 break  # in the middle of the second prompt
-    assert first.record.about["ended"]["rule"] == "cancel"
+    assert first.record.about.ended.rule == "cancel"
     times = {path.name: path.stat().st_mtime_ns for path in first.paths.samples.glob("step*")}
     assert len(times) == 5
     last = make_run(tmp_path / "parts", folder, Counted(), "must", **settings)
@@ -243,7 +243,7 @@ def test_the_first_captions_stand_in_for_prompts(tmp_path: Path, folder: Path) -
     run = make_run(tmp_path, folder, Counted(), **SETTINGS | settings | {"steps": 1})
     follow(run)
     pictures = [Image.open(path) for path in sorted(run.paths.samples.glob("step000001*"))]
-    captions = [run.dataset.caption(index, 0) for index in range(3)]
+    captions = [run.setup.dataset.caption(index, 0) for index in range(3)]
     assert [json.loads(one.info["glitch_sample"])["prompt"] for one in pictures] == captions
     assert {one.size for one in pictures} == {(128, 64)}
 
@@ -258,9 +258,10 @@ def test_the_text_encoder_is_used_as_it_stands(tmp_path: Path, folder: Path) -> 
     run = make_run(tmp_path, folder, counted, **SETTINGS | SAMPLING | settings)
     decoded: list[torch.Tensor] = []
     keep = lambda latents: decoded.append(latents) or counted.decode_picture(latents)  # noqa: E731
-    run.encoders = dataclasses.replace(run.encoders, decode_picture=keep)
+    encoders = dataclasses.replace(run.setup.encoders, decode_picture=keep)
+    run.setup = dataclasses.replace(run.setup, encoders=encoders)
     follow(run)
-    prompt = encode_prompt(run.base.text_encoders, counted.tokenize("a red square"))
+    prompt = encode_prompt(run.setup.base.text_encoders, counted.tokenize("a red square"))
     noise = sample_noise(5, 64, 64)[None]
     batch = Batch(noise, prompt.prompt_embeds.detach()[None], None, None, None)
     plain = Predictor(tiny_base(), run.recipe.train, torch.device("cpu"), torch.float32)
@@ -294,7 +295,7 @@ def test_no_room_for_pictures_does_not_end_the_run(
     monkeypatch.undo()
     last = make_run(tmp_path / "short", folder, Counted(), "must", **SETTINGS | SAMPLING)
     follow(last)
-    assert last.record.about["samples_missing"] == [2, 4]  # the base was made up for
+    assert last.record.about.samples_missing == [2, 4]  # the base was made up for
     assert weights(plain.paths.lora) == weights(last.paths.lora)
 
 

@@ -24,6 +24,7 @@ from glitch_train.drawing.style import (
     GraphSize,
 )
 from glitch_train.errors import RecordError
+from glitch_train.losses.about import About
 from glitch_train.losses.graph.draw import draw_losses
 from glitch_train.losses.graph.live import LivePreview
 from glitch_train.losses.graph.run import MAX_DRAWN_POINTS, epoch_length
@@ -41,7 +42,7 @@ def record(name: str = "run", length: int = 300, **columns) -> LossRecord:
     if length > 100:
         loss[length // 2] *= 9
     base = {"step": np.arange(1, length + 1), "loss": loss, "epoch": 1 + np.arange(length) // 30}
-    about = {"snapshots": [length // 3]}
+    about = About(snapshots=[length // 3])
     return LossRecord(name, {k: list(v) for k, v in {**base, **columns}.items()}, about)
 
 

@@ -14,6 +14,7 @@ from curves_first import Labelled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from glitch_train.losses.about import About
 from glitch_train.losses.read import read_record
 from glitch_train.losses.record import LossRecord
 from glitch_train.losses.verdict.diagnose import Verdict, diagnose
@@ -26,7 +27,7 @@ STABILITY = {"stable", "spiky", "oscillating", "diverged", "nan"}
 def judge(columns: dict[str, np.ndarray], **about) -> Verdict:
     """Return the verdict of plain columns."""
     lists = {name: np.asarray(values, dtype=float).tolist() for name, values in columns.items()}
-    return diagnose(LossRecord("run", lists, about))
+    return diagnose(LossRecord("run", lists, About(**about)))
 
 
 def judge_loss(losses: Iterable[float], **about) -> Verdict:

@@ -13,6 +13,7 @@ import pytest
 
 from glitch_train.cli.command import main
 from glitch_train.dataset.recipe import DatasetRecipe
+from glitch_train.losses.about import About
 from glitch_train.losses.record import LossRecord
 from glitch_train.losses.verdict.diagnose import Verdict, diagnose
 from glitch_train.losses.verdict.text import to_markdown, verdict_rows
@@ -41,7 +42,7 @@ def judge(kind: str, recipe: Recipe | None = None, **columns: np.ndarray) -> Ver
     """Return the verdict of a kind of curve."""
     loss = losses(kind)
     lists = {name: list(values) for name, values in columns.items()}
-    about = {"recipe": recipe.to_dict()} if recipe else {}
+    about = About(recipe=recipe.to_dict() if recipe else {})
     steps = list(range(1, len(loss) + 1))
     return diagnose(LossRecord("a run", {"step": steps, "loss": list(loss), **lists}, about))
 
