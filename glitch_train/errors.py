@@ -26,7 +26,7 @@ class TrainingError(GlitchTrainError):
 
 
 class DiskError(GlitchTrainError):
-    """A disk does not take a file, or will not."""
+    """A disk does not take a file, will not, or does not give it back."""
 
 
 class RecordError(GlitchTrainError):

@@ -1,4 +1,4 @@
-"""Write files so that a reader never sees half of one."""
+"""Write files so that a reader never sees half of one, and read what was noted in one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from .errors import DiskError
+from .plain_json import json_object
 from .wording import size_text
 
 
@@ -67,6 +69,20 @@ def write_text(path: Path, text: str) -> None:
     """
     with disk_errors_said(path), atomic_path(path) as part:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return what a JSON file says, and nothing where it is not there or no JSON object.
+
+    Raises:
+        DiskError: when it is there and cannot be read: it may well say something.
+    """
+    try:
+        return json_object(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise DiskError(f"Cannot read {path}: {error.strerror or error}.") from error
 
 
 def _umask() -> int:

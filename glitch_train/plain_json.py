@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 MAX_DEPTH = 100
@@ -38,14 +37,6 @@ def json_object(text: str | bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Return what a JSON file says, and nothing where it is not there or no JSON object."""
-    try:
-        return json_object(path.read_bytes())
-    except OSError:
-        return {}
 
 
 def _holders(value: Any) -> list[Any]:

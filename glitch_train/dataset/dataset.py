@@ -128,10 +128,10 @@ class GlitchDataset:
     def picture_key(self, sample: Sample, variant: int = 0) -> str:
         """Return a name for what :meth:`prepare` gives: it changes when the pixels would."""
         recipe = self.recipe
-        parts = [PREPARATION, sample.content, repr(self.plan(sample, variant))]
+        parts = [PREPARATION, sample.content, self.plan(sample, variant).cache_key]
         parts += [recipe.letterbox_fill, repr(parse_color(recipe.background))]
         for step in recipe.corruption_chain:
-            parts += [repr(step), str(recipe.data_seed), str(variant)]
+            parts += [step.cache_key, str(recipe.data_seed), str(variant)]
             if step.kind == "datamosh_blocks":
                 parts.append(self.folder_content)
         return content_key("picture", *parts)

@@ -62,6 +62,14 @@ class FramePlan:
             return self.corner
         return self.resized[0] - self.size[0] - self.corner[0], self.corner[1]
 
+    @property
+    def cache_key(self) -> str:
+        """All values as text; its words stay what they are, or every cache is made anew."""
+        return (
+            f"FramePlan(framing={self.framing!r}, original_size={self.original_size}, "
+            f"resized={self.resized}, size={self.size}, corner={self.corner}, flip={self.flip})"
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Framed:

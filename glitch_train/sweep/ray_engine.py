@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GlitchTrainError, TrainingError
-from ..files import write_text
-from ..plain_json import read_object
+from ..files import read_object, write_text
 from ..recipe.recipe import Recipe
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,7 @@ from typing import Any
 from ..comfyui.client import ComfyClient
 from ..comfyui.fetch import Fetched, fetch_outputs, save_graph
 from ..errors import ReportError
-from ..files import write_text
-from ..plain_json import read_object
+from ..files import read_object, write_text
 from .plan import Job
 
 DONE = "done.json"
@@ -34,7 +33,11 @@ NEEDED = ("losses.csv", "report.json", "grid.png")
 
 
 def read_done(folder: Path) -> dict[str, Any] | None:
-    """Return the note of a complete run, or None; a file of it that is gone makes it incomplete."""
+    """Return the note of a complete run, or None; a file of it that is gone makes it incomplete.
+
+    Raises:
+        DiskError: when the note cannot be read; a run without one would be done again.
+    """
     done = read_object(folder / DONE)
     told = all(isinstance(done.get(name), kind) for name, kind in _NOTED.items())
     return done if told and all((folder / str(name)).is_file() for name in done["files"]) else None

@@ -82,13 +82,15 @@ def load_state(path: Path) -> dict[str, Any]:
     """Read what :func:`save_state` wrote; tensors, numbers and text only, no code.
 
     Raises:
-        TrainingError: when the file is damaged or of a newer version.
+        TrainingError: when the file cannot be read, is damaged or of a newer version.
     """
     try:
         with torch.inference_mode(False):
             state: dict[str, Any] = torch.load(
                 path, map_location="cpu", weights_only=True, mmap=True
             )
+    except OSError as error:
+        raise TrainingError(f"Cannot read the state {path}: {error.strerror or error}.") from error
     except Exception as error:  # torch raises many kinds
         raise TrainingError(
             f"The state {path} cannot be read ({type(error).__name__}); set resume to never."

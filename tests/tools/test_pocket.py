@@ -87,6 +87,17 @@ def test_damaged_checkpoint_is_built_again(tmp_path, damage):
     assert load_file(path)["weight"][0] == 2
 
 
+def test_checkpoint_that_cannot_be_opened_is_not_called_damaged(tmp_path):
+    """Catches minutes of fitting, and a sound file replaced, because of a permission."""
+    build = CountingBuild()
+    path = cached_checkpoint("stub", 1, build, tmp_path)
+    path.with_suffix(".json").unlink()
+    path.with_suffix(".json").mkdir()  # what not even root can open as a file
+    with pytest.raises(OSError, match="stub.json"):
+        cached_checkpoint("stub", 1, build, tmp_path)
+    assert build.runs == 1
+
+
 def test_other_recipe_is_built_again(tmp_path):
     """Catches a checkpoint of an older recipe surviving an update of the code."""
     build = CountingBuild()

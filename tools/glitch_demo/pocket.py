@@ -187,7 +187,7 @@ def _is_sound(path: Path, note: Path, recipe: int) -> bool:
     try:
         noted = json.loads(note.read_text(encoding="utf-8"))
         return noted == {"sha256": _sha256(path), "recipe": recipe}
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return False
 
 

@@ -59,6 +59,14 @@ class CorruptionStep:
         }
         return " ".join([self.kind, *(f"{name}={value}" for name, value in changed.items())])
 
+    @property
+    def cache_key(self) -> str:
+        """All values as text; its words stay what they are, or every cache is made anew."""
+        settings = declared(type(self.settings))
+        values = ", ".join(f"{name}={getattr(self.settings, name)!r}" for name in settings)
+        camel_case = self.kind.title().replace("_", "")
+        return f"CorruptionStep(kind={self.kind!r}, settings={camel_case}({values}))"
+
 
 @functools.lru_cache(maxsize=64)
 def parse_chain(text: str) -> tuple[CorruptionStep, ...]:

@@ -15,7 +15,9 @@ from PIL import Image
 from glitch_train.cache import TensorCache
 from glitch_train.cli.prepare import write_prepared
 from glitch_train.dataset.captions import split_parts
-from glitch_train.dataset.dataset import GlitchDataset
+from glitch_train.dataset.corruptions.chain import parse_chain
+from glitch_train.dataset.dataset import GlitchDataset, Sample
+from glitch_train.dataset.framing import FramePlan
 from glitch_train.dataset.load import load_dataset
 from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.errors import TrainingError
@@ -239,6 +241,30 @@ def test_interrupted_encoding_resumes(folder: Path, tmp_path: Path) -> None:
     assert everything[:7] == done
     assert vae.calls == 20
     assert not list((tmp_path / "cache").rglob("*.part"))
+
+
+def test_cache_keys_stay_what_they_are(folder: Path) -> None:
+    """Catches everybody's cache being made anew because a class or field got another name."""
+    plan = FramePlan("bucket", (96, 64), (97, 65), (64, 63), (16, 1), True)
+    assert plan.cache_key == (
+        "FramePlan(framing='bucket', original_size=(96, 64), resized=(97, 65), size=(64, 63), "
+        "corner=(16, 1), flip=True)"
+    )
+    chain = parse_chain("jpeg_crush probability=0.5; pixel_sort low=61; bitstream start=1e-9")
+    assert [step.cache_key for step in chain] == [
+        "CorruptionStep(kind='jpeg_crush', settings=JpegCrush(amount=1.0, probability=0.5, "
+        "quality_low=5, quality_high=30, generations=1, shift_px=0, subsampling='4:2:0'))",
+        "CorruptionStep(kind='pixel_sort', settings=PixelSort(amount=1.0, probability=1.0, low=61, "
+        "high=220, direction='vertical'))",
+        "CorruptionStep(kind='bitstream', settings=Bitstream(amount=1.0, probability=1.0, "
+        "flips=12, quality=75, start=1e-09))",
+    ]
+    sample = Sample("anywhere", "a.png", "", (96, 64), "content")
+    recipe = load(folder, **EVERYTHING).recipe
+    dataset = GlitchDataset(recipe, (sample,))
+    assert dataset.picture_key(sample, 3) == (
+        "dd17f8a5f40833ad677149a85d5bedabb1563dbee9a04e4c9d88a41ff61998c8"
+    )
 
 
 def test_two_runs_share_a_cache(folder: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pictures_on_disk import photograph
 from PIL import Image
 from skimage.metrics import structural_similarity
 
@@ -21,6 +22,7 @@ from glitch_train.measure.diversity import collapse, different_pictures, likenes
 from glitch_train.measure.interval import MIN_PAIRS, interval, interval_of_mean
 from glitch_train.measure.measurement import PICTURE_EFFECTS
 from glitch_train.measure.pairs import as_pixels, pairs_of_arrays, pairs_of_folders
+from glitch_train.measure.pixels import luma
 from glitch_train.measure.radar import RADAR_SIZE, draw_radar
 from glitch_train.measure.report import CSV_COLUMNS, SCHEMA, report_run, side_by_side
 
@@ -131,6 +133,21 @@ def test_structure_is_scikit_images() -> None:
             data_range=1.0, **settings,
         ), abs=1e-6,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["astronaut.png", "chelsea.png", "coins.png"])
+@pytest.mark.parametrize("size", [(240, 200), (101, 64), (40, 11), (10, 30), (9, 9), (8, 12)])
+def test_structure_of_photographs_is_scikit_images(name: str, size: tuple[int, int]) -> None:
+    """Catches another window, edge or constant than the reference's, also in tiny pictures."""
+    photo = np.asarray(photograph(name, size), np.float32) / 255
+    window = {8: 7, 9: 9, 10: 9}.get(min(size))
+    gaussian = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    settings = {"win_size": window} if window else gaussian
+    first = luma(photo)
+    for glitched in (noisy(photo), photo**2, 0.3 * photo, 1 - photo, photo[:, ::-1]):
+        second = luma(glitched)
+        same = structural_similarity(first, second, data_range=1.0, **settings)
+        assert structure_distance(first, second) == pytest.approx(1 - same, rel=1e-6)
 
 
 def test_diversity_is_the_vendi_score() -> None:

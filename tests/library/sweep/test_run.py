@@ -16,7 +16,7 @@ from glitch_train.cli.sweep import WORKFLOWS
 from glitch_train.comfyui.errors import RequestRefused, ServerLost
 from glitch_train.comfyui.events import Event, Executed, Finished
 from glitch_train.comfyui.graph import GraphError
-from glitch_train.errors import RecipeError
+from glitch_train.errors import DiskError, RecipeError
 from glitch_train.recipe.experiments import EXPERIMENTS
 from glitch_train.recipe.partial import parse_settings
 from glitch_train.sweep.plan import TRAINER, Job, find_workflows, plan_sweep
@@ -310,6 +310,14 @@ def test_a_broken_note_is_no_note(content: str, tmp_path: Path) -> None:
     """Catches a crash on a note that a full disk left empty, and a run whose files are gone."""
     (tmp_path / "done.json").write_text(content)
     assert read_done(tmp_path) is None
+
+
+def test_a_note_that_cannot_be_opened_is_not_a_missing_one(tmp_path: Path) -> None:
+    """Catches a finished run trained anew, and its folder replaced, because of a permission."""
+    assert read_done(tmp_path) is None
+    (tmp_path / "done.json").mkdir()  # what not even root can open as a file
+    with pytest.raises(DiskError, match=r"^Cannot read .*done.json: "):
+        read_done(tmp_path)
 
 
 def test_presets_as_recipes(tmp_path: Path) -> None:

@@ -199,3 +199,11 @@ def test_a_damaged_state_is_one_sentence(tmp_path: Path) -> None:
     path.write_bytes(b"not a state")
     with pytest.raises(TrainingError, match="cannot be read.*set resume to never"):
         load_state(path)
+
+
+def test_a_state_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
+    """Catches the advice to begin anew where the run's state is whole."""
+    path = tmp_path / "state.pt"
+    path.mkdir()  # what not even root can open as a file
+    with pytest.raises(TrainingError, match="^Cannot read the state "):
+        load_state(path)
