@@ -11,6 +11,7 @@ from ..glitch_train.errors import ReportError
 from ..glitch_train.measure.context import ModelContext
 from ..glitch_train.measure.text import PROBE_PROMPTS, encode_all
 from ..glitch_train.measure.weights import compare_weights
+from ..glitch_train.model.weight_places import HOST_CLIP_G, HOST_CLIP_L
 from . import host, weights
 
 Given = Mapping[str, Any]
@@ -147,7 +148,7 @@ def _captions(given: Given, prompts: list[str], width: int) -> dict[str, Any]:
     tower = next(
         (
             one
-            for name in ("clip_g", "clip_l")
+            for name in (HOST_CLIP_G, HOST_CLIP_L)
             if (one := getattr(clip.cond_stage_model, name, None)) is not None
         ),
         None,
