@@ -93,7 +93,12 @@ def prompts(text: str) -> tuple[str, ...]:
 
 def names(text: str) -> tuple[str, ...]:
     """Return the names on the lines of a text, each once."""
-    return _each_once(line.strip() for line in text.splitlines() if line.strip())
+    return _each_once(lines_of(text))
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the lines of a text that are not empty, without the space around them."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _numbers(text: str, name: str, wanted: str, low: float, high: float) -> tuple[Decimal, ...]:

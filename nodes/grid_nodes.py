@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,14 +12,11 @@ import comfy.samplers
 import folder_paths
 from comfy_api.latest import io
 
-from ..glitch_train import text_lists as grid_axes
-from ..glitch_train.errors import GridError
+from ..glitch_train.grid.lora_names import NO_LORA, chosen_loras, shown_names
 from ..glitch_train.grid.plan import BASE, GridPlan, GridRecipe, Shot, Variant, plan_grid
-from ..glitch_train.settings import nearest
 from . import host
 from .sockets import CATEGORY, LoraModelSocket, tooltip, widgets
 
-NO_LORA = "none"
 MAX_LORAS = 4
 MODEL_2 = "model_2"
 _LORA_SOCKETS = tuple("lora" if n == 1 else f"lora_{n}" for n in range(1, MAX_LORAS + 1))
@@ -139,7 +135,7 @@ class GlitchGrid(io.ComfyNode):
         def check() -> None:
             GridRecipe(**{name: text for name, text in written.items() if text is not None})
             # A pattern may stand for snapshots that a trainer of this graph is still to write.
-            for name in _lora_files(lora_name or NO_LORA, lora_names or "", yet_to_come=True):
+            for name in _chosen(lora_name, lora_names, yet_to_come=True):
                 TensorFile(_path(name))  # refuses pickles and broken files
 
         return host.sentence_or_true(check)
@@ -149,7 +145,7 @@ class GlitchGrid(io.ComfyNode):
         cls, lora_name: str = NO_LORA, lora_names: str = "", **_: Any
     ) -> list[Any]:
         """Run again when a LoRA's file changed."""
-        files = _lora_files(lora_name or NO_LORA, lora_names or "", yet_to_come=True)
+        files = _chosen(lora_name, lora_names, yet_to_come=True)
         states = ((name, _path(name).stat()) for name in files)
         return [(name, state.st_size, state.st_mtime_ns) for name, state in states]
 
@@ -171,7 +167,7 @@ class GlitchGrid(io.ComfyNode):
 
         sockets = {name: more.pop(name, None) for name in _LORA_SOCKETS}
         recipe = GridRecipe(**more)
-        loras = _loras(_lora_files(lora_name, lora_names), sockets)
+        loras = _loras(_chosen(lora_name, lora_names), sockets)
         patched = {}
         if model_2 is not None or clip_2 is not None:
             patched[MODEL_2] = (model_2 or model, clip_2 or clip)
@@ -244,44 +240,19 @@ def _recipe_widgets() -> tuple[list[io.Input], list[io.Input]]:
     return found[:cut], [*of_host, *found[cut:]]
 
 
-def _lora_files(lora_name: str, lora_names: str, *, yet_to_come: bool = False) -> list[str]:
-    """Return the chosen files, each once.
-
-    Args:
-        lora_name: a file, or none.
-        lora_names: files and patterns, one a line.
-        yet_to_come: whether a pattern may match nothing so far.
-
-    Raises:
-        GridError: for a line that no file in models/loras answers to.
-    """
+def _chosen(
+    lora_name: str | None, lora_names: str | None, *, yet_to_come: bool = False
+) -> list[str]:
     known = folder_paths.get_filename_list("loras")
-    if lora_name not in (NO_LORA, *known):
-        raise GridError(f"lora_name: models/loras has no {lora_name!r}{nearest(lora_name, known)}.")
-    found = [] if lora_name == NO_LORA else [lora_name]
-    for line in grid_axes.names(lora_names):
-        wanted = line.replace("\\", "/")
-        matching = [name for name in known if _answers(name.replace("\\", "/"), wanted)]
-        if not matching and not (yet_to_come and "*" in line):
-            raise GridError(
-                f"lora_names: no file in models/loras is called {line!r}{nearest(line, known)}."
-            )
-        found += matching
-    return list(dict.fromkeys(found))
-
-
-def _answers(name: str, wanted: str) -> bool:
-    stem = name.rpartition(".")[0]
-    return wanted in (name, stem) or any(fnmatch.fnmatchcase(n, wanted) for n in (name, stem))
+    return chosen_loras(lora_name or NO_LORA, lora_names or "", known, yet_to_come=yet_to_come)
 
 
 def _loras(files: Sequence[str], sockets: Mapping[str, Any]) -> dict[str, Callable[[], Any]]:
     """Return the name in the grid to what reads the LoRA; files are read when their turn comes."""
-    stems = [Path(name).stem for name in files]
-    found: dict[str, Callable[[], Any]] = {}
-    for name, stem in zip(files, stems, strict=True):
-        shown = stem if stems.count(stem) == 1 and stem not in (BASE, MODEL_2) else name
-        found[shown] = functools.partial(_read, name)
+    shown_as = shown_names(files, taken=(BASE, MODEL_2))
+    found: dict[str, Callable[[], Any]] = {
+        shown: functools.partial(_read, name) for shown, name in zip(shown_as, files, strict=True)
+    }
     for socket, lora in sockets.items():
         if lora is not None:
             shown = socket if socket not in found else f"{socket} (socket)"
@@ -317,22 +288,16 @@ def _save(
         paste_shot(picture, plan, shot, Image.fromarray(pixels))
     folder, stem, subfolder = host.output_place(filename_prefix)
     save_png(picture.image, Path(folder) / f"{stem}.png", host.png_texts(node))
-    numbers = {shot: number for number, shot in enumerate(_in_order(plan, done))}
+    numbers = {shot: number for number, shot in enumerate(plan.in_reading_order(done))}
     shown = {"filename": f"{stem}.png", "subfolder": subfolder, "type": "output"}
     return picture.image, grid_settings(plan, picture, numbers), shown
-
-
-def _in_order(plan: GridPlan, done: Mapping[Shot, Any]) -> list[Shot]:
-    """Return the sampled shots row by row, each once."""
-    shots = dict.fromkeys(plan.shot(*cell) for cell in plan.cells())
-    return [shot for shot in shots if shot in done]
 
 
 def _results(
     node: Any, plan: GridPlan, done: dict[Shot, Any], filename_prefix: str
 ) -> io.NodeOutput:
     image, settings, shown = _save(node, plan, done, filename_prefix)
-    cells = host.to_padded_batch([done[shot] for shot in _in_order(plan, done)])
+    cells = host.to_padded_batch([done[shot] for shot in plan.in_reading_order(done)])
     pairs = settings["pairs"]
     text = (
         f"{len(done)} pictures · {len(plan.rows)} × {len(plan.columns)} cells · "

@@ -11,6 +11,8 @@ from ..glitch_train.errors import ReportError
 from ..glitch_train.measure.context import ModelContext
 from ..glitch_train.measure.text import PROBE_PROMPTS, encode_all
 from ..glitch_train.measure.weights import compare_weights
+from ..glitch_train.model.weight_places import HOST_CLIP_G, HOST_CLIP_L
+from ..glitch_train.text_lists import lines_of
 from . import host, weights
 
 Given = Mapping[str, Any]
@@ -67,7 +69,7 @@ def contexts(base: Any, batches: Sequence[Any], given: Given) -> list[ModelConte
     Raises:
         ReportError: when prompts and pairs do not match.
     """
-    prompts = _lines(given.get("prompts"))
+    prompts = lines_of(given.get("prompts") or "")
     if prompts and len(prompts) != len(base):
         raise ReportError(
             f"prompts has {len(prompts)} lines for {len(base)} pairs; write one line per pair, or "
@@ -88,7 +90,7 @@ def _text_and_weights(given: Given) -> dict[str, Any]:
     found: dict[str, Any] = {}
     clips = (given.get("base_clip"), given.get("glitched_clip"))
     if clips[1] is not None:
-        probes = _lines(given.get("probe_prompts")) or PROBE_PROMPTS
+        probes = lines_of(given.get("probe_prompts") or "") or PROBE_PROMPTS
         found["base_prompts"] = _encoded(clips[0], probes)
         found["glitched_prompts"] = _encoded(clips[1], probes)
     models = (given.get("base_model"), given.get("glitched_model"))
@@ -147,7 +149,7 @@ def _captions(given: Given, prompts: list[str], width: int) -> dict[str, Any]:
     tower = next(
         (
             one
-            for name in ("clip_g", "clip_l")
+            for name in (HOST_CLIP_G, HOST_CLIP_L)
             if (one := getattr(clip.cond_stage_model, name, None)) is not None
         ),
         None,
@@ -172,7 +174,3 @@ def _captions(given: Given, prompts: list[str], width: int) -> dict[str, Any]:
 def _is_identity(matrix: torch.Tensor) -> bool:
     square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
     return square and bool(torch.equal(matrix.float().cpu(), torch.eye(len(matrix))))
-
-
-def _lines(text: str | None) -> list[str]:
-    return [line.strip() for line in (text or "").splitlines() if line.strip()]

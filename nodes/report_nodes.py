@@ -8,7 +8,6 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..glitch_train.drawing.style import STYLES
-from ..glitch_train.errors import ReportError
 from ..glitch_train.measure.text import PROBE_PROMPTS
 from . import host, report_models
 from .sockets import CATEGORY, LoraModelSocket
@@ -128,11 +127,11 @@ class GlitchReport(io.ComfyNode):
         from ..glitch_train.drawing.figures import to_image
         from ..glitch_train.measure.pairs import pairs_of_arrays
         from ..glitch_train.measure.radar import draw_radar
-        from ..glitch_train.measure.report import RunReport, report_run, side_by_side
+        from ..glitch_train.measure.report import RunReport, report_run, run_names, side_by_side
         from ..glitch_train.measure.report_files import save_report, to_json
 
         batches = [glitched, *(more[name] for name in _MORE if more.get(name) is not None)]
-        called = _names(names, len(batches))
+        called = run_names(names, len(batches))
         runs = [
             pairs_of_arrays(name, base, batch) for name, batch in zip(called, batches, strict=True)
         ]
@@ -163,10 +162,3 @@ class GlitchReport(io.ComfyNode):
             host.to_image_tensor([to_image(radar)]),
             ui={"images": [shown], "text": [text]},
         )
-
-
-def _names(text: str, runs: int) -> list[str]:
-    given = [line.strip() for line in text.splitlines() if line.strip()]
-    if len(given) > runs:
-        raise ReportError(f"names has {len(given)} lines for {runs} runs; one line per run.")
-    return given + [f"run {number}" for number in range(len(given) + 1, runs + 1)]

@@ -16,9 +16,10 @@ from ..glitch_train.cache import content_key, weights_key
 from ..glitch_train.errors import CheckpointError, DatasetError
 from ..glitch_train.model.checkpoint import BaseModel, TextEncoder, build_text_encoder, build_unet
 from ..glitch_train.model.encoders import Encoders, TokenChunks
+from ..glitch_train.model.weight_places import HOST_CLIP_G, HOST_CLIP_L, HOST_TOWERS, IN_HOST
 
-# The host's names of CLIP towers, in the order in which the families join them.
-_TOWERS = ("clip_l", "clip_g")
+_TOWERS = (HOST_CLIP_L, HOST_CLIP_G)
+"""In the order in which the families that are trained join them."""
 
 
 def base_model(model: Any, clip: Any) -> BaseModel:
@@ -36,7 +37,7 @@ def base_model(model: Any, clip: Any) -> BaseModel:
     """
     called = type(model.model).__name__
     unload(model, clip.patcher)
-    unet, layout, family = build_unet(_patched(model, "diffusion_model."), called)
+    unet, layout, family = build_unet(_patched(model, IN_HOST.unet), called)
     encoders = tuple(_text_encoder(clip, name) for name in _TOWERS if _tower(clip, name))
     expected = 2 if family.is_xl else 1
     if len(encoders) != expected or encoders[0].model.config.hidden_size != 768:
@@ -117,7 +118,7 @@ def _text_encoder(clip: Any, name: str) -> TextEncoder:
         skipped_past_end = abs(clip.layer_idx) > tower.num_layers
         layer, layer_idx = ("last", None) if skipped_past_end else ("hidden", clip.layer_idx)
     return build_text_encoder(
-        _patched(clip.patcher, f"{name}.transformer."),
+        _patched(clip.patcher, HOST_TOWERS[name].prefix),
         hidden_layer=None if layer == "last" else layer_idx,
         final_layer_norm=tower.layer_norm_hidden_state,
     )

@@ -13,12 +13,12 @@ from ..files import atomic_path, disk_errors_said, write_text
 from .client import ComfyClient
 from .errors import RequestRefused
 from .graph import Graph, is_link, natural_order, title
+from .our_nodes import LOSS_GRAPH, MORE_LOSSES, OUR_NODES, SAVE_SVG, TRAINER
 
 GRAPH_FILE = "workflow_api.json"
 PREVIEWS = "previews"  # what the host itself throws away when it ends
-TRAINER = "GlitchLoraTrainer"
-_LOSS_GRAPH = "GlitchLossGraph"
-_BESIDE = {"GlitchReport": (".md", ".json", ".csv"), _LOSS_GRAPH: (".csv",)}
+TEXT = ".txt"  # of a text that a node shows
+_BESIDE = {node.node_id: node.files[1:] for node in OUR_NODES}
 """What a node of ours writes beside the picture that it tells of."""
 
 
@@ -89,11 +89,11 @@ def fetch_outputs(
             found.append(target)
         texts = _texts(shown)
         if texts:
-            target = folder / f"{_plain(node)}_{_plain(title(graph, node))}.txt"
+            target = folder / f"{_plain(node)}_{_plain(title(graph, node))}{TEXT}"
             with disk_errors_said(target):
                 write_text(target, "\n".join(texts) + "\n")
             found.append(target)
-        if texts and graph.get(node, {}).get("class_type") == TRAINER:
+        if texts and graph.get(node, {}).get("class_type") == TRAINER.node_id:
             fetched.loras.append(texts[0])
     return fetched
 
@@ -117,11 +117,11 @@ def _files(graph: Graph, node: str, shown: Mapping[str, Any]) -> Iterator[dict[s
 
 def _beside(entry: Mapping[str, Any]) -> list[str]:
     endings = list(_BESIDE.get(entry.get("class_type", ""), ()))
-    if entry.get("class_type") == _LOSS_GRAPH:
+    if entry.get("class_type") == LOSS_GRAPH.node_id:
         others = [name for name, value in entry["inputs"].items()
-                  if name.startswith("loss_map_") and is_link(value)]  # fmt: skip
+                  if name.startswith(MORE_LOSSES) and is_link(value)]  # fmt: skip
         endings += [f"_{number}.csv" for number in range(1, len(others) + 1)]
-        endings += [".svg"] if entry["inputs"].get("save_svg") is True else []
+        endings += [".svg"] if entry["inputs"].get(SAVE_SVG) is True else []
     return endings
 
 

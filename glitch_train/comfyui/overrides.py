@@ -21,13 +21,13 @@ from ..settings import check_setting, declared, nearest
 from .errors import node_name
 from .graph import Graph, GraphError, is_link, natural_order, title
 from .node_info import InputInfo, described_inputs
+from .our_nodes import DATASET_LOADER, PRESET, RECIPE, RECIPE_SOCKET, SETTINGS, TRAINER
 
-OWNERS: dict[str, type] = {"GlitchDatasetLoader": DatasetRecipe, "GlitchLoraTrainer": TrainRecipe}
+OWNERS: dict[str, type] = {DATASET_LOADER.node_id: DatasetRecipe, TRAINER.node_id: TrainRecipe}
 """Node class to the half of a recipe whose settings are its widgets."""
 
 ALIASES = {"ckpt": "ckpt_name", "checkpoint": "ckpt_name"}
 EVERY_NODE = "*"
-RECIPE_INPUT = "recipe"
 RECIPE_TITLE = "What was set beside the recipe"
 
 _KINDS = {"INT": int, "FLOAT": float, "BOOLEAN": bool, "STRING": str}  # the host's words
@@ -163,7 +163,7 @@ def _lay_over_recipes(graph: Graph, over_recipes: Mapping[str, Mapping[str, Any]
     """Put a recipe with the settings between each loader or trainer and the recipe it is given."""
     added: dict[str, str] = {}
     for node, settings in over_recipes.items():
-        link = graph[node]["inputs"].get(RECIPE_INPUT)
+        link = graph[node]["inputs"].get(RECIPE_SOCKET)
         if not is_link(link):
             continue
         lines = "\n".join(f"{name} = {_as_toml(value)}" for name, value in settings.items())
@@ -171,11 +171,11 @@ def _lay_over_recipes(graph: Graph, over_recipes: Mapping[str, Mapping[str, Any]
         if key not in added:
             added[key] = str(1 + max((int(n) for n in graph if n.isdigit()), default=0))
             graph[added[key]] = {
-                "class_type": "GlitchRecipe",
-                "inputs": {"preset": NO_PRESET, "settings": lines, RECIPE_INPUT: link},
+                "class_type": RECIPE.node_id,
+                "inputs": {PRESET: NO_PRESET, SETTINGS: lines, RECIPE_SOCKET: link},
                 "_meta": {"title": RECIPE_TITLE},
             }
-        graph[node]["inputs"][RECIPE_INPUT] = [added[key], 0]
+        graph[node]["inputs"][RECIPE_SOCKET] = [added[key], RECIPE.output("recipe")]
 
 
 def _as_toml(value: Any) -> str:

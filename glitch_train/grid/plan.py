@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from .. import text_lists as grid_axes
@@ -181,17 +181,25 @@ class GridPlan:
 
     def shots(self) -> list[Shot]:
         """Return every picture to sample, once, so that a model is patched only once."""
-        found = dict.fromkeys(self.shot(*cell) for cell in self.cells())
         order = {name: number for number, name in enumerate(v.name for v in self.variants)}
 
         def patched(shot: Shot) -> tuple[float, ...]:
             return (order[shot.lora] if shot.lora else -1, shot.strength or 0.0)
 
-        return sorted(found, key=patched)
+        return sorted(self.in_reading_order(), key=patched)
+
+    def in_reading_order(self, among: Container[Shot] | None = None) -> list[Shot]:
+        """Return every picture once, row by row.
+
+        Args:
+            among: those that are wanted; all by default.
+        """
+        found = dict.fromkeys(self.shot(*cell) for cell in self.cells())
+        return [shot for shot in found if among is None or shot in among]
 
     def pairs(self) -> list[tuple[Shot, Shot]]:
         """Return (base, glitched) of equal settings, in the order of the cells."""
-        found = dict.fromkeys(self.shot(*cell) for cell in self.cells())
+        found = self.in_reading_order()
         twins = ((dataclasses.replace(s, lora=None, strength=None), s) for s in found)
         return [(base, shot) for base, shot in twins if shot.lora and base in found]
 

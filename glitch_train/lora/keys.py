@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..model.network import TE1, TE2, UNET, Module, Network
+from ..model.weight_places import HOST_TOWERS
 
 DOWN, UP, MID, ALPHA, DORA = "down", "up", "mid", "alpha", "dora_scale"
 
@@ -30,6 +31,8 @@ _SUFFIXES = (
     (".dora_scale", DORA),
     (".alpha", ALPHA),
 )
+HOST_CLIPS = "text_encoders."
+"""What stands before a tower's own names in the host's way to spell them."""
 _PREFIXES = (
     ("lora_unet_", UNET),
     ("lycoris_", UNET),
@@ -44,9 +47,7 @@ _PREFIXES = (
     ("text_encoder_2.", TE2),
     ("text_encoder.base_model.model.", TE1),
     ("text_encoder.", TE1),
-    ("text_encoders.clip_l.transformer.", TE1),
-    ("text_encoders.clip_h.transformer.", TE1),
-    ("text_encoders.clip_g.transformer.", TE2),
+    *((f"{HOST_CLIPS}{place.prefix}", place.part) for place in HOST_TOWERS.values()),
 )
 _BARE = ("down_blocks.", "mid_block.", "up_blocks.", "conv_in.", "conv_out.")
 

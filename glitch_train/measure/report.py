@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import ReportError
+from ..text_lists import lines_of
 from .context import ModelContext, measure_context
 from .features import read_features
 from .index import measure_pictures
@@ -131,6 +132,22 @@ def report_run(
     by_effect = {one.effect: one for one in told}
     ordered = tuple(by_effect[key] for key in EFFECTS if key in by_effect)
     return RunReport(pairs.name, len(pairs), ordered, context.notes)
+
+
+def run_names(text: str, runs: int) -> list[str]:
+    """Return what each run is called; those without a line of their own are numbered.
+
+    Args:
+        text: names, one a line.
+        runs: how many there are.
+
+    Raises:
+        ReportError: for more names than runs.
+    """
+    given = lines_of(text)
+    if len(given) > runs:
+        raise ReportError(f"names has {len(given)} lines for {runs} runs; one line per run.")
+    return given + [f"run {number}" for number in range(len(given) + 1, runs + 1)]
 
 
 def side_by_side(runs: Sequence[RunReport]) -> GlitchReport:

@@ -15,22 +15,13 @@ from ..errors import CheckpointError, LoraFileError
 from .checkpoint import BaseModel, TextEncoder, Weights, build_text_encoder, build_unet
 from .clip_tokens import END_TOKEN, token_chunks
 from .encoders import Encoders, TokenChunks
+from .network import TEXT_LAYERS
 from .tensor_file import TensorFile
 from .vae import FileVae
+from .weight_places import IN_CHECKPOINTS, OPEN_CLIP, OPEN_CLIP_PACKED, SD1_TOWER, XL_TOWERS
 
-_UNET = "model.diffusion_model."
 _VAE = "first_stage_model."
-# Where checkpoints keep their towers. Source: CompVis/stable-diffusion, Stability-AI/
-# generative-models; the last one has OpenCLIP's names, the others transformers'.
-_SD15_TOWER = "cond_stage_model.transformer."
-_XL_TOWERS = ("conditioner.embedders.0.transformer.", "conditioner.embedders.1.model.")
-_OPEN_CLIP = {
-    "ln_1": "layer_norm1",
-    "ln_2": "layer_norm2",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
-    "attn.out_proj": "self_attn.out_proj",
-}
+_FROM_OPEN_CLIP = {theirs: ours for ours, theirs in OPEN_CLIP.items()}
 _OPEN_CLIP_OUTSIDE = {
     "positional_embedding": "text_model.embeddings.position_embedding.weight",
     "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
@@ -56,7 +47,8 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[BaseModel, Encode
         CheckpointError: when the file is missing, damaged, of another family or not whole.
     """
     weights = _open(path)
-    unet, layout, family = build_unet(_below(weights, _UNET) or dict(weights), path.name)
+    in_unet = _below(weights, IN_CHECKPOINTS.unet)
+    unet, layout, family = build_unet(in_unet or dict(weights), path.name)
     towers = _xl_towers(weights) if family.is_xl else (_sd15_tower(weights),)
     base = BaseModel(family, layout, unet, towers, _prediction_type(weights), path.name)
     vae = FileVae(_below(weights, _VAE), family.latent_scale, device)
@@ -89,15 +81,15 @@ def _below(weights: Weights, prefix: str) -> dict[str, torch.Tensor]:
 def _sd15_tower(weights: Weights) -> TextEncoder:
     tower = {
         name if name.startswith("text_") else f"text_model.{name}": value
-        for name, value in _below(weights, _SD15_TOWER).items()
+        for name, value in _below(weights, SD1_TOWER.prefix).items()
     }
     _check_tower(tower)
     return build_text_encoder(tower, hidden_layer=None, final_layer_norm=True)
 
 
 def _xl_towers(weights: Weights) -> tuple[TextEncoder, ...]:
-    clip_l, clip_g = _XL_TOWERS
-    towers = _below(weights, clip_l), _from_open_clip(_below(weights, clip_g))
+    clip_l, clip_g = (_below(weights, place.prefix) for place in XL_TOWERS)
+    towers = clip_l, _from_open_clip(clip_g)
     for tower in towers:
         _check_tower(tower)
     return tuple(
@@ -115,12 +107,11 @@ def _from_open_clip(weights: Weights) -> dict[str, torch.Tensor]:
         elif name in _OPEN_CLIP_OUTSIDE:
             renamed[_OPEN_CLIP_OUTSIDE[name]] = value
         elif inside and inside[2] == "attn.in_proj":
-            for part, third in zip("qkv", value.chunk(3), strict=True):
-                layer = f"text_model.encoder.layers.{inside[1]}.self_attn.{part}_proj"
-                renamed[f"{layer}.{inside[3]}"] = third
+            for job, third in zip(OPEN_CLIP_PACKED, value.chunk(3), strict=True):
+                renamed[f"{TEXT_LAYERS}.{inside[1]}.{job}.{inside[3]}"] = third
         elif inside:
-            layer = f"text_model.encoder.layers.{inside[1]}"
-            renamed[f"{layer}.{_OPEN_CLIP[inside[2]]}.{inside[3]}"] = value
+            job = _FROM_OPEN_CLIP[inside[2]]
+            renamed[f"{TEXT_LAYERS}.{inside[1]}.{job}.{inside[3]}"] = value
     return renamed
 
 

@@ -22,7 +22,7 @@ _TEXT_JOBS = (
     "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj",
     "mlp.fc1", "mlp.fc2",
 )  # fmt: skip
-_TEXT_LAYERS = "text_model.encoder.layers"
+TEXT_LAYERS = "text_model.encoder.layers"
 _PLACED = re.compile(
     r"(?:(?P<way>down|up)_blocks\.(?P<index>\d+)|mid_block)"
     r"\.(?P<kind>attentions|resnets|downsamplers|upsamplers)\.(?P<site>\d+)"
@@ -232,7 +232,7 @@ def _text_modules(tower: TextTower) -> dict[str, Module]:
     modules = {}
     for layer in range(tower.layers):
         for job in _TEXT_JOBS:
-            name = f"{_TEXT_LAYERS}.{layer}.{job}"
+            name = f"{TEXT_LAYERS}.{layer}.{job}"
             key = f"{tower.part}.{name}"
             role = Role(tower.part, "text", 0, 0, layer, job)
             modules[key] = Module(key, name, role, _text_shape(job, tower.width))

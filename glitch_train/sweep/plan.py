@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from ..comfyui.graph import Graph, GraphError, load_graph, nodes_of
+from ..comfyui.our_nodes import FILENAME_PREFIX, GRID, LOSS_GRAPH, OUTPUT_NAME, TRAINER
 from ..comfyui.overrides import with_overrides
 from ..recipe.experiments import EXPERIMENTS, in_order
 from ..settings import nearest
 
-TRAINER, GRID, LOSS_GRAPH = "GlitchLoraTrainer", "GlitchGrid", "GlitchLossGraph"
 _WATCHED = {
-    "base": (GRID, 2, "SaveImage", "images"),
-    "glitched": (GRID, 3, "SaveImage", "images"),
-    "grid_settings": (GRID, 4, "PreviewAny", "source"),
-    "verdict": (LOSS_GRAPH, 3, "PreviewAny", "source"),
+    "base": (GRID, "base", "SaveImage", "images"),
+    "glitched": (GRID, "glitched", "SaveImage", "images"),
+    "grid_settings": (GRID, "settings_json", "PreviewAny", "source"),
+    "verdict": (LOSS_GRAPH, "verdict_json", "PreviewAny", "source"),
 }
-"""Role to (class, output, node that shows it, its input): results that nodes keep to themselves."""
+"""Role to (node, output, node that shows it, its input): results that nodes keep to themselves."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,8 +96,8 @@ def plan_sweep(
     graphs = {slug: load_graph(path) for slug, path in workflows.items()}
     for slug, graph in graphs.items():
         for needed in (TRAINER, GRID, LOSS_GRAPH):
-            if not nodes_of(graph, needed):
-                raise GraphError(f"{workflows[slug]} is no experiment: it has no {needed}.")
+            if not nodes_of(graph, needed.node_id):
+                raise GraphError(f"{workflows[slug]} is no experiment: it has no {needed.node_id}.")
     for seed in dict.fromkeys(seeds):
         for slug, graph in graphs.items():
             own = [*settings_of(slug, assignments), f"seed={seed}"]
@@ -131,13 +131,14 @@ def _set_up(
 ) -> Graph:
     """Return the workflow with its settings, and names of files that tell the seeds apart."""
     inputs = {node: entry["inputs"] for node, entry in with_overrides(graph, own, info).items()}
-    names = {node: inputs[node].get("output_name", slug) for node in nodes_of(graph, TRAINER)}
-    renamed = [f"{node}.output_name={name}_seed{seed}" for node, name in names.items()]
+    trainers = nodes_of(graph, TRAINER.node_id)
+    names = {node: inputs[node].get(OUTPUT_NAME, slug) for node in trainers}
+    renamed = [f"{node}.{OUTPUT_NAME}={name}_seed{seed}" for node, name in names.items()]
     graph = with_overrides(graph, [*own, *renamed], info)
     for entry in graph.values():
-        prefix = entry["inputs"].get("filename_prefix")
+        prefix = entry["inputs"].get(FILENAME_PREFIX)
         if isinstance(prefix, str):
-            entry["inputs"]["filename_prefix"] = f"{prefix}_seed{seed}"
+            entry["inputs"][FILENAME_PREFIX] = f"{prefix}_seed{seed}"
     return graph
 
 
@@ -147,9 +148,10 @@ def _watch(graph: Graph, slug: str, seed: int, info: Mapping[str, Any]) -> dict[
     for role, (source, output, shower, name) in _WATCHED.items():
         if info and shower not in info:  # an older host: the matrix does without
             continue
-        inputs: dict[str, Any] = {name: [nodes_of(graph, source)[0], output]}
+        node = nodes_of(graph, source.node_id)[0]
+        inputs: dict[str, Any] = {name: [node, source.output(output)]}
         if shower == "SaveImage":
-            inputs["filename_prefix"] = f"glitch/{slug}_seed{seed}_{role}"
+            inputs[FILENAME_PREFIX] = f"glitch/{slug}_seed{seed}_{role}"
         roles[role] = str(1 + max((int(node) for node in graph if node.isdigit()), default=0))
         title = {"title": f"For the matrix: {role.replace('_', ' ')}"}
         graph[roles[role]] = {"class_type": shower, "inputs": inputs, "_meta": title}

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..comfyui.client import ComfyClient
-from ..comfyui.fetch import Fetched, fetch_outputs, save_graph
+from ..comfyui.fetch import TEXT, Fetched, fetch_outputs, save_graph
+from ..comfyui.our_nodes import GRID, LOSS_GRAPH, REPORT
 from ..errors import ReportError
 from ..files import read_object, write_text
 from .plan import Job
@@ -17,14 +18,14 @@ from .plan import Job
 DONE = "done.json"
 MORE = "more"  # what the matrix does not need: previews, contact sheets, texts
 _PLAIN = {
-    ("GlitchLossGraph", ".png"): "loss.png",
-    ("GlitchLossGraph", ".csv"): "losses.csv",
-    ("GlitchLossGraph", ".txt"): "verdict.md",
-    ("GlitchGrid", ".png"): "grid.png",
-    ("GlitchReport", ".png"): "radar.png",
-    ("GlitchReport", ".md"): "report.md",
-    ("GlitchReport", ".json"): "report.json",
-    ("GlitchReport", ".csv"): "report.csv",
+    (LOSS_GRAPH.node_id, ".png"): "loss.png",
+    (LOSS_GRAPH.node_id, ".csv"): "losses.csv",
+    (LOSS_GRAPH.node_id, TEXT): "verdict.md",
+    (GRID.node_id, ".png"): "grid.png",
+    (REPORT.node_id, ".png"): "radar.png",
+    (REPORT.node_id, ".md"): "report.md",
+    (REPORT.node_id, ".json"): "report.json",
+    (REPORT.node_id, ".csv"): "report.csv",
 }
 _TEXTS = {"verdict": "verdict.json", "grid_settings": "grid.json"}
 _NOTED = {"experiment": str, "seed": int, "key": str, "files": list}

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from ..errors import CheckpointError, LoraFileError
 from ..model.families import SD2, SD15, SDXL, SSD1B, VEGA
-from ..model.network import TE1, TE2, UNET, Module, TextTower, read_network, reference_network
+from ..model.network import UNET, Module, read_network, reference_network
 from ..model.tensor_file import TensorFile
+from ..model.weight_places import IN_CHECKPOINTS, WeightPlaces, find_towers
 from .transfer import Base
 
 FAMILIES = {"sd15": SD15, "sd21": SD2, "sdxl": SDXL, "ssd1b": SSD1B, "vega": VEGA}
 """Short name, as on the command line, to family."""
-
-_UNET_PREFIX = "model.diffusion_model."
-# Where checkpoints keep their text encoders. Source: CompVis/stable-diffusion and
-# Stability-AI/generative-models; the second spelling of each pair is OpenCLIP's.
-_TOWER_PREFIXES = (
-    (TE1, "cond_stage_model.transformer.text_model.encoder.layers."),
-    (TE1, "cond_stage_model.model.transformer.resblocks."),
-    (TE1, "conditioner.embedders.0.transformer.text_model.encoder.layers."),
-    (TE2, "conditioner.embedders.1.model.transformer.resblocks."),
-)
-_OPEN_CLIP = {"self_attn.out_proj": "attn.out_proj", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
-_PACKED = {"self_attn.q_proj": 0, "self_attn.k_proj": 1, "self_attn.v_proj": 2}
 
 
 def find_base(name: str) -> Base:
@@ -61,41 +50,38 @@ def read_base(path: Path) -> Base:
         file = TensorFile(path)
     except LoraFileError as error:
         raise CheckpointError(str(error)) from error
-    prefix = _UNET_PREFIX if any(name.startswith(_UNET_PREFIX) for name in file) else ""
-    shapes = {name[len(prefix) :]: s for name, s in file.shapes.items() if name.startswith(prefix)}
-    towers = _towers(file)
-    network = read_network(shapes, [tower for tower, _ in towers])
-    places = {tower.part: place for tower, place in towers}
+    return base_of_weights(file.shapes, file, IN_CHECKPOINTS)
+
+
+def base_of_weights(
+    shapes: Mapping[str, Sequence[int]],
+    weights: Mapping[str, torch.Tensor],
+    places: WeightPlaces,
+    called: str = "",
+) -> Base:
+    """Return the network of a model; weights are looked up when they are measured.
+
+    Args:
+        shapes: the names of the model's parameters to their shapes.
+        weights: the same names to the parameters.
+        places: where its parts lie; a UNet by itself may do without its prefix.
+        called: what the loader calls the model, for the error of an unknown family.
+
+    Raises:
+        CheckpointError: for a model outside the Stable Diffusion families.
+    """
+    prefix = places.unet if any(name.startswith(places.unet) for name in shapes) else ""
+    unet = {name[len(prefix) :]: s for name, s in shapes.items() if name.startswith(prefix)}
+    towers = find_towers(shapes, places)
+    network = read_network(unet, [tower for tower, _ in towers], called)
+    place_of = {tower.part: place for tower, place in towers}
 
     def measured(module: Module) -> float:
-        if module.role.part == UNET:
-            return _norm(file[f"{prefix}{module.ldm}.weight"])
-        return _norm(_text_weight(file, places[module.role.part], module))
+        part = module.role.part
+        if part == UNET:
+            weight = weights[f"{prefix}{module.ldm}.weight"]
+        else:
+            weight = place_of[part].weight(weights, module)
+        return float(torch.linalg.vector_norm(weight, dtype=torch.float32))
 
     return Base(network, measured)
-
-
-def _towers(file: TensorFile) -> list[tuple[TextTower, str]]:
-    """Return the text encoders of a checkpoint, and where it keeps their layers."""
-    found = []
-    for part, prefix in _TOWER_PREFIXES:
-        matches = (re.match(rf"{re.escape(prefix)}(\d+)\.", name) for name in file)
-        layers = 1 + max((int(match[1]) for match in matches if match), default=-1)
-        if layers:
-            norm = "ln_1" if "resblocks" in prefix else "layer_norm1"
-            width = file.shapes[f"{prefix}0.{norm}.weight"][0]
-            found.append((TextTower(part, layers, width), prefix))
-    return found
-
-
-def _text_weight(file: TensorFile, prefix: str, module: Module) -> torch.Tensor:
-    layer, job = f"{prefix}{module.role.block}", module.role.job
-    if "resblocks" not in prefix:
-        return file[f"{layer}.{job}.weight"]
-    if job in _PACKED:
-        return file[f"{layer}.attn.in_proj_weight"].chunk(3)[_PACKED[job]]
-    return file[f"{layer}.{_OPEN_CLIP[job]}.weight"]
-
-
-def _norm(weight: torch.Tensor) -> float:
-    return float(torch.linalg.vector_norm(weight.float()))

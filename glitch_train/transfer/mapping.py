@@ -8,8 +8,10 @@ import torch
 
 from ..errors import LoraFileError
 from ..lora.family import named_modules, same_weight
+from ..lora.keys import HOST_CLIPS
 from ..lora.read import LoraFile, LoraModule
 from ..model.network import PART_TITLES, TE1, TE2, UNET, Module, Network, Role
+from ..model.weight_places import HOST_TOWERS
 from ..seeds import generator
 
 Group = tuple[LoraModule, ...]
@@ -108,10 +110,10 @@ def _host_unet_names(module: Module) -> list[str]:
 
 def _host_text_names(module: Module) -> list[str]:
     name, flat = module.ldm, module.ldm.replace(".", "_")
-    if module.role.part == TE2:
-        clip = f"text_encoders.clip_g.transformer.{name}"
-        return [f"lora_te2_{flat}", f"text_encoder_2.{name}", clip]
-    clips = [f"text_encoders.{tower}.transformer.{name}" for tower in ("clip_l", "clip_h")]
+    part = module.role.part
+    clips = [f"{HOST_CLIPS}{at.prefix}{name}" for at in HOST_TOWERS.values() if at.part == part]
+    if part == TE2:
+        return [f"lora_te2_{flat}", f"text_encoder_2.{name}", *clips]
     return [f"lora_te_{flat}", f"lora_te1_{flat}", f"text_encoder.{name}", *clips]
 
 

@@ -20,13 +20,13 @@ from glitch_demo.results import Outputs, Results, collect
 from glitch_demo.terminal import say, training_bar
 from glitch_train.comfyui.client import ComfyClient
 from glitch_train.comfyui.graph import Graph, load_graph, nodes_of, set_input, title
+from glitch_train.comfyui.our_nodes import DATASET_LOADER, TRAINER
 from glitch_train.comfyui.run import run_workflow, terminate_as_ctrl_c
 from glitch_train.errors import GlitchTrainError
 
 WORKFLOW = REPO_ROOT / "workflows" / "api" / "demo.json"
 LOADER, LOADER_INPUT = "CheckpointLoaderSimple", "ckpt_name"
-DATASET, DATASET_INPUT = "GlitchDatasetLoader", "folder"
-TRAINER, TRAINER_INPUT = "GlitchLoraTrainer", "steps"
+DATASET_INPUT, TRAINER_INPUT = "folder", "steps"
 TOLD_CLASSES = ("Glitch", "CheckpointLoader", "KSampler")  # of which the beginning is told
 INTERRUPT_TIMEOUT_S = 30.0  # a training step on a slow CPU takes some seconds
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
@@ -94,13 +94,15 @@ def _run(options: argparse.Namespace) -> Results:
     out: Path = options.out.resolve()
     host = Host(out / "comfyui")
     graph = set_input(graph, LOADER, LOADER_INPUT, place_checkpoint(host.base_dir, checkpoint))
-    graph = set_input(graph, DATASET, DATASET_INPUT, place_pictures(host.base_dir, pictures))
+    graph = set_input(
+        graph, DATASET_LOADER.node_id, DATASET_INPUT, place_pictures(host.base_dir, pictures)
+    )
     if checkpoint:
         graph = suit_own_checkpoint(graph)
     if pictures:
         graph = suit_own_pictures(graph, pictures)
     if options.steps is not None:
-        graph = set_input(graph, TRAINER, TRAINER_INPUT, options.steps)
+        graph = set_input(graph, TRAINER.node_id, TRAINER_INPUT, options.steps)
     say("Starting ComfyUI (its log: " + str(host.log_path) + ")")
     with host, ComfyClient(host.address) as client:
         say(f"ComfyUI {client.system_stats()['system']['comfyui_version']} runs at {host.url}")
@@ -116,7 +118,8 @@ def _follow(client: ComfyClient, graph: Graph) -> Outputs:
         for node, entry in graph.items()
         if entry["class_type"].startswith(TOLD_CLASSES)
     }
-    steps = {node: graph[node]["inputs"].get(TRAINER_INPUT) for node in nodes_of(graph, TRAINER)}
+    trainers = nodes_of(graph, TRAINER.node_id)
+    steps = {node: graph[node]["inputs"].get(TRAINER_INPUT) for node in trainers}
     with training_bar(steps, titles) as bar:
         run = run_workflow(
             client, graph, bar, on_stop=_say_stopping, stop_wait_s=INTERRUPT_TIMEOUT_S

@@ -6,6 +6,7 @@ from pathlib import Path
 from glitch_demo.host import link_or_copy
 from glitch_demo.terminal import StageBar
 from glitch_train.comfyui.graph import Graph, replace_texts, set_input
+from glitch_train.comfyui.our_nodes import DATASET_LOADER
 from glitch_train.errors import GlitchTrainError
 
 DEMO_PICTURES = "glitch_demo_pictures"
@@ -119,7 +120,7 @@ def suit_own_checkpoint(graph: Graph) -> Graph:
     Args:
         graph: The demo workflow, made for the pocket checkpoint.
     """
-    for node in ("GlitchDatasetLoader", "EmptyLatentImage"):
+    for node in (DATASET_LOADER.node_id, "EmptyLatentImage"):
         for side in ("width", "height"):
             graph = set_input(graph, node, side, OWN_SIZE_PX)
     return graph

@@ -24,7 +24,7 @@ from glitch_train.measure.measurement import PICTURE_EFFECTS
 from glitch_train.measure.pairs import as_pixels, pairs_of_arrays, pairs_of_folders
 from glitch_train.measure.pixels import luma
 from glitch_train.measure.radar import RADAR_SIZE, draw_radar
-from glitch_train.measure.report import CSV_COLUMNS, SCHEMA, report_run, side_by_side
+from glitch_train.measure.report import CSV_COLUMNS, SCHEMA, report_run, run_names, side_by_side
 
 
 def scenes(count: int, height: int = 64, width: int = 96, seed: int = 0) -> np.ndarray:
@@ -284,3 +284,11 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
         Image.new("RGB", (32, 32)).save(tmp_path / name)
     with pytest.raises(ReportError, match="has both a.jpg and a.png"):
         pairs_of_folders(tmp_path, tmp_path)
+
+
+def test_runs_without_a_name_are_numbered() -> None:
+    """Catches a name that moves to another run, and one that is dropped without a word."""
+    assert run_names(" crushed \n\nwet\n", 3) == ["crushed", "wet", "run 3"]
+    assert run_names("", 2) == ["run 1", "run 2"]
+    with pytest.raises(ReportError, match="names has 3 lines for 2 runs"):
+        run_names("a\nb\nc", 2)

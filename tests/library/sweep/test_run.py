@@ -16,10 +16,11 @@ from glitch_train.cli.sweep import WORKFLOWS
 from glitch_train.comfyui.errors import RequestRefused, ServerLost
 from glitch_train.comfyui.events import Event, Executed, Finished
 from glitch_train.comfyui.graph import GraphError
+from glitch_train.comfyui.our_nodes import TRAINER
 from glitch_train.errors import DiskError, RecipeError
 from glitch_train.recipe.experiments import EXPERIMENTS
 from glitch_train.recipe.partial import parse_settings
-from glitch_train.sweep.plan import TRAINER, Job, find_workflows, plan_sweep
+from glitch_train.sweep.plan import Job, find_workflows, plan_sweep
 from glitch_train.sweep.ray import plan_recipes, run_sweep_on_ray
 from glitch_train.sweep.ray_engine import RunResult
 from glitch_train.sweep.results import read_done
@@ -355,7 +356,7 @@ def test_the_shipped_experiments_are_all_there(tmp_path: Path) -> None:
     settings = ["ckpt=x.safetensors", "folder=faces", "steps=10", "GlitchGrid.sizes=128x128"]
     jobs = plan_sweep(found, [1], tmp_path, settings)
     for job in jobs:
-        (trainer,) = (e["inputs"] for e in job.graph.values() if e["class_type"] == TRAINER)
+        (trainer,) = (e["inputs"] for e in job.graph.values() if e["class_type"] == TRAINER.node_id)
         assert (trainer["steps"], trainer["seed"]) == (10, 1), job.slug
         assert trainer["output_name"] == f"{job.slug}_seed1"
         assert set(job.roles) == {"base", "glitched", "grid_settings", "verdict"}

@@ -1,0 +1,68 @@
+"""Which folders may be chosen, and that none outside them can."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from glitch_train.dataset.folder_choice import (
+    MAX_CHOICES,
+    MAX_DEPTH,
+    Root,
+    folder_choices,
+    resolve_choice,
+)
+from glitch_train.errors import DatasetError
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> list[Root]:
+    """The host's input folder and a registered one, with a folder of one name in both."""
+    found = [("", tmp_path / "input"), ("datasets: ", tmp_path / "more")]
+    for name in ("input/faces/wet", "input/.hidden", "more/faces", "outside"):
+        (tmp_path / name).mkdir(parents=True)
+    return found
+
+
+def test_what_is_offered_is_what_is_found(roots: list[Root]) -> None:
+    """Catches a folder that is listed and cannot be chosen, or another one of the same name."""
+    offered = folder_choices(roots)
+    assert offered == [".", "faces", "faces/wet", "datasets: faces"]
+    (_, first), (_, second) = roots
+    wanted = [first, first / "faces", first / "faces" / "wet", second / "faces"]
+    assert [resolve_choice(one, roots) for one in offered] == [one.resolve() for one in wanted]
+
+
+@pytest.mark.parametrize("outside", ["..", "faces/../../outside", "datasets: ../outside", "/"])
+def test_nothing_outside_the_roots(outside: str, roots: list[Root]) -> None:
+    """Catches a workflow of somebody else that reads any folder of the machine."""
+    with pytest.raises(DatasetError, match="lies outside"):
+        resolve_choice(outside, roots)
+
+
+def test_a_link_does_not_lead_out(roots: list[Root], tmp_path: Path) -> None:
+    """Catches a folder that is inside by its name only."""
+    (tmp_path / "input" / "link").symlink_to(tmp_path / "outside")
+    with pytest.raises(DatasetError, match="lies outside"):
+        resolve_choice("link", roots)
+
+
+@pytest.mark.parametrize("missing", ["face", "datasets: wet", "a\0b"])
+def test_a_missing_folder_is_one_sentence(missing: str, roots: list[Root]) -> None:
+    """Catches a traceback for a folder that was renamed, and advice without a place."""
+    with pytest.raises(DatasetError, match="There is no folder .* below .*input and") as caught:
+        resolve_choice(missing, roots)
+    assert "\n" not in str(caught.value)
+
+
+def test_deep_and_many_folders_end(roots: list[Root]) -> None:
+    """Catches a start of the host that walks a whole disk."""
+    deepest = "/".join(["d"] * MAX_DEPTH)
+    (roots[0][1] / deepest / "too deep").mkdir(parents=True)
+    offered = folder_choices(roots)
+    assert deepest in offered
+    assert f"{deepest}/too deep" not in offered
+    for number in range(MAX_CHOICES + 5):
+        (roots[1][1] / f"{number}").mkdir()
+    assert len(folder_choices(roots)) == MAX_CHOICES
