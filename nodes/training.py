@@ -113,7 +113,7 @@ def ended_in_words(record: LossRecord) -> str:
     """Return why a run stopped, and what it passed over, as one line."""
     passed_over = record.about.passed_over
     more = f" {passed_over} steps were passed over (glitch_through)." if passed_over else ""
-    return record.about.ended.why + more
+    return (record.about.ended.why if record.about.ended else "") + more
 
 
 @contextlib.contextmanager
