@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -69,6 +72,17 @@ def test_the_node_and_the_command_line_lose_alike(
         list(run.events())
     assert len(mine) == 3
     assert mine == pytest.approx(run.record.loss, rel=1e-4)
+
+
+def test_the_tokenizers_keep_no_text_encoder(checkpoint) -> None:
+    """Catches encoders that stay in memory when training has let them go."""
+    import_module("diffusers.models").UNet2DConditionModel  # noqa: B018  pytest keeps its warnings
+    base, encoders = load_checkpoint(checkpoint, CPU)
+    towers = [weakref.ref(encoder.model) for encoder in base.text_encoders]
+    base.text_encoders = ()
+    gc.collect()
+    assert len(encoders.tokenize("a cat")) == len(towers)
+    assert not any(tower() for tower in towers)
 
 
 @pytest.mark.parametrize("caption", CAPTIONS, ids=["empty", "odd", "long"])
