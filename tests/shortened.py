@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fewer_layers import SMALLER_SDXL
+
 from glitch_demo.photos import demo_photos, write_picture_folder
 from glitch_train.comfyui.graph import is_link, load_graph, nodes_of
 from glitch_train.comfyui.overrides import with_overrides
@@ -14,7 +16,7 @@ NAMES = sorted(path.stem for path in TWINS.glob("*.json"))
 FOLDER = "workflow_pictures"
 POCKETS = {
     "v1-5-pruned-emaonly-fp16.safetensors": "pocket_sd15.safetensors",
-    "sd_xl_base_1.0.safetensors": "pocket_sdxl.safetensors",
+    "sd_xl_base_1.0.safetensors": SMALLER_SDXL,
 }
 SHORT = [
     f"folder={FOLDER}", "steps=2", "width=64", "height=64", "landscape_width=0",

@@ -52,9 +52,8 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[BaseModel, Encode
     towers = _xl_towers(weights) if family.is_xl else (_sd15_tower(weights),)
     base = BaseModel(family, layout, unet, towers, _prediction_type(weights), path.name)
     vae = FileVae(_below(weights, _VAE), family.latent_scale, device)
-    encoders = Encoders(
-        vae.encode, vae.decode, lambda caption: tokenize(caption, len(towers)), vae.key
-    )
+    count = len(towers)  # the tokenizer must not keep them: training lets them go
+    encoders = Encoders(vae.encode, vae.decode, lambda caption: tokenize(caption, count), vae.key)
     return base, encoders
 
 

@@ -16,6 +16,7 @@ from workflow_maker.frontend import chromium, chromium_path, open_frontend
 
 sys.path[:0] = map(str, Path(__file__).parents[:2])  # for ``screen`` and ``shortened``
 
+from fewer_layers import place_smaller_sdxl  # noqa: E402
 from screen import Screen  # noqa: E402
 from shortened import place_pictures_of_workflows  # noqa: E402
 
@@ -40,14 +41,15 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="package")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """A host with the pack, the pocket checkpoints, and every model that a workflow names."""
-    from glitch_demo.pocket import pocket_sd15, pocket_sdxl  # imports torch: only where needed
+    from glitch_demo.pocket import pocket_sd15  # imports torch: only where needed
 
     host = Host(
         tmp_path_factory.mktemp("browser_host"), extra_args=("--preview-method", "latent2rgb")
     )
     place_models(host)
-    for checkpoint in (pocket_sd15(), pocket_sdxl()):
-        link_or_copy(checkpoint, host.base_dir / "models" / "checkpoints" / checkpoint.name)
+    checkpoint = pocket_sd15()
+    link_or_copy(checkpoint, host.base_dir / "models" / "checkpoints" / checkpoint.name)
+    place_smaller_sdxl(host)
     place_pictures(host.base_dir, None)
     place_pictures_of_workflows(host.base_dir)
     with host:

@@ -1,14 +1,32 @@
 """The pack in a real host: it loads, and the Host class tells what goes wrong."""
 
+import contextlib
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from glitch_demo.host import PACK_NAME, Host, HostError, host_tree
 
 pytestmark = pytest.mark.host
 
+_STARTS_A_CHILD = """
+import pathlib, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(86400)"])
+(pathlib.Path(__file__).parents[2] / "child.pid").write_text(str(child.pid))
+NODE_CLASS_MAPPINGS = {}
+"""
+_STARTS_A_HOST = """
+import pathlib, sys, time
+from glitch_demo.host import Host
+with Host(pathlib.Path(sys.argv[1]), pack=None) as host:
+    print(host.pid, flush=True)
+    time.sleep(86400)
+"""
 _IMPORT_LINE = re.compile(rf"^ *[0-9.]+ seconds(.*): .*[/\\]{PACK_NAME}$", re.MULTILINE)
 
 
@@ -50,3 +68,35 @@ def test_stop_leaves_no_process(tmp_path: Path) -> None:
         assert host.is_alive()
     assert not host.is_alive()
     host.stop()  # twice is fine
+
+
+def test_a_host_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
+    """Catches a host, and what it started, that go on when a run of the tests was killed."""
+    pack = tmp_path / "custom_nodes" / "starts_a_child"
+    pack.mkdir(parents=True)
+    (pack / "__init__.py").write_text(_STARTS_A_CHILD)
+    starter = subprocess.Popen(
+        [sys.executable, "-c", _STARTS_A_HOST, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    left = []
+    try:
+        host, child = starter.stdout.readline(), (tmp_path / "child.pid").read_text()
+        left = [psutil.Process(int(pid)) for pid in (host, child)]
+        assert all(_lives(process) for process in left)
+        starter.kill()
+        starter.wait()
+        while any(_lives(process) for process in left):
+            time.sleep(0.05)
+    finally:
+        starter.kill()
+        starter.wait()
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Return whether it runs; one that ended may stay listed where nobody waits for it."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fewer_layers import SMALLER_SDXL
 from graphs import GraphBuilder, pictures_of
 from safetensors.torch import load_file, save_file
 
@@ -23,7 +24,7 @@ from glitch_train.transfer.recipe import DEPTHS, FITS, MAPPINGS
 pytestmark = pytest.mark.host
 
 FOLDER = "transfer_pictures"
-SD15, SDXL = "pocket_sd15.safetensors", "pocket_sdxl.safetensors"
+SD15, SDXL = "pocket_sd15.safetensors", SMALLER_SDXL
 OTHER = {SD15: SDXL, SDXL: SD15}
 FAMILY = {SD15: "SD1.5", SDXL: "Vega"}
 # What the host writes when a LoRA does not fit.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import os
@@ -14,7 +15,11 @@ import pytest
 import torch
 
 from glitch_demo.host_tree import host_tree
-from glitch_demo.pocket import pocket_sd15, pocket_sdxl
+from glitch_demo.pocket import pocket_sd15
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for ``fewer_layers`` and its loader
+
+from fewer_layers import smaller_sdxl  # noqa: E402
 
 REPO = Path(__file__).parents[2]
 
@@ -50,10 +55,27 @@ def pack(host_modules: None) -> Callable[[str], ModuleType]:
 
 
 @pytest.fixture(scope="session", params=["sd15", "sdxl"])
-def loaded(request: pytest.FixtureRequest, host_modules: None) -> tuple:
-    """Return MODEL, CLIP and VAE of a pocket checkpoint, as Load Checkpoint gives them."""
-    import comfy.sd
+def checkpoint(request: pytest.FixtureRequest) -> Path:
+    """A seeded checkpoint of each family in turn."""
+    return {"sd15": pocket_sd15, "sdxl": smaller_sdxl}[request.param]()
 
-    path = {"sd15": pocket_sd15, "sdxl": pocket_sdxl}[request.param]()
+
+@pytest.fixture(scope="session")
+def loaded(checkpoint: Path, host_modules: None) -> Iterator[tuple]:
+    """Return MODEL, CLIP and VAE of a checkpoint, as Load Checkpoint gives them."""
+    import comfy.model_management
+    import comfy.sd
+    import load_fewer_layers  # noqa: F401  changes the host's loader
+
     with torch.inference_mode():  # as the host's executor does
-        return comfy.sd.load_checkpoint_guess_config(str(path))[:3]
+        made = comfy.sd.load_checkpoint_guess_config(str(checkpoint))[:3]
+    yield made
+    del made
+    comfy.model_management.unload_all_models()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def weights_let_go() -> Iterator[None]:
+    """Free what a file's tests left in cycles: modules and the host's patchers."""
+    yield
+    gc.collect()

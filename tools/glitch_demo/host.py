@@ -21,6 +21,7 @@ REPO_ROOT = Path(__file__).resolve().parents[2]
 PACK_NAME = "glitching-the-gaze"
 START_TIMEOUT_S = 180.0  # about 12 s on two idle cores; a busy machine needs many times that
 STOP_TIMEOUT_S = 10.0
+_HOST_PROCESS = Path(__file__).resolve().parent / "host_process.py"
 _SHIM_FOLDER = Path(__file__).resolve().parent / "torchvision_shim"
 _BASE_FOLDERS = (
     "custom_nodes",
@@ -163,7 +164,7 @@ class Host:
                     self._command(tree),
                     cwd=tree,
                     env=host_environment(self.python),
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE,  # stays open as long as this process lives
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,  # Ctrl-C in the terminal is ours to handle, not its
@@ -187,16 +188,19 @@ class Host:
         if os.name == "posix":
             _signal_group(process, signal.SIGKILL)  # children that outlived their parent
         process.wait()
+        _close_input(process)
 
     def kill(self) -> None:
         """End the host at once, without a chance to say goodbye, as a crash would."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+            _close_input(self._process)
 
     def _command(self, tree: Path) -> list[str]:
-        command = [self.python, "-u", str(tree / "main.py"), "--listen", "127.0.0.1"]
-        command += ["--port", str(self.port), "--base-directory", str(self.base_dir)]
+        command = [self.python, "-u", str(_HOST_PROCESS), str(tree / "main.py")]
+        command += ["--listen", "127.0.0.1", "--port", str(self.port)]
+        command += ["--base-directory", str(self.base_dir)]
         command += ["--disable-api-nodes", "--disable-auto-launch"]
         command += ["--database-url", "sqlite:///:memory:"]
         if not _probe(self.python)["cuda"]:
@@ -288,6 +292,11 @@ def _answers(url: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
+
+
+def _close_input(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
