@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -11,8 +10,8 @@ from ..cache import TensorCache
 from ..dataset.framing import LATENT_STEP
 from ..lora.file import LoraStateDict
 from ..lora.targets import recipe_targets
-from ..losses.about import About, Ending
-from ..losses.record import LossRecord, RecordWriter, StepReport
+from ..losses.about import About
+from ..losses.record import LossRecord, StepReport
 from ..recipe.train import TrainRecipe
 from .base_storage import check_base_precision
 from .batches import BatchSource, CaptionDropout
@@ -25,15 +24,13 @@ from .encode import (
     picture_variants,
     training_items,
 )
-from .endings import RunProgress, reached
-from .loop import LoraTraining, NotFiniteError
 from .memory import is_out_of_memory, let_go, shortage
-from .probe import Probe, is_due, split_items
+from .probe import Probe, split_items
 from .run_files import RunFiles
 from .run_folder import write_recipe
 from .run_setup import RunSetup
 from .samples import Prompts, Samples, Sampling, sampled_prompts
-from .state import material_key
+from .session import Session
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +129,8 @@ class TrainingRun:
         if train.sample_every and setup.team.is_main:
             self.samples = self._samples(items[0], prompt_keys)
         del prompt_keys
-        yield from self._train(source, Probe(split, self._cache, self.recipe.train.seed))
+        probe = Probe(split, self._cache, train.seed)
+        yield from Session(self.files, source, probe, self.samples, self._clock).events()
 
     def _prepare(
         self, items: list[TrainingItem], prompt_keys: dict[str, str]
@@ -176,89 +174,6 @@ class TrainingRun:
             (train.sample_width or width, train.sample_height or height),
         )
         return Samples(train, prompts, self.setup.encoders.decode_picture, self.paths, self.record)
-
-    def _train(self, source: BatchSource, probe: Probe) -> Iterator[StepReport | Sampling]:
-        setup = self.setup
-        training = LoraTraining(setup.base, source, self.recipe.train, setup.device, setup.team)
-        material = material_key(source.items)
-        progress = self.files.go_on(training, material)
-        self.files.check_space(training)
-        began = self._clock() - progress.seconds
-        train, every = self.recipe.train, self.recipe.train.probe_every
-        ending = reached(self.recipe.train, progress)
-        writer = RecordWriter(self.record, self.paths.losses) if self.setup.team.is_main else None
-        try:
-            if self.samples:
-                began += yield from self._paused(self.samples.begin(training))
-            before = probe.measure(training) if every and not training.step else {}
-            for report in training:
-                measured, before = before, {}  # step 0 stands in the first row
-                progress = self._progress(training, began)
-                ending = self._ending(progress)
-                if is_due(report.step, report.steps, every) or (every and ending):
-                    measured = measured or probe.measure(training)
-                self._write(writer, report, measured)
-                progress = self._progress(training, began)
-                ending = ending or self._ending(progress)
-                sample = is_due(report.step, report.steps, train.sample_every)
-                sample = sample or bool(train.sample_every and ending)
-                if train.save_every and report.step % train.save_every == 0:
-                    self.files.save_snapshot(training)
-                    if not ending:  # a finished run's state is written after its LoRA
-                        self.files.save_state(training, progress, material)
-                if sample:  # it takes memory of its own: nothing is lost if it ends the process
-                    self._keep(training, progress, material)
-                yield report
-                if sample and self.samples:
-                    began += yield from self._paused(self.samples.make(training))
-                if ending:
-                    break
-        except GeneratorExit:
-            cancelled = f"Cancelled after step {training.step}; run it again to go on."
-            ending = ending or Ending("cancel", training.step, cancelled)
-            raise
-        except Exception as error:
-            ending = Ending("error", training.step, str(error))
-            if isinstance(error, NotFiniteError):
-                self._write(writer, error.report, {})
-            raise
-        finally:
-            if ending:
-                self.record.about.ended = ending
-            with contextlib.closing(writer) if writer else contextlib.nullcontext():
-                if training.step and training.is_whole:
-                    self._keep(training, progress, material)
-
-    def _keep(self, training: LoraTraining, progress: RunProgress, material: str) -> None:
-        self.files.save_lora(self.paths.lora, training)
-        self.files.save_state(training, progress, material)
-
-    def _paused(self, work: Iterator[Sampling]) -> Generator[Sampling, None, float]:
-        """Follow work that is not training; return its seconds, which stop_at_minutes omits."""
-        began = self._clock()
-        yield from work
-        return self._clock() - began
-
-    def _ending(self, progress: RunProgress) -> Ending | None:
-        # Clocks differ: all processes stop where the main one does.
-        return self.setup.team.from_main(lambda: reached(self.recipe.train, progress))
-
-    def _progress(self, training: LoraTraining, began: float) -> RunProgress:
-        return RunProgress(
-            training.step,
-            training.source.epochs_done,
-            self._clock() - began,
-            self.record.last("drift"),
-        )
-
-    def _write(
-        self, writer: RecordWriter | None, report: StepReport, measured: dict[str, float]
-    ) -> None:
-        self.record.append(report, **measured)
-        if not report.finite and self.recipe.train.glitch_through:
-            self.record.about.passed_over += 1
-        if writer:
-            writer.write_last()
 
 
 def _loss_name(train: TrainRecipe) -> str:

@@ -161,6 +161,29 @@ def test_snapshots_are_kept(tmp_path: Path, folder: Path) -> None:
     assert run.record.about.snapshots == [5, 10]
 
 
+def test_marks_of_snapshots_outlive_a_stop(tmp_path: Path, folder: Path) -> None:
+    """Catches a graph that shows only the snapshots since the last stop."""
+    for stop in (3, 5):
+        stop_after(going_on(tmp_path, folder, save_every=2), stop)
+    last = going_on(tmp_path, folder, save_every=2)
+    list(last.events())
+    assert last.record.about.snapshots == [2, 4, 6, 8, 10, 12]
+
+
+def test_a_state_without_marks_goes_on(tmp_path: Path, folder: Path) -> None:
+    """Catches a state of before they were kept that ends in a KeyError."""
+    first = going_on(tmp_path, folder, save_every=2)
+    stop_after(first, 3)
+    state = torch.load(first.paths.state, weights_only=True)
+    del state["about"]
+    torch.save(state, first.paths.state)
+    last = going_on(tmp_path, folder, save_every=2)
+    list(last.events())
+    assert last.paths.name == first.paths.name
+    assert last.record.about.snapshots == [4, 6, 8, 10, 12]
+    assert last.record.about.family == "SD1.5"
+
+
 def test_a_finished_run_goes_on_when_steps_are_raised(
     tmp_path: Path,
     folder: Path,
