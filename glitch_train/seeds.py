@@ -11,6 +11,9 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+MAX_SEED = 2**64 - 1
+"""The host's widgets hold seeds of 64 bits."""
+
 
 def generator(seed: int, purpose: str) -> torch.Generator:
     """Return a CPU generator for one purpose of a run.

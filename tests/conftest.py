@@ -51,13 +51,13 @@ _let_slow_machines_pass()
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Keep a folder's tests in one process, for they share a ComfyUI; of the library, a file's."""
+    """Keep a folder's tests in one process, for they share a ComfyUI; of library and tools, a file's."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFolder(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.split("::")[0]
             folder = Path(file).relative_to("tests").parts[0]
-            return file if folder == "library" else folder
+            return file if folder in ("library", "tools") else folder
 
     return ByFolder(config, log)

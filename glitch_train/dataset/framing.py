@@ -29,7 +29,7 @@ LATENT_STEP = 8
 """Pixels per latent: both families' VAEs shrink by this."""
 
 MIN_SIDE, MAX_SIDE = 64, 4096
-"""Limits of an uncropped picture's sides, in pixels."""
+"""Limits of a training picture's sides, in pixels."""
 
 BLUR_SHARE = 1 / 24
 """Radius of the blurred border over the picture's longer side."""

@@ -6,16 +6,15 @@ import dataclasses
 
 from ..drawing.sizes import Size
 from ..errors import RecipeError
+from ..seeds import MAX_SEED
 from ..settings import choice, integer, number, switch, validate, words
 from .buckets import BucketRule
 from .corruptions.chain import CorruptionStep, parse_chain
-from .framing import FILLS, FRAMINGS, parse_mix
+from .framing import FILLS, FRAMINGS, MAX_SIDE, MIN_SIDE, parse_mix
 from .pictures import parse_color
 
 CAPTION_SOURCES = ("auto", "sidecar", "metadata", "fixed")
 SIZE_CONDITIONINGS = ("truthful", "lie")
-MAX_SEED = 2**64 - 1
-MIN_SIDE = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,15 +25,20 @@ class DatasetRecipe:
         "", "Folder of pictures, each with a caption of the same name as .txt or .caption."
     )
     width: int = integer(
-        512, 64, 4096, "Width of the training pictures, in pixels.", step=8, multiple=True
+        512, MIN_SIDE, MAX_SIDE, "Width of the training pictures, in pixels.", step=8, multiple=True
     )
     height: int = integer(
-        512, 64, 4096, "Height of the training pictures, in pixels.", step=8, multiple=True
+        512,
+        MIN_SIDE,
+        MAX_SIDE,
+        "Height of the training pictures, in pixels.",
+        step=8,
+        multiple=True,
     )
     landscape_width: int = integer(
         0,
         0,
-        4096,
+        MAX_SIDE,
         "Width for landscape pictures, in pixels, such as 1216 beside portraits of 832 × 1216. "
         "0: landscape pictures get the same shape as all others.",
         step=8,
@@ -44,7 +48,7 @@ class DatasetRecipe:
     landscape_height: int = integer(
         0,
         0,
-        4096,
+        MAX_SIDE,
         "Height for landscape pictures, in pixels. 0: as above.",
         step=8,
         multiple=True,
@@ -233,7 +237,7 @@ class DatasetRecipe:
         for name in ("landscape_width", "landscape_height"):
             if 0 < getattr(self, name) < MIN_SIDE:
                 raise RecipeError(
-                    f"{name} must be 0 or {MIN_SIDE} to 4096, got {getattr(self, name)}."
+                    f"{name} must be 0 or {MIN_SIDE} to {MAX_SIDE}, got {getattr(self, name)}."
                 )
         if bool(self.landscape_width) != bool(self.landscape_height):
             raise RecipeError(

@@ -12,13 +12,13 @@ from .. import text_lists as grid_axes
 from ..drawing.sizes import Size
 from ..drawing.style import STYLES
 from ..errors import GridError
+from ..seeds import MAX_SEED
 from ..settings import choice, integer, nearest, number, switch, validate, words
 
 AXES = ("prompt", "size", "steps", "cfg", "lora", "strength", "seed")
 """Names of the axes as they are nested, outermost first: the base stands beside its LoRAs."""
 
 BASE = "base"
-MAX_SEED = 2**64 - 1
 _WIDE = 1.4
 """The shape that the automatic choice of columns aims at: somewhat wider than high."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import CheckpointError
+from .clip_tokens import END_TOKEN
 from .families import Family, detect_family
 from .unet_names import UNetLayout, read_layout, rename, to_diffusers_names
 
@@ -22,7 +23,6 @@ _XL_HEAD_CHANNELS = 64
 _SD15_HEADS = 8
 # hidden_size -> (attention heads, activation): OpenAI's CLIP-L and OpenCLIP's bigG and H.
 _CLIP_TOWERS = {768: (12, "quick_gelu"), 1280: (20, "gelu"), 1024: (16, "gelu")}
-_EOS_TOKEN = 49407
 
 
 @dataclasses.dataclass
@@ -168,7 +168,7 @@ def build_text_encoder(
         num_hidden_layers=_count_layers(weights),
         num_attention_heads=heads,
         hidden_act=activation,
-        eos_token_id=_EOS_TOKEN,
+        eos_token_id=END_TOKEN,
     )
     with torch.device("meta"):
         model = CLIPTextModelWithProjection(config)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from ..dataset.recipe import MAX_SEED, MIN_SIDE
+from ..dataset.framing import MAX_SIDE, MIN_SIDE
 from ..errors import RecipeError
+from ..seeds import MAX_SEED
 from ..settings import choice, integer, number, switch, validate, words
 from ..text_lists import prompts
 
@@ -366,7 +367,7 @@ class TrainRecipe:
     sample_width: int = integer(
         0,
         0,
-        4096,
+        MAX_SIDE,
         "Width of the sample pictures, in pixels. 0: as the first training picture.",
         step=8,
         multiple=True,
@@ -375,7 +376,7 @@ class TrainRecipe:
     sample_height: int = integer(
         0,
         0,
-        4096,
+        MAX_SIDE,
         "Height of the sample pictures, in pixels. 0: as the first training picture.",
         step=8,
         multiple=True,
@@ -387,7 +388,7 @@ class TrainRecipe:
         for name in ("sample_width", "sample_height"):
             if 0 < getattr(self, name) < MIN_SIDE:
                 raise RecipeError(
-                    f"{name} must be 0 or {MIN_SIDE} to 4096, got {getattr(self, name)}."
+                    f"{name} must be 0 or {MIN_SIDE} to {MAX_SIDE}, got {getattr(self, name)}."
                 )
         if not self.learning_rate:
             raise RecipeError(

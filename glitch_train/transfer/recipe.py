@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from ..seeds import MAX_SEED
 from ..settings import choice, integer, number, validate
 
 MAPPINGS = ("by_role", "by_depth", "by_name", "shuffled", "strict")
@@ -11,9 +12,6 @@ FITS = ("crop", "stretch", "tile", "project", "svd")
 DEPTHS = ("first", "last", "mean", "sum", "each")
 NORMS = ("leave", "match", "loudness")
 SECOND_ENCODER = ("leave_out", "by_layer_depth")
-
-# The host's widgets hold seeds of 64 bits.
-_MAX_SEED = 2**64 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +59,7 @@ class TransferRecipe:
         "The second text encoder, which only the SDXL family has. by_layer_depth: carry it onto "
         "the one text encoder of SD1.5, or the one onto both, by relative layer.",
     )
-    seed: int = integer(0, 0, _MAX_SEED, "Seeds shuffled and project: same seed, same file.")
+    seed: int = integer(0, 0, MAX_SEED, "Seeds shuffled and project: same seed, same file.")
 
     def __post_init__(self) -> None:
         validate(self)

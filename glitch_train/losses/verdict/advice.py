@@ -12,7 +12,7 @@ from ...wording import words_for_step
 from ..record import LossRecord
 from .finding import Finding
 
-EARLY = 0.6
+FLAT_EARLY = 0.6
 """A run that was flat before this share of its steps could have been shorter."""
 
 SPARE = 1.2
@@ -149,7 +149,7 @@ def _on_convergence(
 def _on_converged(convergence: Finding, record: LossRecord, settings: dict[str, Any]) -> list[str]:
     first, steps = record.steps[0], settings.get("steps", 0.0)
     step = convergence.step or 0.0
-    if step - first < EARLY * (steps - first):
+    if step - first < FLAT_EARLY * (steps - first):
         enough = words_for_step(float(f"{step * SPARE:.2g}"))
         return [
             f"Fewer steps would do: the loss is flat from step {words_for_step(step)} on; about "

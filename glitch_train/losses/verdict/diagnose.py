@@ -23,7 +23,7 @@ from .stability import judge_stability
 from .trend import Trend, fit_trend
 
 MIN_TREND_POINTS = 12
-UNSURE = 0.6
+UNSURE_BELOW = 0.6
 """Below this confidence the raw loss gives way to a probe, which has far less noise."""
 
 DECAYED = 0.1
@@ -137,7 +137,7 @@ def read_curve(curve: Curve) -> Reading:
 
 def _with_probe(record: LossRecord, finding: Finding) -> Finding:
     """Judge convergence on a probe where the raw loss is too noisy to say."""
-    if finding.confidence >= UNSURE and finding.state != "too_short":
+    if finding.confidence >= UNSURE_BELOW and finding.state != "too_short":
         return finding
     for column in ("train_probe_loss", "probe_loss"):
         values = record.array(column)

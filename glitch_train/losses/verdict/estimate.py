@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 
 import numpy as np
@@ -24,9 +23,11 @@ class Estimate:
 
     def chance_above(self, limit: float) -> float:
         """Return the probability that the number is above ``limit``."""
+        from scipy.special import ndtr  # not above: only verdicts need it
+
         over = self.means - limit
         z = over / np.maximum(self.errors, 1e-6 * np.abs(over) + SMALLEST)
-        return float(np.sum(self.weights * _normal_cdf(z)))
+        return float(np.sum(self.weights * ndtr(z)))
 
 
 def mixture(means: Floats, errors: Floats, weights: Floats) -> Estimate:
@@ -34,12 +35,3 @@ def mixture(means: Floats, errors: Floats, weights: Floats) -> Estimate:
     mean = float(weights @ means)
     variance = float(weights @ (errors**2 + (means - mean) ** 2))
     return Estimate(mean, math.sqrt(variance), means, errors, weights)
-
-
-@functools.cache
-def _erf() -> np.ufunc:
-    return np.frompyfunc(math.erf, 1, 1)
-
-
-def _normal_cdf(z: Floats) -> Floats:
-    return 0.5 * (1 + _erf()(z / math.sqrt(2)).astype(float))

@@ -9,17 +9,17 @@ import numpy as np
 
 from ...wording import percent, tidy_step, words_for_step
 from ..record import LossRecord
-from .curve import SMALLEST, Curve, clean_curve, equal_blocks, fine_start
+from .curve import MAD_TO_SIGMA, SMALLEST, Curve, clean_curve, equal_blocks, fine_start
 from .finding import Finding
 from .trend import Trend
 
 MIN_PROBES = 4
-MAX_BLOCKS = 24
+MAX_PROBE_BLOCKS = 24
 LITTLE = 0.03
 """A probe that fell by less than this share has learned next to nothing."""
 
-RISE_OF_LEVEL = 0.025
-RISE_OF_DROP = 0.12
+OVERFIT_OF_LEVEL = 0.025
+OVERFIT_OF_DROP = 0.12
 """Overfit: the held-out probe ends above its lowest point by both of these shares."""
 
 PLAIN_FALL = 0.2
@@ -92,7 +92,7 @@ def read_probe(record: LossRecord, column: str) -> ProbeCurve | None:
 
 
 def _summarise(curve: Curve) -> ProbeCurve:
-    blocks = equal_blocks(len(curve), min(MAX_BLOCKS, len(curve)))
+    blocks = equal_blocks(len(curve), min(MAX_PROBE_BLOCKS, len(curve)))
     means = np.array([curve.values[block].mean() for block in blocks])
     steps = np.array([curve.steps[block].mean() for block in blocks])
     noise = _block_error(means)
@@ -118,7 +118,7 @@ def _block_error(means: np.ndarray) -> float:
     if len(means) < 5:
         return 0.0
     bends = means[2:] - 2 * means[1:-1] + means[:-2]
-    return float(np.median(np.abs(bends))) * 1.4826 / float(np.sqrt(6))
+    return float(np.median(np.abs(bends))) * MAD_TO_SIGMA / float(np.sqrt(6))
 
 
 def judge_fit(record: LossRecord, trend: Trend | None) -> Finding:
@@ -158,7 +158,7 @@ def _judge_held_out(
             evidence,
         )
     drop = held.first - held.lowest
-    limit = max(RISE_OF_LEVEL * abs(held.lowest), RISE_OF_DROP * drop, SURE * held.error)
+    limit = max(OVERFIT_OF_LEVEL * abs(held.lowest), OVERFIT_OF_DROP * drop, SURE * held.error)
     if held.rise > limit:
         return _overfit(
             held,

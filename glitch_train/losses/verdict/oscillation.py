@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from ..smoothing import Floats
-from .curve import SMALLEST, Curve, block_means, equal_blocks
+from .curve import MAD_TO_SIGMA, SMALLEST, Curve, block_means, equal_blocks
 from .shapes import Column
 from .trend import GRID, Trend
 
@@ -75,7 +75,7 @@ def find_oscillation(curve: Curve, trend: Trend, ignored: np.ndarray) -> Oscilla
     rest, level = block_means(rest, blocks), block_means(level, blocks)
     # The swing is relative to the level, and no single value may make a peak.
     relative = rest / np.maximum(np.abs(level), SMALLEST)
-    bound = 4 * 1.4826 * float(np.median(np.abs(relative))) + SMALLEST
+    bound = 4 * MAD_TO_SIGMA * float(np.median(np.abs(relative))) + SMALLEST
     relative = np.clip(relative, -bound, bound)
     relative -= relative.mean()
     power = np.abs(np.fft.rfft(relative))[1:] ** 2  # frequency k at index k - 1

@@ -8,12 +8,12 @@ import math
 import numpy as np
 
 from ..smoothing import Floats
-from .curve import SMALLEST, Curve, block_medians, equal_blocks
+from .curve import MAD_TO_SIGMA, SMALLEST, Curve, block_medians, equal_blocks
 
 MIN_HEIGHT = 0.2
 """A spike rises at least this share above its surroundings: less is not seen as one."""
 
-POINTS_PER_BLOCK = 12
+POINTS_PER_MEDIAN = 12
 MAX_BLOCKS = 60
 LEAST_MADS = 5.0
 
@@ -21,6 +21,8 @@ _TAIL_POINTS = 60
 """The tail is read off about this many of the highest values, the top tenth to hundredth."""
 _TAIL_MARGIN = 4.5
 """One curve in e^4.5 = 90 has a false spike where the noise's tail is exponential."""
+_SIGMAS_TO_90 = 1.2816
+"""Where a normal distribution's 90 % quantile lies."""
 _MIRROR = 2.0
 """Noise with outliers below has them above too: a spike stands this much further out."""
 
@@ -53,7 +55,7 @@ def find_spikes(curve: Curve) -> Spikes:
     Args:
         curve: at least ten values.
     """
-    blocks = equal_blocks(len(curve), min(MAX_BLOCKS, max(4, len(curve) // POINTS_PER_BLOCK)))
+    blocks = equal_blocks(len(curve), min(MAX_BLOCKS, max(4, len(curve) // POINTS_PER_MEDIAN)))
     medians = block_medians(curve.values, blocks)
     before = np.concatenate([[np.nan], medians[:-1]])
     after = np.concatenate([medians[1:], [np.nan]])
@@ -77,7 +79,8 @@ def _line_through(curve: Curve, blocks: list[slice], medians: Floats) -> Floats:
 
 
 def _scale(centred: Floats, blocks: list[slice]) -> Floats:
-    deviations = np.array([np.median(np.abs(centred[block])) for block in blocks]) * 1.4826
+    deviations = np.array([np.median(np.abs(centred[block])) for block in blocks])
+    deviations *= MAD_TO_SIGMA
     padded = np.pad(deviations, 2, mode="edge")
     return np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
 
@@ -92,12 +95,12 @@ def _symmetric(values: Floats, noise: Floats) -> Floats:
     low, middle, high = np.quantile(noise, [0.1, 0.5, 0.9])
     if middle - low <= 0 or high - middle <= 0:
         return values
-    skew = math.log((high - middle) / (middle - low)) / 1.2816
+    skew = math.log((high - middle) / (middle - low)) / _SIGMAS_TO_90
     # Few values cannot tell their skew; it is shrunk towards none.
     skew = min(1.5, max(0.0, skew)) * len(noise) / (len(noise) + 100)
     if skew < 0.05:
         return values
-    scale = (high - middle) * skew / (math.exp(1.2816 * skew) - 1)
+    scale = (high - middle) * skew / (math.exp(_SIGMAS_TO_90 * skew) - 1)
     return np.log(np.maximum(1 + skew * (values - middle) / scale, 1e-9)) / skew
 
 

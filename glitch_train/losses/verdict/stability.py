@@ -15,7 +15,7 @@ from .oscillation import Oscillation
 from .spikes import Spikes
 from .trend import Trend
 
-LARGE_RISE = 0.2
+DIVERGED_RISE = 0.2
 """A run has diverged when it ends this share above its lowest point."""
 
 SHORT_BLOW_UP = 2.0
@@ -50,7 +50,7 @@ def judge_stability(
     if jump is not None:
         words = f"Diverged: the loss jumped to {jump.words} times its level and stayed there."
         return Finding("diverged", 0.95, words, evidence | {"jump_ratio": jump.ratio})
-    rise = trend.rise.chance_above(rise_limit(trend, LARGE_RISE))
+    rise = trend.rise.chance_above(rise_limit(trend, DIVERGED_RISE))
     if rise > 0.5:
         return _diverged(trend, rise, evidence)
     # The crests of a swing are no spikes: beside one, a spike must stand out of it.

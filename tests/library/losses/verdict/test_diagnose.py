@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from glitch_train.losses.about import About
 from glitch_train.losses.read import read_record
 from glitch_train.losses.record import LossRecord
 from glitch_train.losses.verdict.diagnose import Verdict, diagnose
+from glitch_train.losses.verdict.estimate import mixture
 from glitch_train.wording import plain
 
 REAL = Path(__file__).parents[3] / "data" / "real_curves"
@@ -44,6 +46,14 @@ def wrong(curve: Labelled, verdict: Verdict) -> list[str]:
         (verdict.fit.state, curve.fit),
     )
     return [f"{curve.name}: {got}, not {want}" for got, want in pairs if want and got not in want]
+
+
+def test_chances_are_those_of_the_normal_distribution() -> None:
+    """Catches a distribution that is off, or that is lost to rounding far out."""
+    for z in np.linspace(-30, 30, 601):
+        estimate = mixture(np.array([z, z]), np.array([1.0, 1.0]), np.array([0.25, 0.75]))
+        exact = 0.5 * math.erfc(-z / math.sqrt(2))
+        assert estimate.chance_above(0) == pytest.approx(exact, rel=1e-12, abs=0)
 
 
 @pytest.mark.slow
