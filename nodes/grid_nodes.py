@@ -164,6 +164,7 @@ class GlitchGrid(io.ComfyNode):
     ) -> io.NodeOutput:
         """Sample, showing the grid as it grows, and save it; also what Cancel leaves."""
         from .grid_sampling import pictures
+        from .grid_view import LiveGrid
 
         sockets = {name: more.pop(name, None) for name in _LORA_SOCKETS}
         recipe = GridRecipe(**more)
@@ -174,7 +175,7 @@ class GlitchGrid(io.ComfyNode):
         variants = [*(Variant(name) for name in loras), *(Variant(name, False) for name in patched)]
         plan = plan_grid(recipe, variants)
         host.output_place(filename_prefix)  # refuse a bad one before the work
-        view = _LiveGrid(host.NodeProgress(cls.hidden.unique_id), plan)
+        view = LiveGrid(host.NodeProgress(cls.hidden.unique_id), plan)
         done: dict[Shot, Any] = {}
         try:
             for shot, picture in pictures(plan, (model, clip), loras, patched, vae, view.step):
@@ -186,40 +187,6 @@ class GlitchGrid(io.ComfyNode):
                 view.say(f"stopped · {len(done)} of {len(plan.shots())} pictures kept in {name}")
             raise
         return _results(cls, plan, done, filename_prefix)
-
-
-class _LiveGrid:
-    """The node's bar, text line and growing picture."""
-
-    def __init__(self, progress: host.NodeProgress, plan: GridPlan) -> None:
-        from ..glitch_train.grid.sheet import preview_picture
-
-        self._progress, self._plan = progress, plan
-        self._shots = plan.shots()
-        self._steps_before = [0]
-        for shot in self._shots:
-            self._steps_before.append(self._steps_before[-1] + shot.steps)
-        self._picture = preview_picture(plan)
-        self.say = progress.say
-
-    def step(self, done: int, steps: int) -> None:
-        """Move the bar; raises when the person pressed Cancel."""
-        host.stop_if_interrupted()
-        self._progress.show(self._steps_before[done] + steps, self._steps_before[-1])
-        if steps == 0 or done == 0:
-            self.say(f"picture {done + 1}/{len(self._shots)}")
-
-    def add(self, shot: Shot, picture: Any) -> None:
-        """Show a finished picture in its place."""
-        from PIL import Image
-
-        from ..glitch_train.grid.sheet import paste_shot
-
-        paste_shot(self._picture, self._plan, shot, Image.fromarray(picture))
-        done = self._shots.index(shot) + 1
-        total = self._steps_before[-1]
-        self._progress.show(self._steps_before[done], total, self._picture.image)
-        self.say(f"picture {min(done + 1, len(self._shots))}/{len(self._shots)}")
 
 
 def _recipe_widgets() -> tuple[list[io.Input], list[io.Input]]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..glitch_train.model.weight_places import IN_HOST
-from ..glitch_train.transfer.base import base_of_weights
-from ..glitch_train.transfer.transfer import Base
+from ..glitch_train.transfer.base import Base, base_of_weights
 
 
 def base(model: Any, clip: Any) -> Base:

@@ -115,6 +115,7 @@ def _on_comfyui(options: argparse.Namespace) -> SweepOutcome:
     from ..sweep.plan import find_workflows, plan_sweep
     from ..sweep.run import run_sweep
 
+    _check_workflows(options.workflows)
     workflows = find_workflows(options.workflows, options.names)
     with terminate_as_ctrl_c(), ComfyClient(options.server) as client:
         info = client.object_info()
@@ -127,6 +128,22 @@ def _on_comfyui(options: argparse.Namespace) -> SweepOutcome:
             lambda: _sum_up(options),
             info,
         )
+
+
+def _check_workflows(folder: Path) -> None:
+    """Refuse a folder that is not there: a library that was installed by itself has none."""
+    from ..comfyui.graph import GraphError
+
+    if folder.is_dir():
+        return
+    if folder == WORKFLOWS:
+        raise GraphError(
+            "The workflows are not part of this installation: clone the pack and give its folder "
+            "with --workflows DIR (workflows/api), or use --engine ray, which needs none."
+        )
+    raise GraphError(
+        f"There is no folder {folder}: give one of workflows in API format with --workflows DIR."
+    )
 
 
 def _on_ray(options: argparse.Namespace) -> SweepOutcome:

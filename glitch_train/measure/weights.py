@@ -13,7 +13,7 @@ from ..errors import ReportError
 from ..lora.family import named_modules
 from ..lora.read import LoraFile
 from ..model.network import UNET
-from ..transfer.transfer import Base
+from ..transfer.base import Base
 
 _BLOCK = re.compile(r"(input_blocks\.\d+|middle_block|output_blocks\.\d+)")
 _LAYER = re.compile(r"(?:(clip_\w|te\d)\b.*?)?\blayers\.(\d+)\b")

@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..comfyui.run import terminate_as_ctrl_c
 from ..errors import RecipeError, RecordError
@@ -18,7 +19,13 @@ from .plan import settings_of
 from .results import finish
 from .run import SweepOutcome
 
+if TYPE_CHECKING:
+    from .ray_engine import RunResult
+
 log = logging.getLogger(__name__)
+
+Run = tuple[str, int, Recipe]
+"""The experiment's name, the seed of the training, and the recipe."""
 
 RUNS = "ray"
 """In a sweep's folder: LoRAs, run folders and the cache, as ``train --out`` lays them out."""
@@ -30,7 +37,7 @@ _PATHS = {"ckpt": "checkpoint", "ckpt_name": "checkpoint", "checkpoint": "checkp
 
 
 def run_sweep_on_ray(
-    runs: Sequence[tuple[str, int, Recipe]],
+    runs: Sequence[Run],
     out: Path,
     outcome: SweepOutcome,
     *,
@@ -54,7 +61,7 @@ def run_sweep_on_ray(
     """
     from .ray_engine import Share, run_all
 
-    owners = {recipe.train.output_name: (slug, seed, recipe) for slug, seed, recipe in runs}
+    owners = {run[2].train.output_name: run for run in runs}
     share = None if gpus is None else Share(gpus=gpus)
     every = [recipe for _, _, recipe in runs]
     with (
@@ -63,27 +70,33 @@ def run_sweep_on_ray(
     ):
         try:
             for result in results:
-                slug, seed, recipe = owners[result.name]
-                name = f"{slug}, seed {seed}"
-                if result.error or result.losses is None:
-                    outcome.fail(name, result.error)
-                    continue
-                try:
-                    _lay_out(slug, seed, recipe, out, str(result.lora), result.losses)
-                except RecordError as error:
-                    outcome.fail(name, str(error))
-                    continue
-                (outcome.kept if result.was_done else outcome.done).append(name)
-                log.info("%s is %s.", name, "there already" if result.was_done else "done")
-                after_each()
+                if _take(result, owners[result.name], out, outcome):
+                    after_each()
         except KeyboardInterrupt:
             outcome.interrupted = True
     return outcome
 
 
+def _take(result: RunResult, run: Run, out: Path, outcome: SweepOutcome) -> bool:
+    """Note what became of a run; return whether its results are there."""
+    slug, seed, recipe = run
+    name = f"{slug}, seed {seed}"
+    if result.error or result.losses is None:
+        outcome.fail(name, result.error)
+        return False
+    try:
+        _lay_out(slug, seed, recipe, out, str(result.lora), result.losses)
+    except RecordError as error:
+        outcome.fail(name, str(error))
+        return False
+    (outcome.kept if result.was_done else outcome.done).append(name)
+    log.info("%s is %s.", name, "there already" if result.was_done else "done")
+    return True
+
+
 def plan_recipes(
     names: Sequence[str], seeds: Sequence[int], assignments: Sequence[str], outcome: SweepOutcome
-) -> list[tuple[str, int, Recipe]]:
+) -> list[Run]:
     """Return (slug, seed, recipe) of every run; what needs the host is noted and left out.
 
     Raises:

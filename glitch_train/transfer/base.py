@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,13 +10,26 @@ import torch
 
 from ..errors import CheckpointError, LoraFileError
 from ..model.families import SD2, SD15, SDXL, SSD1B, VEGA
-from ..model.network import UNET, Module, read_network, reference_network
+from ..model.network import UNET, Module, Network, read_network, reference_network
 from ..model.tensor_file import TensorFile
 from ..model.weight_places import IN_CHECKPOINTS, WeightPlaces, find_towers
-from .transfer import Base
+from .loudness import NormOf
 
 FAMILIES = {"sd15": SD15, "sd21": SD2, "sdxl": SDXL, "ssd1b": SSD1B, "vega": VEGA}
 """Short name, as on the command line, to family."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+    """A network, and the norms of its weights where they are at hand.
+
+    Attributes:
+        network: its modules.
+        measured: ‖W‖ of a module, or None when no weights are at hand.
+    """
+
+    network: Network
+    measured: NormOf | None = None
 
 
 def find_base(name: str) -> Base:

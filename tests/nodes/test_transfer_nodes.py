@@ -98,6 +98,7 @@ def test_by_name_applies_and_drops_what_the_host_does(
     reading, moving = pack("glitch_train.lora.read"), pack("glitch_train.transfer.transfer")
     keys = pack("glitch_train.lora.keys")
     roles, families = pack("glitch_train.model.network"), pack("glitch_train.model.families")
+    bases = pack("glitch_train.transfer.base")
     recipe = pack("glitch_train.transfer.recipe").TransferRecipe(mapping="by_name")
     source, target = (roles.reference_network(f) for f in (families.SDXL, families.SD15))
     state = {}
@@ -115,7 +116,7 @@ def test_by_name_applies_and_drops_what_the_host_does(
         patched = comfy.lora.calculate_weight([(1.0, adapter, 1.0, None, None)], zeros, key)
         (applied if patched.any() else failed).add(key)
     assert len(patches) == 96
-    carried = moving.transfer(reading.read_lora(state, "x"), moving.Base(target), recipe)
+    carried = moving.transfer(reading.read_lora(state, "x"), bases.Base(target), recipe)
     ours = {f"diffusion_model.{p.target.ldm}.weight" for p in carried.report.patches}
     assert ours == applied
     reasons = [one.reason.partition(":")[0] for one in carried.report.skipped]

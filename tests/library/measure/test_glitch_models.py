@@ -13,8 +13,7 @@ from glitch_train.errors import ReportError
 from glitch_train.lora.read import read_lora
 from glitch_train.measure.context import ModelContext, measure_context
 from glitch_train.measure.weights import block_of, compare_weights, lora_loudness, total_loudness
-from glitch_train.transfer.base import find_base
-from glitch_train.transfer.transfer import Base
+from glitch_train.transfer.base import Base, find_base
 
 STRENGTHS = (0.1, 0.3, 0.6, 1.0)
 

@@ -236,6 +236,37 @@ def test_what_is_damaged_is_told_apart(
 
 
 @pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ((), "not part of this installation: clone the pack and give its folder with --workflows"),
+        (("--workflows", "elsewhere"), "There is no folder elsewhere: give one of workflows"),
+    ],
+    ids=["none installed", "not there"],
+)
+def test_a_missing_folder_of_workflows_is_one_sentence(
+    more: tuple[str, ...],
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Catches a place inside the installed package that nobody made, and work begun before."""
+
+    class NotAsked:
+        def __init__(self, *_: Any) -> None:
+            raise AssertionError("The host was asked.")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("glitch_train.cli.sweep.WORKFLOWS", tmp_path / "site-packages" / "api")
+    monkeypatch.setattr("glitch_train.comfyui.client.ComfyClient", NotAsked)
+    assert main(["sweep", "overtrain", *more, "--out", "out"]) == 1
+    said = capsys.readouterr().err
+    assert why in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
     ("name", "why"),
     [
         ("wide", "The engine ray needs the package ray, which is not installed; run pip install"),

@@ -21,10 +21,11 @@ from glitch_train.model.network import Network, build_network, family_towers, re
 from glitch_train.model.tensor_file import TensorFile, write_tensors
 from glitch_train.model.unet_names import UNetLayout
 from glitch_train.model.unet_shapes import LAYOUTS
+from glitch_train.transfer.base import Base
 from glitch_train.transfer.map_picture import draw_map, sites
 from glitch_train.transfer.mapping import bucket
 from glitch_train.transfer.recipe import DEPTHS, FITS, MAPPINGS, NORMS, TransferRecipe
-from glitch_train.transfer.transfer import Base, Transfer, transfer
+from glitch_train.transfer.transfer import Transfer, transfer
 
 # kohya's default set. 192 and 722 are the numbers of kohya's own files.
 TARGETS = {SD15: 192, SD2: 192, SDXL: 722, SSD1B: 360, VEGA: 170}
