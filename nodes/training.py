@@ -23,10 +23,10 @@ from ..glitch_train.recipe.partial import PartialRecipe
 from ..glitch_train.recipe.recipe import Recipe
 from ..glitch_train.recipe.train import TrainRecipe
 from ..glitch_train.training.memory import let_go
-from ..glitch_train.training.run import Preparing, RunEvent, TrainingRun
-from ..glitch_train.training.run_folder import choose_run
-from ..glitch_train.training.run_setup import RunSetup
-from ..glitch_train.training.samples import Sampling
+from ..glitch_train.training.run.folder import choose_run
+from ..glitch_train.training.run.run import Preparing, RunEvent, TrainingRun
+from ..glitch_train.training.run.samples import Sampling
+from ..glitch_train.training.run.setup import RunSetup
 from ..glitch_train.wording import where_from
 from . import folders, host, weights
 

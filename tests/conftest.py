@@ -51,7 +51,7 @@ _let_slow_machines_pass()
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Keep a folder's tests in one process, for they share a ComfyUI; of library and tools, a file's."""
+    """Keep a folder's tests in one process, for they share a ComfyUI; elsewhere a file's."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFolder(LoadScopeScheduling):

@@ -6,8 +6,8 @@ import contextlib
 import sys
 from typing import Any
 
-from ..training.run import Preparing, RunEvent
-from ..training.samples import Sampling
+from ..training.run.run import Preparing, RunEvent
+from ..training.run.samples import Sampling
 
 _SECONDS_BETWEEN_LINES = 30
 """Where the output is a file: each update of the bar is then a line of its own."""

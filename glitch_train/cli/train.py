@@ -12,7 +12,7 @@ from .options import add_json_option
 
 if TYPE_CHECKING:
     from ..recipe.recipe import Recipe
-    from ..training.run import TrainingRun
+    from ..training.run.run import TrainingRun
 
 _ABOUT = """
 Train a LoRA from a single-file checkpoint, without ComfyUI: same recipe, same losses.
@@ -82,8 +82,8 @@ def add_verb(verbs: Any) -> None:
 
 def _run(options: argparse.Namespace) -> dict[str, Any] | None:
     from ..losses.record import StepReport
-    from ..training.standalone import prepare_run
-    from ..training.stop_signal import StopSignal
+    from ..training.run.standalone import prepare_run
+    from ..training.run.stop_signal import StopSignal
     from ..training.team import join_team
     from .progress import TerminalProgress
 

@@ -44,6 +44,9 @@ UNET_LAYERS = (
     CONVOLUTIONS,
 )
 
+CLIP_NORM = 1.0
+"""Largest gradient norm; kohya's ``max_grad_norm``."""
+
 
 def check_output_name(name: str) -> None:
     """Refuse names that would leave the output folder or that a file system cannot hold.

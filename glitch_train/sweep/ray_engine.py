@@ -119,8 +119,8 @@ def _train(recipe: dict[str, Any], out: str, share: Share) -> dict[str, str]:
 
     import torch
 
-    from ..training.standalone import prepare_run
-    from ..training.stop_signal import StopSignal
+    from ..training.run.standalone import prepare_run
+    from ..training.run.stop_signal import StopSignal
 
     if not share.gpus:
         torch.set_num_threads(share.cpus)

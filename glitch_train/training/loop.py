@@ -16,7 +16,7 @@ from ..lora.layers import LoraLayers, LoraShape, TrainedLora, inject_lora, train
 from ..lora.targets import recipe_targets, text_encoder_targets
 from ..losses.record import StepReport
 from ..model.checkpoint import BaseModel
-from ..recipe.train import TrainRecipe
+from ..recipe.train import CLIP_NORM, TrainRecipe
 from ..seeds import generator
 from .base_storage import store_base
 from .batches import BatchSource
@@ -28,9 +28,6 @@ from .predictor import Predictor
 from .team import ALONE, Team
 
 log = logging.getLogger(__name__)
-
-CLIP_NORM = 1.0
-"""Largest gradient norm; kohya's ``max_grad_norm``."""
 
 
 class NotFiniteError(TrainingError):

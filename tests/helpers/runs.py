@@ -21,9 +21,9 @@ from glitch_train.recipe.train import TrainRecipe
 from glitch_train.training.batches import BatchSource
 from glitch_train.training.encode import TrainingItem, encode_prompt
 from glitch_train.training.loop import LoraTraining
-from glitch_train.training.run import TrainingRun
-from glitch_train.training.run_folder import choose_run
-from glitch_train.training.run_setup import RunSetup
+from glitch_train.training.run.folder import choose_run
+from glitch_train.training.run.run import TrainingRun
+from glitch_train.training.run.setup import RunSetup
 
 
 def tiny_tower() -> TextEncoder:

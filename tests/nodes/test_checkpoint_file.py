@@ -53,7 +53,7 @@ def test_the_node_and_the_command_line_lose_alike(
     from glitch_train.losses.record import StepReport
     from glitch_train.recipe.recipe import Recipe
     from glitch_train.recipe.train import TrainRecipe
-    from glitch_train.training.standalone import prepare_run
+    from glitch_train.training.run.standalone import prepare_run
 
     monkeypatch.setattr(folder_paths, "get_output_directory", lambda: str(tmp_path / "host"))
     monkeypatch.setattr(folder_paths, "get_folder_paths", lambda _: [str(tmp_path / "host")])

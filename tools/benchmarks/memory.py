@@ -69,9 +69,9 @@ def _train(folder: Path, steps: int) -> dict[str, float]:
     from glitch_train.model.encoders import Encoders
     from glitch_train.recipe.recipe import Recipe
     from glitch_train.recipe.train import TrainRecipe
-    from glitch_train.training.run import TrainingRun
-    from glitch_train.training.run_folder import claim_run
-    from glitch_train.training.run_setup import RunSetup
+    from glitch_train.training.run.folder import claim_run
+    from glitch_train.training.run.run import TrainingRun
+    from glitch_train.training.run.setup import RunSetup
 
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "helpers"))
     from runs import tiny_tower

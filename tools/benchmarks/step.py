@@ -150,7 +150,7 @@ def _our_run(checkpoint: Path, folder: Path, steps: int) -> Any:
     from glitch_train.dataset.recipe import DatasetRecipe
     from glitch_train.recipe.recipe import Recipe
     from glitch_train.recipe.train import TrainRecipe
-    from glitch_train.training.standalone import prepare_run
+    from glitch_train.training.run.standalone import prepare_run
 
     pictures = folder / "pictures"
     pictures.mkdir()

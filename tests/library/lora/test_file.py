@@ -16,11 +16,11 @@ from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.errors import DiskError, LoraFileError
 from glitch_train.lora.file import read_metadata, read_recipe_of, save_lora, to_kohya
 from glitch_train.lora.layers import LoraLayer, LoraShape, TrainedLora, inject_lora
+from glitch_train.lora.metadata import metadata
 from glitch_train.lora.targets import unet_targets
 from glitch_train.model.checkpoint import BaseModel, build_unet
 from glitch_train.recipe.recipe import Recipe
 from glitch_train.recipe.train import TrainRecipe
-from glitch_train.training.lora_metadata import metadata
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from glitch_train.errors import TrainingError
 from glitch_train.losses.read import read_csv, read_json
 from glitch_train.losses.verdict.diagnose import diagnose
 from glitch_train.training.loop import NotFiniteError
-from glitch_train.training.run import TrainingRun
+from glitch_train.training.run.run import TrainingRun
 
 pytestmark = pytest.mark.slow
 

@@ -29,12 +29,12 @@ from glitch_train.errors import RecipeError
 from glitch_train.losses.graph.live import LivePreview
 from glitch_train.losses.record import LossRecord, StepReport
 from glitch_train.recipe.train import SAMPLERS, TrainRecipe
-from glitch_train.training import samples
 from glitch_train.training.batches import Batch, with_prompts
 from glitch_train.training.encode import encode_prompt
 from glitch_train.training.predictor import Predictor
-from glitch_train.training.run import TrainingRun
-from glitch_train.training.samples import Sampling
+from glitch_train.training.run import samples
+from glitch_train.training.run.run import TrainingRun
+from glitch_train.training.run.samples import Sampling
 from glitch_train.training.sampling import denoised, sample_noise
 
 pytestmark = pytest.mark.slow

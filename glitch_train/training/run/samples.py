@@ -13,22 +13,22 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ..cache import TensorCache
-from ..dataset.dataset import GlitchDataset, training_captions
-from ..drawing.figures import save_png
-from ..drawing.picture_table import FAINT, GridPicture, Label
-from ..errors import DiskError
-from ..lora.layers import without_lora
-from ..losses.record import LossRecord
-from ..model.encoders import DecodePicture
-from ..plain_json import json_object
-from ..recipe.train import TrainRecipe
-from ..text_lists import prompts as read_prompts
-from .batches import with_prompts
-from .loop import LoraTraining
-from .memory import free_unused, is_out_of_memory, let_go
-from .run_folder import RunPaths
-from .sampling import denoised, sample_noise
+from ...cache import TensorCache
+from ...dataset.dataset import GlitchDataset, training_captions
+from ...drawing.figures import save_png
+from ...drawing.picture_table import FAINT, GridPicture, Label
+from ...errors import DiskError
+from ...lora.layers import without_lora
+from ...losses.record import LossRecord
+from ...model.encoders import DecodePicture
+from ...plain_json import json_object
+from ...recipe.train import TrainRecipe
+from ...text_lists import prompts as read_prompts
+from ..batches import with_prompts
+from ..loop import LoraTraining
+from ..memory import free_unused, is_out_of_memory, let_go
+from ..sampling import denoised, sample_noise
+from .folder import RunPaths
 
 log = logging.getLogger(__name__)
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from ..cache import content_key
-from ..errors import TrainingError
-from ..files import atomic_path, disk_errors_said
-from ..losses.record import LossRecord
-from ..recipe.recipe import Recipe
-from .encode import TrainingItem
+from ...cache import content_key
+from ...errors import TrainingError
+from ...files import atomic_path, disk_errors_said
+from ...losses.record import LossRecord
+from ...recipe.recipe import Recipe
+from ..encode import TrainingItem
+from ..loop import LoraTraining
 from .endings import RunProgress
-from .loop import LoraTraining
 
 STATE_VERSION = 1
 

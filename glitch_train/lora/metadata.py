@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..dataset.dataset import GlitchDataset
-from ..lora.file import RECIPE_KEY, LoraStateDict
 from ..model.checkpoint import BaseModel
 from ..recipe.recipe import Recipe
-from ..recipe.train import TrainRecipe
-from .loop import CLIP_NORM
+from ..recipe.train import CLIP_NORM, TrainRecipe
+from .file import RECIPE_KEY, LoraStateDict
 
 # Who else reads and trains such a network.
 _NETWORK_MODULES = {"lora": "networks.lora", "dora": "lycoris.kohya", "rslora": "lycoris.kohya"}

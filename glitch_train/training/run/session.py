@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from ..losses.about import Ending
-from ..losses.record import RecordWriter, StepReport
-from .batches import BatchSource
+from ...losses.about import Ending
+from ...losses.record import RecordWriter, StepReport
+from ..batches import BatchSource
+from ..loop import LoraTraining, NotFiniteError
+from ..probe import Probe, is_due
 from .endings import RunProgress, reached
-from .loop import LoraTraining, NotFiniteError
-from .probe import Probe, is_due
-from .run_files import RunFiles
+from .files import RunFiles
 from .samples import Samples, Sampling
 from .state import material_key
 

@@ -7,9 +7,9 @@ import dataclasses
 import glob
 from pathlib import Path
 
-from ..errors import GlitchTrainError, TrainingError
-from ..files import disk_errors_said, write_text
-from ..recipe.recipe import Recipe
+from ...errors import GlitchTrainError, TrainingError
+from ...files import disk_errors_said, write_text
+from ...recipe.recipe import Recipe
 from .endings import reached
 
 

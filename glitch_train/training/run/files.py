@@ -7,15 +7,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..errors import TrainingError
-from ..files import check_space
-from ..lora.file import SAVE_DTYPES, LoraStateDict, save_lora, to_kohya
-from ..losses.record import LossRecord
+from ...errors import TrainingError
+from ...files import check_space
+from ...lora.file import SAVE_DTYPES, LoraStateDict, save_lora, to_kohya
+from ...lora.metadata import metadata
+from ...losses.record import LossRecord
+from ..loop import LoraTraining
+from ..optim import STATE_FLOATS
 from .endings import RunProgress
-from .loop import LoraTraining
-from .lora_metadata import metadata
-from .optim import STATE_FLOATS
-from .run_setup import RunSetup
+from .setup import RunSetup
 from .state import load_state, progress_of, save_state
 
 log = logging.getLogger(__name__)

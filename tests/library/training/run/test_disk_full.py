@@ -15,9 +15,9 @@ from runs import Counted, make_run, start, stop_after, weights
 from glitch_train.errors import DiskError
 from glitch_train.files import check_space
 from glitch_train.losses.record import LossRecord
-from glitch_train.training.endings import RunProgress
 from glitch_train.training.optim import STATE_FLOATS
-from glitch_train.training.state import load_state, save_state
+from glitch_train.training.run.endings import RunProgress
+from glitch_train.training.run.state import load_state, save_state
 
 pytestmark = pytest.mark.slow
 

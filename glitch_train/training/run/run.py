@@ -6,17 +6,17 @@ import dataclasses
 import time
 from collections.abc import Callable, Generator, Iterator
 
-from ..cache import TensorCache
-from ..dataset.framing import LATENT_STEP
-from ..lora.file import LoraStateDict
-from ..lora.targets import recipe_targets
-from ..losses.about import About
-from ..losses.record import LossRecord, StepReport
-from ..recipe.train import TrainRecipe
-from .base_storage import check_base_precision
-from .batches import BatchSource, CaptionDropout
-from .devices import resolve_precision
-from .encode import (
+from ...cache import TensorCache
+from ...dataset.framing import LATENT_STEP
+from ...lora.file import LoraStateDict
+from ...lora.targets import recipe_targets
+from ...losses.about import About
+from ...losses.record import LossRecord, StepReport
+from ...recipe.train import TrainRecipe
+from ..base_storage import check_base_precision
+from ..batches import BatchSource, CaptionDropout
+from ..devices import resolve_precision
+from ..encode import (
     TrainingItem,
     captions_to_encode,
     encode_captions,
@@ -24,13 +24,13 @@ from .encode import (
     picture_variants,
     training_items,
 )
-from .memory import is_out_of_memory, let_go, shortage
-from .probe import Probe, split_items
-from .run_files import RunFiles
-from .run_folder import write_recipe
-from .run_setup import RunSetup
+from ..memory import is_out_of_memory, let_go, shortage
+from ..probe import Probe, split_items
+from .files import RunFiles
+from .folder import write_recipe
 from .samples import Prompts, Samples, Sampling, sampled_prompts
 from .session import Session
+from .setup import RunSetup
 
 
 @dataclasses.dataclass(frozen=True)

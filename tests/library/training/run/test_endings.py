@@ -18,10 +18,10 @@ from glitch_train.losses.record import StepReport
 from glitch_train.recipe.train import TrainRecipe
 from glitch_train.seeds import generator
 from glitch_train.training.batches import read_batch
-from glitch_train.training.endings import RunProgress, reached
 from glitch_train.training.objective import noise_schedule
 from glitch_train.training.probe import Probe, Split
-from glitch_train.training.run import TrainingRun
+from glitch_train.training.run.endings import RunProgress, reached
+from glitch_train.training.run.run import TrainingRun
 
 pytestmark = pytest.mark.slow
 

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import torch
 
-from ..cache import TensorCache, sampled_key
-from ..dataset.load import load_dataset
-from ..errors import CheckpointError, DatasetError, TrainingError
-from ..model.checkpoint_file import load_checkpoint
-from ..recipe.recipe import Recipe
-from .devices import resolve_precision
+from ...cache import TensorCache, sampled_key
+from ...dataset.load import load_dataset
+from ...errors import CheckpointError, DatasetError, TrainingError
+from ...model.checkpoint_file import load_checkpoint
+from ...recipe.recipe import Recipe
+from ..devices import resolve_precision
+from ..team import ALONE, Team
+from .folder import choose_run
 from .run import TrainingRun
-from .run_folder import choose_run
-from .run_setup import RunSetup
-from .team import ALONE, Team
+from .setup import RunSetup
 
 
 def prepare_run(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from ..losses.about import Ending
-from ..recipe.train import TrainRecipe
+from ...losses.about import Ending
+from ...recipe.train import TrainRecipe
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,9 +24,9 @@ from glitch_train.losses.read import read_csv
 from glitch_train.losses.record import StepReport
 from glitch_train.recipe.recipe import Recipe
 from glitch_train.recipe.train import TrainRecipe
-from glitch_train.training.run import TrainingRun
-from glitch_train.training.run_folder import choose_run
-from glitch_train.training.state import load_state
+from glitch_train.training.run.folder import choose_run
+from glitch_train.training.run.run import TrainingRun
+from glitch_train.training.run.state import load_state
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from glitch_train.errors import TrainingError
 from glitch_train.losses.read import read_csv
 from glitch_train.losses.record import StepReport
 from glitch_train.recipe.recipe import Recipe
-from glitch_train.training.run import Preparing
+from glitch_train.training.run.run import Preparing
 
 pytestmark = pytest.mark.slow
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from ..dataset.dataset import GlitchDataset
-from ..model.checkpoint import BaseModel
-from ..model.encoders import Encoders
-from ..recipe.recipe import Recipe
-from .run_folder import RunPaths
-from .team import ALONE, Team
+from ...dataset.dataset import GlitchDataset
+from ...model.checkpoint import BaseModel
+from ...model.encoders import Encoders
+from ...recipe.recipe import Recipe
+from ..team import ALONE, Team
+from .folder import RunPaths
 
 
 @dataclasses.dataclass(frozen=True)
