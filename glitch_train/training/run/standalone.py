@@ -32,7 +32,7 @@ def prepare_run(
     Args:
         recipe: names its checkpoint and folder.
         out: where run folders and LoRA files go.
-        resume: ``auto``, ``never`` or ``must``, see :func:`.run_folder.choose_run`.
+        resume: ``auto``, ``never`` or ``must``, see :func:`.folder.choose_run`.
         device: torch's name of it; a GPU where there is one by default.
         cache: where latents and prompt embeddings are kept; ``out/cache`` by default.
         team: the processes that train together.
