@@ -6,7 +6,7 @@ Custom nodes write parts of it, so anything may be in it; what is odd counts as 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -17,10 +17,14 @@ class InputInfo:
     Attributes:
         kind: the host's word, such as INT or MODEL; COMBO for a choice, however it is written.
         options: what may be chosen.
+        about: what else the host says of it, such as its default.
+        is_optional: whether a workflow may leave it out.
     """
 
     kind: str
     options: tuple[Any, ...] = ()
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    is_optional: bool = False
 
 
 def described_inputs(object_info: Mapping[str, Any], class_type: str) -> dict[str, InputInfo]:
@@ -35,7 +39,7 @@ def described_inputs(object_info: Mapping[str, Any], class_type: str) -> dict[st
         name: found
         for part in ("required", "optional")
         for name, description in _object(parts.get(part)).items()
-        for found in _read(description)
+        for found in _read(description, part == "optional")
     }
 
 
@@ -45,15 +49,20 @@ def describes_nodes(object_info: Mapping[str, Any]) -> bool:
     return not nodes or any(isinstance(node.get("input"), dict) for node in nodes)
 
 
-def _read(description: Any) -> Iterator[InputInfo]:
+def _read(description: Any, is_optional: bool) -> Iterator[InputInfo]:
     """Yield the input that is described, if one is: ``[kind, about]`` or ``[options, about]``."""
     match description:
-        case [list(options), *_]:
-            yield InputInfo("COMBO", tuple(options))
-        case [str(kind), {"options": list(options)}, *_]:
-            yield InputInfo(kind, tuple(options))
-        case [str(kind), *_]:
-            yield InputInfo(kind)
+        case [list(options), *more]:
+            yield InputInfo("COMBO", tuple(options), _about(more), is_optional)
+        case [str(kind), *more]:
+            about = _about(more)
+            choices = about.get("options")
+            offered = tuple(choices) if isinstance(choices, list) else ()
+            yield InputInfo(kind, offered, about, is_optional)
+
+
+def _about(more: Sequence[Any]) -> Mapping[str, Any]:
+    return _object(more[0]) if more else {}
 
 
 def _object(value: Any) -> Mapping[str, Any]:

@@ -4,44 +4,13 @@ from __future__ import annotations
 
 import torch
 
+from glitch_train.model import unet_shapes
 from glitch_train.model.checkpoint import unet_config
-from glitch_train.model.families import SD15, SDXL, SSD1B, VEGA, Family
-from glitch_train.model.unet_names import (
-    UNetLayout,
-    layout_prefixes,
-)
+from glitch_train.model.families import SUPPORTED, Family
+from glitch_train.model.unet_names import UNetLayout, layout_prefixes
 
-LAYOUTS = {
-    "SD1.5": (
-        SD15,
-        UNetLayout(
-            (320, 640, 1280, 1280),
-            2,
-            ((1, 1), (1, 1), (1, 1), (0, 0)),
-            ((0, 0, 0), (1, 1, 1), (1, 1, 1), (1, 1, 1)),
-            1,
-        ),
-    ),
-    "SDXL": (
-        SDXL,
-        UNetLayout(
-            (320, 640, 1280), 2, ((0, 0), (2, 2), (10, 10)),
-            ((10, 10, 10), (2, 2, 2), (0, 0, 0)), 10,
-        ),
-    ),
-    "SSD-1B": (
-        SSD1B,
-        UNetLayout(
-            (320, 640, 1280), 2, ((0, 0), (2, 2), (4, 4)), ((4, 4, 10), (2, 1, 1), (0, 0, 0)), 0
-        ),
-    ),
-    "Vega": (
-        VEGA,
-        UNetLayout(
-            (320, 640, 1280), 2, ((0, 0), (1, 1), (2, 2)), ((2, 2, 2), (1, 1, 1), (0, 0, 0)), 0
-        ),
-    ),
-}  # fmt: skip
+LAYOUTS = {family.name: (family, unet_shapes.LAYOUTS[family]) for family in SUPPORTED}
+"""Name to family and skeleton of each that can be trained."""
 
 
 def ldm_weights(family: Family, layout: UNetLayout) -> dict[str, torch.Tensor]:

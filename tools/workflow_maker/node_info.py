@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from glitch_train.comfyui.node_info import InputInfo, described_inputs
+
 WIDGET_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
 PACK_MODULE = "custom_nodes."
 
@@ -70,36 +72,31 @@ def read_object_info(answer: dict[str, Any]) -> dict[str, NodeInfo]:
     Args:
         answer: The host's ``/object_info``.
     """
-    classes = {name: _read(name, entry) for name, entry in answer.items()}
+    classes = {name: _read(name, answer) for name in answer}
     return classes | {NOTE.class_type: NOTE}
 
 
-def _read(name: str, entry: dict[str, Any]) -> NodeInfo:
-    inputs = [
-        _input(key, declaration, section == "optional")
-        for section in ("required", "optional")
-        for key, declaration in entry["input"].get(section, {}).items()
-    ]
+def _read(name: str, answer: dict[str, Any]) -> NodeInfo:
+    entry = answer[name]
+    inputs = (_input(key, one) for key, one in described_inputs(answer, name).items())
     outputs = zip(entry["output_name"], map(str, entry["output"]), strict=True)
     module = str(entry.get("python_module", ""))
     return NodeInfo(name, tuple(inputs), tuple(outputs), module.startswith(PACK_MODULE))
 
 
-def _input(name: str, declaration: list[Any], is_optional: bool) -> Input:
-    kind, options = declaration[0], (declaration[1] if len(declaration) > 1 else {})
-    choices = kind if isinstance(kind, list) else options.get("options")
-    kind = "COMBO" if isinstance(kind, list) else str(kind)
-    is_widget = kind in WIDGET_TYPES and not options.get("forceInput")
-    default = options.get("default", choices[0] if choices else None)
+def _input(name: str, described: InputInfo) -> Input:
+    kind, about = described.kind, described.about
+    is_widget = kind in WIDGET_TYPES and not about.get("forceInput")
+    default = about.get("default", next(iter(described.options), None))
     if default is None and is_widget:
         default = {"STRING": "", "BOOLEAN": False}.get(kind, 0)
-    seed = options.get("control_after_generate", name in ("seed", "noise_seed"))
+    seed = about.get("control_after_generate", name in ("seed", "noise_seed"))
     return Input(
         name,
         kind,
         default,
         is_widget,
-        is_optional,
-        is_text=kind == "STRING" and bool(options.get("multiline")),
+        described.is_optional,
+        is_text=kind == "STRING" and bool(about.get("multiline")),
         is_seed=kind == "INT" and bool(seed),
     )
