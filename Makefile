@@ -5,7 +5,7 @@
 # make check      the fast checks: style, types, the library's tests
 #
 # COMFYUI_PATH=/path/to/ComfyUI   use your own ComfyUI instead of the one that is installed here
-# JOBS=4   run tests in so many processes (default 2; the three with a ComfyUI take about 6 GB each)
+# JOBS=4   run tests in so many processes (default 2; a ComfyUI and its tests take up to 5 GB)
 # CHECKPOINT=/path/model.safetensors PICTURES=/path/folder   for make demo: your own material
 
 PYTHON ?= python3

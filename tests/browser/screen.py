@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
 PATIENCE_MS = 300_000
 ATTEMPTS = 60
-CLICKS = 5
+CLICKS = 15
 NOT_OURS = (
     # The host ships no templates of its own, and a new user has no files yet.
     "/templates/index.json",
