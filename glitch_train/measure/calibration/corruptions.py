@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,6 @@ PHOTOS = (
     "camera.png", "retina.jpg", "coins.png",
 )  # fmt: skip
 """Photographs in scikit-image's wheel (NASA, CC0 and public domain; see its data/README.txt)."""
-
-Batch = Sequence[Pixels]
 
 
 @dataclasses.dataclass(frozen=True)
