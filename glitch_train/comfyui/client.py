@@ -9,7 +9,6 @@ import time
 import urllib.parse
 import uuid
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import (
@@ -23,7 +22,7 @@ from .errors import (
     run_failed,
 )
 from .events import TERMINAL_EVENTS, Event, EventReader, Executed, Failed, Finished, Interrupted
-from .http import ComfyHttp, multipart
+from .http import ComfyHttp
 from .node_info import describes_nodes
 from .socket import close_socket, connect
 
@@ -115,23 +114,6 @@ class ComfyClient:
         """
         query = {"filename": filename, "subfolder": subfolder, "type": type}
         return self._http.request(f"/view?{urllib.parse.urlencode(query)}")
-
-    def upload_image(self, picture: Path, *, subfolder: str = "", overwrite: bool = True) -> str:
-        """Put a picture into the host's input folder.
-
-        Args:
-            picture: The file.
-            subfolder: Folder under the host's input folder.
-            overwrite: Replace a file of that name, rather than choose another name.
-
-        Returns:
-            The name that a LoadImage node takes.
-        """
-        fields = {"subfolder": subfolder, "overwrite": str(overwrite).lower(), "type": "input"}
-        answer = self._http.read_json(
-            self._http.request("/upload/image", *multipart(fields, picture))
-        )
-        return "/".join(filter(None, [answer.get("subfolder"), answer["name"]]))
 
     def queue(self, graph: Graph, *, follow: bool = True) -> str:
         """Queue a workflow.

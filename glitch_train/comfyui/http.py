@@ -1,14 +1,11 @@
 """The HTTP half of ComfyUI's API: requests, answers, and errors that say where."""
 
 import json
-import mimetypes
 import urllib.error
 import urllib.parse
 import urllib.request
-import uuid
 from collections.abc import Mapping
 from http.client import HTTPException
-from pathlib import Path
 from typing import Any
 
 from ..errors import GlitchTrainError
@@ -129,23 +126,3 @@ class ComfyHttp:
         return ServerUnreachable(
             f"No ComfyUI answers at {self.url} ({reason}): start it, or correct the address."
         )
-
-
-def multipart(fields: Mapping[str, str], picture: Path) -> tuple[bytes, str]:
-    """Return the body and content type of a form with one picture.
-
-    Args:
-        fields: The form's other fields.
-        picture: The file that goes into the field `image`.
-    """
-    boundary = uuid.uuid4().hex
-    parts = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
-        for name, value in fields.items()
-    ]
-    kind = mimetypes.guess_type(picture.name)[0] or "application/octet-stream"
-    name = picture.name.replace('"', "%22")
-    disposition = f'Content-Disposition: form-data; name="image"; filename="{name}"'
-    head = f"--{boundary}\r\n{disposition}\r\nContent-Type: {kind}\r\n\r\n"
-    parts += [head.encode(), picture.read_bytes(), f"\r\n--{boundary}--\r\n".encode()]
-    return b"".join(parts), f"multipart/form-data; boundary={boundary}"

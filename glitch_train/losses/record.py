@@ -82,9 +82,6 @@ class LossRecord:
     def __len__(self) -> int:
         return len(self.loss)
 
-    def __contains__(self, column: str) -> bool:
-        return column in self.columns
-
     def array(self, column: str) -> Floats:
         """Return a column as numbers, all NaN where the record lacks it."""
         if column not in self.columns:

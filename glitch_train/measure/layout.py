@@ -19,7 +19,6 @@ SOURCE_SIZE = 96
 MAP_SIZE = 48
 _MAX_LOG_ASPECT, _LOG_STEP = 0.6, 0.1
 _FINE_REACH, _FINE_STEP = 0.08, 0.02
-_MAX_LOG_ZOOM = 0.4
 # In pixels of the maps: details below are left out, edges are spread, slow shading is taken out.
 _BLUR, _EDGE_BLUR, _SHADE_BLUR = 0.8, 1.9, 3.0
 _ASPECT_DOUBT = 0.03

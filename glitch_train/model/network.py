@@ -12,7 +12,6 @@ from .unet_names import UNetLayout, read_layout, to_diffusers_names
 from .unet_shapes import LAYOUTS, Shape, unet_shapes
 
 UNET, TE1, TE2 = "unet", "te1", "te2"
-PARTS = (UNET, TE1, TE2)
 PART_TITLES = {UNET: "UNet", TE1: "text encoder", TE2: "second text encoder"}
 
 GATED = "ff.net.0.proj"
@@ -35,7 +34,7 @@ class Role:
     """What a module does.
 
     Attributes:
-        part: one of :data:`PARTS`.
+        part: a key of :data:`PART_TITLES`.
         stage: ``down``, ``mid``, ``up``, ``text``, or ``edge`` for what lies outside the blocks.
         level: resolution level, 0 the finest.
         site: which attention or residual block of its stage and level.
@@ -137,11 +136,6 @@ class Network:
     def title(self) -> str:
         """Family name, marked when the network is smaller or larger than the published one."""
         return self.family.name if self.is_reference else f"{self.family.name} (custom size)"
-
-    def without_text(self) -> Network:
-        """Return the network's UNet alone."""
-        unet = {key: m for key, m in self.modules.items() if m.role.part == UNET}
-        return dataclasses.replace(self, towers=(), modules=unet)
 
 
 def kernel_of(shape: Sequence[int]) -> Shape:

@@ -438,8 +438,3 @@ class TrainRecipe:
     def trains_text_encoder(self) -> bool:
         """Whether the text encoders get a LoRA."""
         return self.train_text_encoder or self.text_encoder_only
-
-    @property
-    def scale(self) -> float:
-        """What the LoRA's product is multiplied by: ``alpha / rank``."""
-        return self.network_alpha / self.network_dim

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from typing import Any
 from ..errors import GlitchTrainError, TrainingError
 from ..files import read_object, write_text
 from ..recipe.recipe import Recipe
-
-log = logging.getLogger(__name__)
 
 DONE = "done.json"
 """Written into a run's folder when it has come to its end."""

@@ -135,12 +135,6 @@ class BatchSource:
         """Epochs whose last batch was taken."""
         return self.epoch if self._taken == self._planned else self.epoch - 1
 
-    @property
-    def batches_per_epoch(self) -> int:
-        """Number of batches in the current epoch, or in the first one before it begins."""
-        groups = self._by_size(max(1, self.epoch)).values()
-        return sum(-(-len(group) // self.batch_size) for group in groups)
-
     def next(self) -> Batch:
         """Return the next batch, starting a new epoch where one ends."""
         chosen = next(self._plan, None)

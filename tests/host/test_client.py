@@ -112,13 +112,13 @@ def test_a_rejected_input_is_named(bare_client: ComfyClient) -> None:
     assert set(caught.value.node_errors) == {"1"}
 
 
-def test_a_failing_node_speaks_for_itself(bare_client: ComfyClient, tmp_path: Path) -> None:
+def test_a_failing_node_speaks_for_itself(bare_client: ComfyClient, bare_host: Host) -> None:
     """Catches a failure told without the node's own message."""
-    broken = tmp_path / "not a picture.png"
+    broken = bare_host.base_dir / "input" / "not a picture.png"
+    broken.parent.mkdir(exist_ok=True)
     broken.write_bytes(b"no picture at all")
     graph = _picture(9)
-    name = bare_client.upload_image(broken, subfolder="glitch")
-    graph["1"] = {"class_type": "LoadImage", "inputs": {"image": name}}
+    graph["1"] = {"class_type": "LoadImage", "inputs": {"image": broken.name}}
     events: list[Event] = []
     with pytest.raises(RunFailed, match='Node 1 "LoadImage" failed: cannot identify') as caught:
         bare_client.run(graph, events.append)

@@ -111,7 +111,7 @@ def block_medians(values: Floats, blocks: Blocks) -> Floats:
     return np.array([np.median(values[block]) for block in blocks])
 
 
-def local_noise(values: Floats, blocks: Blocks, *, robust: bool = False) -> Floats:
+def local_noise(values: Floats, blocks: Blocks) -> Floats:
     """Return the standard deviation around the trend in each block.
 
     Measured on differences of neighbours, which a slow trend hardly touches, and smoothed over
@@ -120,15 +120,12 @@ def local_noise(values: Floats, blocks: Blocks, *, robust: bool = False) -> Floa
     Args:
         values: (N,) the series.
         blocks: its blocks.
-        robust: whether to use the MAD, which spikes do not move.
     """
     deviations = []
     for block in blocks:
         steps = np.diff(values[max(0, block.start - 1) : block.stop])
         if len(steps) == 0:
             deviations.append(0.0)
-        elif robust:
-            deviations.append(float(np.median(np.abs(steps))) * MAD_TO_SIGMA)
         else:
             deviations.append(float(np.sqrt(np.mean(steps**2))))
     padded = np.pad(np.array(deviations) / np.sqrt(2), 2, mode="edge")

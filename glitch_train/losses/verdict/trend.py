@@ -49,7 +49,6 @@ class Trend:
         drop: start minus final.
         tail_fall: fall over the tail.
         rise: final minus lowest.
-        flat_odds: probability of the constant.
         correlation: averaged autocorrelation of neighbouring block means.
         blocks: number of blocks.
         family: the family with the largest weight.
@@ -62,7 +61,6 @@ class Trend:
     drop: Estimate
     tail_fall: Estimate
     rise: Estimate
-    flat_odds: float
     correlation: float
     blocks: int
     family: str
@@ -72,10 +70,6 @@ class Trend:
     def effective_blocks(self) -> float:
         """Number of independent blocks with the same information."""
         return self.blocks * (1 - self.correlation) / (1 + self.correlation)
-
-    def at(self, position: float) -> float:
-        """Return the trend at a share of the run."""
-        return float(np.interp(position, GRID, self.curve))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,7 +234,6 @@ def _average(
         drop=estimate(0, -1),
         tail_fall=estimate(tail, -1),
         rise=estimate(-1, lowest),
-        flat_odds=by_family["flat"],
         correlation=float(weights.sum(axis=0) @ np.array(CORRELATIONS)),
         blocks=blocks,
         family=max(by_family, key=by_family.__getitem__),

@@ -50,8 +50,8 @@ def test_a_written_run_reads_back(tmp_path: Path) -> None:
     for back in (read_record(folder), read_record(folder / "losses.json")):
         assert back.name == "my run"
         assert set(back.columns) == set(record.columns)
-        assert "lora_norm" in back
-        assert "peak_memory_mb" in back
+        assert "lora_norm" in back.columns
+        assert "peak_memory_mb" in back.columns
         for column in record.columns:
             np.testing.assert_allclose(back.array(column), record.array(column), rtol=1e-8)
         assert back.about.family == "SD1.5"

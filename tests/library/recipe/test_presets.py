@@ -84,7 +84,8 @@ def test_a_technique_changes_one_thing() -> None:
     assert names["caption dropout"] == {"caption_dropout"}
     assert names["high learning rate (2e-4)"] == {"learning_rate"}
     wide = experiment_named("wide (dim 192)").to_partial()
-    assert built(wide).train.scale == TrainRecipe().scale
+    train, default = built(wide).train, TrainRecipe()
+    assert train.network_alpha / train.network_dim == default.network_alpha / default.network_dim
 
 
 @pytest.mark.parametrize(("one", "two"), itertools.combinations(TITLES, 2))
