@@ -123,7 +123,7 @@ def test_a_broken_lora_is_not_saved(tmp_path: Path, folder: Path) -> None:
     while len(again.record) < 3:
         next(events)
     good = again.paths.lora.read_bytes(), again.paths.state.read_bytes()
-    next(p for p in again.base.unet.parameters() if p.requires_grad).data.fill_(math.nan)
+    next(p for p in again.setup.base.unet.parameters() if p.requires_grad).data.fill_(math.nan)
     with pytest.raises(TrainingError, match="only earlier snapshots are kept"):
         list(events)
     assert (again.paths.lora.read_bytes(), again.paths.state.read_bytes()) == good
