@@ -14,18 +14,16 @@ sys.path[:0] = map(str, Path(__file__).parents[:2])  # for ``graphs`` and ``shor
 from fewer_layers import place_smaller_sdxl  # noqa: E402
 
 POCKET_SD15 = "pocket_sd15.safetensors"
-POCKET_SDXL = "pocket_sdxl.safetensors"
 
 
 @pytest.fixture(scope="package")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """The pack in a real host, with the pocket checkpoints among its models."""
-    from glitch_demo.pocket import pocket_sd15, pocket_sdxl  # imports torch: only where needed
+    """The pack in a real host, with a checkpoint of each family among its models."""
+    from glitch_demo.pocket import pocket_sd15  # imports torch: only where needed
 
     host = Host(tmp_path_factory.mktemp("host"), extra_args=("--preview-method", "latent2rgb"))
     checkpoints: Path = host.base_dir / "models" / "checkpoints"
     link_or_copy(pocket_sd15(), checkpoints / POCKET_SD15)
-    link_or_copy(pocket_sdxl(), checkpoints / POCKET_SDXL)
     place_smaller_sdxl(host)
     with host:
         yield host

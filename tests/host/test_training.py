@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fewer_layers import SMALLER_SDXL
 from graphs import GraphBuilder, pictures_of
 from safetensors.torch import load_file
 
@@ -38,9 +39,9 @@ SETTINGS = {
         "lr_scheduler": "constant_with_warmup",
         "warmup_steps": 5,
     },
-    "pocket_sdxl.safetensors": {"steps": 20, "batch_size": 1, "learning_rate": 2e-4},
+    SMALLER_SDXL: {"steps": 20, "batch_size": 1, "learning_rate": 2e-4},
 }
-SIZE = {"pocket_sd15.safetensors": 128, "pocket_sdxl.safetensors": 64}
+SIZE = {"pocket_sd15.safetensors": 128, SMALLER_SDXL: 64}
 
 
 @dataclasses.dataclass
@@ -75,8 +76,8 @@ def training_graph(client: ComfyClient, checkpoint: str, **settings: Any) -> tup
     trainer = builder.add(
         "GlitchLoraTrainer",
         model=(base, 0), clip=(base, 1), vae=(base, 2), dataset=(data, "dataset"),
-        **{"network_dim": 8, "network_alpha": 8.0, "output_name": f"of {checkpoint[7:11]}",
-           "seed": 3} | SETTINGS[checkpoint] | settings,
+        **{"network_dim": 8, "network_alpha": 8.0, "seed": 3,
+           "output_name": f"of {checkpoint.split('_')[1][:4]}"} | SETTINGS[checkpoint] | settings,
     )  # fmt: skip
     return builder, base, trainer
 

@@ -45,7 +45,7 @@ def loras(host: Host) -> dict[str, str]:
                 "GlitchLoraTrainer",
                 model=(base, 0), clip=(base, 1), vae=(base, 2), dataset=(data, "dataset"),
                 steps=6, learning_rate=2e-2, network_dim=4, network_alpha=4.0, batch_size=1,
-                output_name=f"worn {checkpoint[7:11]}",
+                output_name=f"worn {checkpoint.split('_')[1][:4]}",
             )  # fmt: skip
             outputs = client.run(builder.nodes)
             trained[checkpoint] = Path(outputs[trainer]["text"][0]).name
