@@ -257,14 +257,14 @@ def _lora_files(lora_name: str, lora_names: str, *, yet_to_come: bool = False) -
     """
     known = folder_paths.get_filename_list("loras")
     if lora_name not in (NO_LORA, *known):
-        raise GridError(f"lora_name: models/loras has no {lora_name!r}{nearest(lora_name, known)}.")
+        raise GridError(f"lora_name: models/loras has no {lora_name!r}{nearest(lora_name, known)}")
     found = [] if lora_name == NO_LORA else [lora_name]
     for line in grid_axes.names(lora_names):
         wanted = line.replace("\\", "/")
         matching = [name for name in known if _answers(name.replace("\\", "/"), wanted)]
         if not matching and not (yet_to_come and "*" in line):
             raise GridError(
-                f"lora_names: no file in models/loras is called {line!r}{nearest(line, known)}."
+                f"lora_names: no file in models/loras is called {line!r}{nearest(line, known)}"
             )
         found += matching
     return list(dict.fromkeys(found))
