@@ -168,14 +168,20 @@ def from_mapping(recipe_type: type, values: Mapping[str, Any]) -> Any:
     known = declared(recipe_type)
     for name in values:
         if name not in known:
-            raise RecipeError(f"There is no setting called {name!r}{nearest(name, known) or '.'}")
+            raise RecipeError(f"There is no setting called {name!r}{nearest(name, known)}")
     return recipe_type(**values)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the closest known names, or an empty string."""
+def nearest(name: str, known: Iterable[str], otherwise: str = ".") -> str:
+    """Return how a sentence about an unknown name ends: ``"; did you mean 'x'?"``.
+
+    Args:
+        name: the unknown one.
+        known: those there are.
+        otherwise: the end where none of them is close, with its stop.
+    """
     close = difflib.get_close_matches(name, list(known), n=3)
-    return "; did you mean " + " or ".join(repr(word) for word in close) + "?" if close else ""
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else otherwise
 
 
 def _field(default: Any, setting: Setting) -> Any:

@@ -144,11 +144,9 @@ def _choices(object_info: Mapping[str, Any], class_type: str, name: str) -> list
 def _offer(wanted: str, choices: list[str]) -> str:
     if not choices:
         return ", and nothing else to choose: put the file where ComfyUI looks for it."
-    close = nearest(wanted, choices)
-    if close:
-        return close
     more = f" and {len(choices) - _OFFERED} more" if len(choices) > _OFFERED else ""
-    return f"; it has {', '.join(map(repr, choices[:_OFFERED]))}{more}."
+    listed = f"; it has {', '.join(map(repr, choices[:_OFFERED]))}{more}."
+    return nearest(wanted, choices, listed)
 
 
 def node_name(graph: Graph, node: str) -> str:

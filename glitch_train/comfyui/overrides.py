@@ -90,7 +90,7 @@ def _find(graph: Graph, where: str, name: str, info: Mapping[str, Any]) -> list[
     if not having:
         known = {name for node in among for name in _inputs(graph[node], info)}
         place = f"in {where}" if where else "in the workflow"
-        raise GraphError(f"There is no input {name!r} {place}{nearest(name, known) or '.'}")
+        raise GraphError(f"There is no input {name!r} {place}{nearest(name, known)}")
     if not where:
         having = [node for node in having if _owns(graph[node], name)] or having
     free = [node for node in having if not is_link(graph[node]["inputs"].get(name))]
@@ -113,8 +113,7 @@ def _nodes_called(graph: Graph, where: str) -> list[str]:
         return found
     known = {words for node in graph for words in (graph[node]["class_type"], title(graph, node))}
     raise GraphError(
-        f"No node of the workflow has the title, class or id {where!r}"
-        f"{nearest(where, known) or '.'}"
+        f"No node of the workflow has the title, class or id {where!r}{nearest(where, known)}"
     )
 
 

@@ -33,13 +33,13 @@ def chosen_loras(
     """
     first = [name for name in known if _slashed(name) == _slashed(lora_name)]
     if not first and lora_name != NO_LORA:
-        raise GridError(f"lora_name: models/loras has no {lora_name!r}{nearest(lora_name, known)}.")
+        raise GridError(f"lora_name: models/loras has no {lora_name!r}{nearest(lora_name, known)}")
     found = [] if lora_name == NO_LORA else first
     for line in names(lora_names):
         matching = [name for name in known if _answers(name, line)]
         if not matching and not (yet_to_come and "*" in line):
             raise GridError(
-                f"lora_names: no file in models/loras is called {line!r}{nearest(line, known)}."
+                f"lora_names: no file in models/loras is called {line!r}{nearest(line, known)}"
             )
         found += matching
     return list(dict.fromkeys(found))

@@ -95,10 +95,8 @@ class GridRecipe:
         wanted = self.columns.replace(",", " ").replace(";", " ").lower().split()
         for name in wanted:
             if name not in AXES:
-                raise GridError(
-                    f"columns: there is no axis {name!r}{nearest(name, AXES)}; the axes are "
-                    f"{', '.join(AXES)}."
-                )
+                axes = f"; the axes are {', '.join(AXES)}."
+                raise GridError(f"columns: there is no axis {name!r}{nearest(name, AXES, axes)}")
         return tuple(dict.fromkeys(wanted))
 
 

@@ -38,7 +38,7 @@ def with_assignments(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
         if not equals:
             raise RecipeError(f"--set takes name=value, got {assignment!r}.")
         if name not in known:
-            raise RecipeError(f"There is no setting called {name!r}{nearest(name, known) or '.'}")
+            raise RecipeError(f"There is no setting called {name!r}{nearest(name, known)}")
         half, field = known[name]
         halves[half][name] = read_value(name, text.strip(), type(field.default))
     changed = {

@@ -233,7 +233,7 @@ def _half_of(name: str) -> type:
         if name in declared(half):
             return half
     known = [*declared(DatasetRecipe), *declared(TrainRecipe)]
-    raise RecipeError(f"There is no setting called {name!r}{nearest(name, known) or '.'}")
+    raise RecipeError(f"There is no setting called {name!r}{nearest(name, known)}")
 
 
 def _in_order(settings: Mapping[str, Named]) -> dict[str, Named]:

@@ -63,7 +63,7 @@ def find_workflows(folder: Path, names: Sequence[str] = ()) -> dict[str, Path]:
     there = {path.stem: path for path in sorted(folder.glob("*.json"))}
     for name in names:
         if name not in there:
-            raise GraphError(f"{folder} has no workflow {name}.json{nearest(name, there) or '.'}")
+            raise GraphError(f"{folder} has no workflow {name}.json{nearest(name, there)}")
     wanted = set(names) or set(there) & set(EXPERIMENTS)
     if not wanted:
         raise GraphError(

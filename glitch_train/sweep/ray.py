@@ -107,7 +107,7 @@ def plan_recipes(
 
     for name in names:
         if name not in EXPERIMENTS:
-            raise RecipeError(f"There is no preset {name!r}{nearest(name, EXPERIMENTS) or '.'}")
+            raise RecipeError(f"There is no preset {name!r}{nearest(name, EXPERIMENTS)}")
     found = []
     for seed in dict.fromkeys(seeds):
         for slug in in_order(set(names) or set(EXPERIMENTS)):

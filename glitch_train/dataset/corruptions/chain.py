@@ -124,7 +124,7 @@ def _parse_step(line: str) -> CorruptionStep:
     if kind not in CORRUPTIONS:
         raise RecipeError(
             f"There is no corruption called {kind!r} among {', '.join(CORRUPTIONS)}"
-            f"{nearest(kind, CORRUPTIONS) or '.'}"
+            f"{nearest(kind, CORRUPTIONS)}"
         )
     known = declared(CORRUPTIONS[kind])
     values: dict[str, object] = {}
@@ -133,7 +133,7 @@ def _parse_step(line: str) -> CorruptionStep:
         if name not in known or not equals:
             raise RecipeError(
                 f"{kind} has no option {option!r}; write name=value with one of "
-                f"{', '.join(known)}{nearest(name, known) or '.'}"
+                f"{', '.join(known)}{nearest(name, known)}"
             )
         values[name] = _value(kind, name, value, type(known[name][0].default))
     try:

@@ -13,7 +13,7 @@ from glitch_train.errors import RecipeError
 from glitch_train.recipe.recipe import Recipe, read_recipe
 from glitch_train.recipe.text import RECIPE_VERSION
 from glitch_train.recipe.train import TrainRecipe
-from glitch_train.settings import declared
+from glitch_train.settings import declared, nearest
 
 
 @given(
@@ -97,6 +97,14 @@ def test_an_unknown_name_offers_the_nearest() -> None:
     """Catches a typing error that would silently keep the default."""
     with pytest.raises(RecipeError, match="did you mean 'learning_rate'"):
         Recipe.from_dict({"train": {"learnin_rate": 1}})
+
+
+def test_a_sentence_about_an_unknown_name_has_one_stop() -> None:
+    """Catches ``did you mean 'framing'?.``, and a sentence without an end where nothing is near."""
+    assert nearest("framig", ["framing", "folder"]) == "; did you mean 'framing'?"
+    assert nearest("xyz", ["framing", "folder"]) == "."
+    assert nearest("xyz", ["framing"], "; there is framing.") == "; there is framing."
+    assert nearest("framig", ["framing"], "; there is framing.") == "; did you mean 'framing'?"
 
 
 def test_toml_and_json_files_say_the_same(tmp_path: Path) -> None:
