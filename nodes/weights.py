@@ -70,7 +70,11 @@ def encoders(model: Any, clip: Any, vae: Any) -> Encoders:
             if _tower(clip, name)
         )
 
-    key = content_key(weights_key(vae.first_stage_model.state_dict()), type(model.model).__name__)
+    key = content_key(
+        weights_key(vae.first_stage_model.state_dict()),
+        str(getattr(vae, "vae_dtype", "")),  # it may compute in another than it keeps
+        type(model.model).__name__,
+    )
     return Encoders(encode_picture, decode_picture, tokenize, key)
 
 

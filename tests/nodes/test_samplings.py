@@ -129,3 +129,17 @@ def test_a_file_of_edm_is_refused_in_both(pack, noise_of, marks) -> None:
         noise_of(sampling)
     with pytest.raises(CheckpointError, match="cannot be trained"):
         noise_of_file(names)
+
+
+def test_latents_are_kept_apart_by_what_the_vae_computes_in(pack) -> None:
+    """Catches NaN out of fp16 that would still be found after a start with --fp32-vae."""
+    model = SimpleNamespace(model=SimpleNamespace(process_latent_in=None, process_latent_out=None))
+    weights = {"conv": torch.ones(2, dtype=torch.float16)}
+
+    def key(dtype: torch.dtype) -> str:
+        vae = SimpleNamespace(
+            first_stage_model=SimpleNamespace(state_dict=lambda: weights), vae_dtype=dtype
+        )
+        return pack("nodes.weights").encoders(model, None, vae).vae_key
+
+    assert key(torch.float16) == key(torch.float16) != key(torch.float32)
