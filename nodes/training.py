@@ -13,7 +13,7 @@ import comfy.model_management
 import folder_paths
 from comfy_api.latest import ui
 
-from ..glitch_train.cache import TensorCache, sampled_key
+from ..glitch_train.cache import TensorCache
 from ..glitch_train.dataset.dataset import GlitchDataset
 from ..glitch_train.drawing.figures import to_image
 from ..glitch_train.losses.graph.draw import draw_losses
@@ -39,7 +39,7 @@ def prepare_run(
     encoders = weights.encoders(model, clip, vae)
     output = Path(folder_paths.get_output_directory()) / "glitch"
     loras = Path(folder_paths.get_folder_paths("loras")[0])
-    base_key = sampled_key(base.unet)
+    base_key = base.key
     cache_folder = dataset.cache_folder or folders.temporary_cache()
     TensorCache(cache_folder).check_place()
     return TrainingRun(

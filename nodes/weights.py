@@ -16,6 +16,7 @@ from ..glitch_train.cache import content_key, weights_key
 from ..glitch_train.errors import CheckpointError, DatasetError
 from ..glitch_train.model.checkpoint import BaseModel, TextEncoder, build_text_encoder, build_unet
 from ..glitch_train.model.encoders import Encoders, TokenChunks
+from ..glitch_train.model.noise_schedule import own_alphas
 from ..glitch_train.model.weight_places import HOST_CLIP_G, HOST_CLIP_L, HOST_TOWERS, IN_HOST
 
 _TOWERS = (HOST_CLIP_L, HOST_CLIP_G)
@@ -45,7 +46,8 @@ def base_model(model: Any, clip: Any) -> BaseModel:
             f"CLIP does not belong to this {family.name} MODEL: it has {len(encoders)} of "
             f"{expected} text encoders; connect CLIP from the same checkpoint."
         )
-    return BaseModel(family, layout, unet, encoders, _prediction_type(model))
+    prediction, alphas = noise_of(model.get_model_object("model_sampling"))
+    return BaseModel(family, layout, unet, encoders, prediction, alphas_cumprod=alphas)
 
 
 def encoders(model: Any, clip: Any, vae: Any) -> Encoders:
@@ -68,7 +70,11 @@ def encoders(model: Any, clip: Any, vae: Any) -> Encoders:
             if _tower(clip, name)
         )
 
-    key = content_key(weights_key(vae.first_stage_model.state_dict()), type(model.model).__name__)
+    key = content_key(
+        weights_key(vae.first_stage_model.state_dict()),
+        str(getattr(vae, "vae_dtype", "")),  # it may compute in another than it keeps
+        type(model.model).__name__,
+    )
     return Encoders(encode_picture, decode_picture, tokenize, key)
 
 
@@ -124,16 +130,44 @@ def _text_encoder(clip: Any, name: str) -> TextEncoder:
     )
 
 
-def _prediction_type(model: Any) -> str:
-    sampling = model.get_model_object("model_sampling")
-    if isinstance(sampling, comfy.model_sampling.V_PREDICTION):
-        return "v_prediction"
-    if isinstance(sampling, comfy.model_sampling.EPS):
-        return "epsilon"
+def noise_of(sampling: Any) -> tuple[str, torch.Tensor | None]:
+    """Return what a UNet predicts, and its own noise schedule.
+
+    Most of the host's samplings derive from those of noise and v prediction, so they are told
+    apart by whose methods they have: what the UNet is given, for which timestep, and what its
+    output means.
+
+    Args:
+        sampling: the host's ``model_sampling`` of a MODEL, with its patches.
+
+    Returns:
+        ``epsilon`` or ``v_prediction``, and what :func:`.noise_schedule.own_alphas` says.
+
+    Raises:
+        CheckpointError: for any other sampling, by name.
+    """
+    kinds = {"epsilon": comfy.model_sampling.EPS, "v_prediction": comfy.model_sampling.V_PREDICTION}
+    discrete = comfy.model_sampling.ModelSamplingDiscrete
+    for prediction, kind in kinds.items():
+        methods = {
+            "calculate_denoised": kind,
+            "calculate_input": kind,
+            "noise_scaling": kind,
+            "timestep": discrete,
+            "sigma": discrete,
+        }
+        if all(_has_method_of(sampling, name, owner) for name, owner in methods.items()):
+            return prediction, own_alphas(sampling.sigmas)
+    called = " and ".join(base.__name__ for base in type(sampling).__bases__)
     raise CheckpointError(
-        f"MODEL predicts with {type(sampling).__name__}, which cannot be trained here; "
-        "use a noise- or v-prediction checkpoint without a sampling patch."
+        f"MODEL samples by {called}, which cannot be trained here; use a noise- or v-prediction "
+        "checkpoint, or take off the node that changes its sampling."
     )
+
+
+def _has_method_of(sampling: Any, name: str, owner: type) -> bool:
+    method = getattr(sampling, name, None)
+    return getattr(method, "__func__", None) is getattr(owner, name)
 
 
 def _as_literal(caption: str) -> str:

@@ -60,6 +60,7 @@ def _network(train: TrainRecipe, base: BaseModel) -> dict[str, Any]:
         "ss_sd_model_name": base.name,
         "ss_base_model_version": base.family.kohya_base,
         "ss_v2": False,
+        "ss_zero_terminal_snr": base.is_zero_terminal,
         "ss_network_module": _NETWORK_MODULES[train.network_type],
         "ss_network_dim": train.network_dim,
         "ss_network_alpha": train.network_alpha,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..cache import content_key, sampled_key
 from ..errors import CheckpointError
 from .clip_tokens import END_TOKEN
 from .families import Family, detect_family
@@ -21,6 +22,8 @@ Weights = Mapping[str, torch.Tensor]
 
 _XL_HEAD_CHANNELS = 64
 _SD15_HEADS = 8
+# The usual schedule ends at 0.0047; rescaled ones at 5e-8 (ComfyUI), 6e-8 (diffusers) or 0.
+_NOISE_ALONE = 1e-6
 # hidden_size -> (attention heads, activation): OpenAI's CLIP-L and OpenCLIP's bigG and H.
 _CLIP_TOWERS = {768: (12, "quick_gelu"), 1280: (20, "gelu"), 1024: (16, "gelu")}
 
@@ -52,6 +55,8 @@ class BaseModel:
         text_encoders: one (SD1.5) or two (SDXL: CLIP-L, then CLIP-G) towers, frozen.
         prediction_type: what the UNet predicts, ``epsilon`` or ``v_prediction``.
         name: file name of the checkpoint where known, for the LoRA's metadata.
+        alphas_cumprod: (1000,) its own noise schedule, see :mod:`.noise_schedule`; None where it
+            is Stable Diffusion's.
     """
 
     family: Family
@@ -60,6 +65,21 @@ class BaseModel:
     text_encoders: tuple[TextEncoder, ...]
     prediction_type: str = "epsilon"
     name: str = ""
+    alphas_cumprod: torch.Tensor | None = None
+
+    @property
+    def is_zero_terminal(self) -> bool:
+        """Whether its schedule ends in noise alone (zero terminal SNR)."""
+        return self.alphas_cumprod is not None and bool(self.alphas_cumprod[-1] < _NOISE_ALONE)
+
+    @property
+    def key(self) -> str:
+        """Tell base models apart: by samples of the weights, and by what they predict of what."""
+        weights = sampled_key(self.unet)
+        if self.prediction_type == "epsilon" and self.alphas_cumprod is None:
+            return weights
+        own = b"" if self.alphas_cumprod is None else self.alphas_cumprod.numpy().tobytes()
+        return content_key(weights, self.prediction_type, own)
 
     @property
     def device(self) -> torch.device:

@@ -16,6 +16,7 @@ from .checkpoint import BaseModel, TextEncoder, Weights, build_text_encoder, bui
 from .clip_tokens import END_TOKEN, token_chunks
 from .encoders import Encoders, TokenChunks
 from .network import TEXT_LAYERS
+from .noise_schedule import zero_terminal_alphas
 from .tensor_file import TensorFile
 from .vae import FileVae
 from .weight_places import IN_CHECKPOINTS, OPEN_CLIP, OPEN_CLIP_PACKED, SD1_TOWER, XL_TOWERS
@@ -50,7 +51,8 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[BaseModel, Encode
     in_unet = _below(weights, IN_CHECKPOINTS.unet)
     unet, layout, family = build_unet(in_unet or dict(weights), path.name)
     towers = _xl_towers(weights) if family.is_xl else (_sd15_tower(weights),)
-    base = BaseModel(family, layout, unet, towers, _prediction_type(weights), path.name)
+    prediction, alphas = noise_of(weights)
+    base = BaseModel(family, layout, unet, towers, prediction, path.name, alphas)
     vae = FileVae(_below(weights, _VAE), family.latent_scale, device)
     count = len(towers)  # the tokenizer must not keep them: training lets them go
     encoders = Encoders(vae.encode, vae.decode, lambda caption: tokenize(caption, count), vae.key)
@@ -122,11 +124,23 @@ def _check_tower(tower: Weights) -> None:
         )
 
 
-def _prediction_type(weights: Weights) -> str:
-    """Read what the host reads too: marks that v-prediction and EDM checkpoints carry."""
+def noise_of(weights: Weights) -> tuple[str, torch.Tensor | None]:
+    """Read what a UNet predicts and its own noise schedule off the marks in its checkpoint.
+
+    Args:
+        weights: of the whole file; the names say all, as for the host.
+
+    Returns:
+        ``epsilon`` or ``v_prediction``, and the schedule where it is not Stable Diffusion's.
+
+    Raises:
+        CheckpointError: for a checkpoint marked as EDM's.
+    """
     if "edm_mean" in weights or "edm_vpred.sigma_max" in weights:
         raise CheckpointError(
             "This checkpoint predicts with EDM, which cannot be trained here; use a noise- or "
             "v-prediction checkpoint."
         )
-    return "v_prediction" if "v_pred" in weights else "epsilon"
+    if "v_pred" not in weights:
+        return "epsilon", None
+    return "v_prediction", zero_terminal_alphas() if "ztsnr" in weights else None

@@ -61,19 +61,21 @@ class Batch:
             yield place, self.rows(place)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
-        """Return the batch on a device, floats in ``dtype``; the latents stay fp32."""
+        """Return the batch on a device, features in ``dtype``.
 
-        def move(value: torch.Tensor | None) -> torch.Tensor | None:
+        The latents stay fp32, and so do SDXL's sizes: they are numbers that are embedded first,
+        and bf16 has no 1365, only 1368.
+        """
+
+        def move(value: torch.Tensor | None, dtype: torch.dtype = dtype) -> torch.Tensor | None:
             return None if value is None else value.to(device, dtype, non_blocking=True)
 
-        prompt = self.prompt_embeds.to(device, dtype, non_blocking=True)
-        latents = self.latents.to(device, non_blocking=True)
         return Batch(
-            latents,
-            prompt,
+            self.latents.to(device, non_blocking=True),
+            self.prompt_embeds.to(device, dtype, non_blocking=True),
             move(self.prompt_mask),
             move(self.pooled_prompt_embeds),
-            move(self.add_time_ids),
+            move(self.add_time_ids, torch.float32),
             self.tokens,
         )
 

@@ -13,6 +13,7 @@ from PIL import Image
 from ..cache import TensorCache, content_key, weights_key
 from ..dataset.dataset import GlitchDataset, Sample, training_captions
 from ..dataset.framing import LATENT_STEP, FramePlan
+from ..errors import TrainingError
 from ..model.checkpoint import TextEncoder
 from ..model.encoders import EncodePicture, TokenChunks, Tokenize
 from ..workers import in_order
@@ -71,15 +72,25 @@ def encode_pictures(
 
     Raises:
         DatasetError: when a picture can no longer be read.
+        TrainingError: when the VAE makes NaN or infinity of one; nothing of it is stored.
     """
 
-    def prepare(job: tuple[Sample, int]) -> tuple[str, Image.Image | None]:
+    def prepare(job: tuple[Sample, int]) -> tuple[str, str, Image.Image | None]:
         key = content_key("latents", vae_key, dataset.picture_key(*job))
-        return key, None if key in cache else dataset.prepare(*job).image
+        image = None if _holds_numbers(cache, key) else dataset.prepare(*job).image
+        return job[0].name, key, image
 
-    for key, image in in_order(prepare, picture_variants(dataset)):
-        if image is not None and key not in cache:
-            cache.store(key, {"latents": encode(image).float()})
+    encoded = set()  # of two alike, both may be prepared before the first is stored
+    for name, key, image in in_order(prepare, picture_variants(dataset)):
+        if image is not None and key not in encoded:
+            latents = encode(image).float()
+            if not latents.isfinite().all():
+                raise TrainingError(
+                    f"The VAE makes no numbers (NaN or infinity) of {name}, as SDXL's own does in "
+                    "fp16; start ComfyUI with --fp32-vae, or use another VAE."
+                )
+            cache.store(key, {"latents": latents})
+            encoded.add(key)
         yield key
 
 
@@ -109,6 +120,9 @@ def encode_captions(
 
     Yields:
         (caption, key) once the caption's embeddings are in the cache.
+
+    Raises:
+        TrainingError: when a tower makes NaN or infinity of a caption; nothing of it is stored.
     """
     towers = "".join(
         f"{weights_key(encoder.model.state_dict())} {encoder.hidden_layer}" for encoder in encoders
@@ -126,6 +140,7 @@ def encode_captions(
                 # Not around the whole loop: a mode opened here would leak out at the yield.
                 with torch.inference_mode(False), torch.no_grad():
                     tensors = _as_tensors(encode_prompt(encoders, chunks))
+                    _check_prompt(tensors, caption)
                     cache.store(key, tensors | _named_tokens(chunks))
             yield caption, key
 
@@ -216,6 +231,20 @@ def time_ids(plan: FramePlan, size_conditioning: str) -> tuple[int, int, int, in
         return height, width, 0, 0, height, width
     left, top = plan.crop_left_top
     return plan.original_size[1], plan.original_size[0], top, left, height, width
+
+
+def _holds_numbers(cache: TensorCache, key: str) -> bool:
+    """Say whether usable latents are stored; files of before they were checked may hold NaN."""
+    return key in cache and bool(cache.load(key)["latents"].isfinite().all())
+
+
+def _check_prompt(tensors: Mapping[str, torch.Tensor], caption: str) -> None:
+    # They run in fp32, so that the weights are to blame.
+    if not all(value.isfinite().all() for value in tensors.values()):
+        raise TrainingError(
+            f"A text encoder makes no numbers (NaN or infinity) of the caption {caption[:60]!r}; "
+            "its weights are broken, so use another checkpoint or CLIP."
+        )
 
 
 @contextlib.contextmanager

@@ -125,8 +125,7 @@ class LoraTraining:
             # One wait for the device per step: the record needs all three numbers.
             numbers = [self.team.total(losses.mean()), grad_norm.float(), self._lora_norm()]
             loss, norm, lora_norm = torch.stack(numbers).tolist()
-            # A gradient out of fp16's range is the scaler's to handle: it skips the update.
-            finite = math.isfinite(loss if self.scaler.is_enabled() else loss + norm)
+            finite = math.isfinite(loss) and (math.isfinite(norm) or self._may_skip(lora_norm))
             rates = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
             report = StepReport(
                 step=self.step + 1,
@@ -222,7 +221,8 @@ class LoraTraining:
         timesteps = draw_timesteps(count, self.recipe, self._timesteps)
         rows = self.team.rows(count)
         if rows.start == rows.stop:
-            return torch.zeros((), device=self.device)
+            # Scaled, because the scaler refuses to unscale what it never scaled.
+            return self.scaler.scale(torch.zeros((), device=self.device))
         predictor, losses = self.predictor, []
         for place, part in whole.rows(rows).cut(self.memory.micro_batch):
             part = predictor.with_trained_prompts(part.to(self.device, predictor.dtype))
@@ -241,6 +241,16 @@ class LoraTraining:
         self.optimizer.zero_grad(set_to_none=True)
         self.schedule.step()
         self.is_whole = True
+
+    def _may_skip(self, lora_norm: float) -> bool:
+        """Say whether a gradient out of fp16's range is the scaler's to handle.
+
+        Not when it overflows even unscaled, nor when the run would end with nothing learned.
+        """
+        if not self.scaler.is_enabled() or self.scaler.get_scale() < 1:
+            return False
+        log.warning("Step %d: a gradient out of fp16's range; it is skipped.", self.step + 1)
+        return self.step + 1 < self.recipe.steps or lora_norm > 0
 
     def _inject(self) -> TrainedLora:
         recipe, base = self.recipe, self.base
@@ -278,12 +288,13 @@ class LoraTraining:
     def _not_finite(self, report: StepReport) -> NotFiniteError:
         which = "gradient" if math.isfinite(report.loss) else "loss"
         value = report.grad_norm if math.isfinite(report.loss) else report.loss
-        kept = f"the LoRA up to step {self.step} is kept"
+        learned = f"the LoRA up to step {self.step} is kept"
+        kept = learned if report.lora_norm else "nothing was learned until then"
         hint = ", or switch glitch_through on to pass over such steps"
         if not self.is_whole:
             kept, hint = "the LoRA broke too, so only earlier snapshots are kept (save_every)", ""
         return NotFiniteError(
             f"The {which} became {value} at step {report.step}; {kept}. Lower learning_rate, or "
-            f"choose precision fp32{hint}.",
+            f"choose precision {'bf16 or fp32' if self.scaler.is_enabled() else 'fp32'}{hint}.",
             report,
         )

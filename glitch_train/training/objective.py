@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 import torch
 
+from ..model.noise_schedule import BETA_END, BETA_START, TRAIN_TIMESTEPS
 from ..recipe.train import TrainRecipe
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler
 
-TRAIN_TIMESTEPS = 1000
-# Betas of Stable Diffusion 1.x, 2.x and XL.
-BETA_START, BETA_END = 0.00085, 0.012
 
-
-@functools.cache
-def noise_schedule(prediction_type: str = "epsilon") -> DDPMScheduler:
-    """Return the schedule every Stable Diffusion model was trained with.
+def noise_schedule(
+    prediction_type: str = "epsilon", alphas_cumprod: torch.Tensor | None = None
+) -> DDPMScheduler:
+    """Return the schedule a model was trained with.
 
     Args:
         prediction_type: ``epsilon`` or ``v_prediction``.
+        alphas_cumprod: (1000,) the model's own; None for Stable Diffusion's.
     """
     from diffusers import DDPMScheduler
 
-    return DDPMScheduler(
+    schedule = DDPMScheduler(
         num_train_timesteps=TRAIN_TIMESTEPS,
         beta_start=BETA_START,
         beta_end=BETA_END,
@@ -34,6 +32,9 @@ def noise_schedule(prediction_type: str = "epsilon") -> DDPMScheduler:
         prediction_type=prediction_type,
         clip_sample=False,
     )
+    if alphas_cumprod is not None:
+        schedule.alphas_cumprod = alphas_cumprod
+    return schedule
 
 
 def draw_timesteps(count: int, recipe: TrainRecipe, generator: torch.Generator) -> torch.Tensor:
@@ -95,7 +96,7 @@ def perturbed(noise: torch.Tensor, recipe: TrainRecipe, generator: torch.Generat
 
 
 def training_target(
-    latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor, prediction_type: str
+    latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor, schedule: DDPMScheduler
 ) -> torch.Tensor:
     """Return what the UNet should predict.
 
@@ -103,12 +104,12 @@ def training_target(
         latents: (B, 4, H/8, W/8), scaled by the family's latent scale.
         noise: like ``latents``.
         timesteps: (B,).
-        prediction_type: ``epsilon`` (the noise) or ``v_prediction``.
+        schedule: says whether that is the noise or v, and how much of each is where.
 
     Source: Ho et al. 2020, Salimans & Ho 2022 (eq. for v).
     """
-    if prediction_type == "v_prediction":
-        return noise_schedule(prediction_type).get_velocity(latents, noise, timesteps)
+    if schedule.config.prediction_type == "v_prediction":
+        return schedule.get_velocity(latents, noise, timesteps)
     return noise
 
 
@@ -153,19 +154,21 @@ def per_sample_loss(
     return errors.mean(dim=tuple(range(1, errors.ndim)))
 
 
-def snr_weights(timesteps: torch.Tensor, gamma: float, prediction_type: str) -> torch.Tensor:
+def snr_weights(timesteps: torch.Tensor, gamma: float, schedule: DDPMScheduler) -> torch.Tensor:
     """Return min-SNR weights.
 
     Args:
         timesteps: (B,) int64.
         gamma: cap on the signal-to-noise ratio; 5 is usual.
-        prediction_type: ``epsilon`` or ``v_prediction``.
+        schedule: the model's, with its prediction.
 
     Returns:
         (B,) fp32: ``min(SNR, γ) / SNR`` for noise, ``/ (SNR + 1)`` for v prediction.
 
     Source: Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy".
     """
-    alphas = noise_schedule(prediction_type).alphas_cumprod.to(timesteps.device)[timesteps]
+    alphas = schedule.alphas_cumprod.to(timesteps.device)[timesteps]
     snr = alphas / (1 - alphas)
-    return snr.clamp(max=gamma) / (snr + 1 if prediction_type == "v_prediction" else snr)
+    return snr.clamp(max=gamma) / (
+        snr + 1 if schedule.config.prediction_type == "v_prediction" else snr
+    )

@@ -41,6 +41,7 @@ class Predictor:
             dtype: what to compute in.
         """
         self.base = base
+        self.schedule = noise_schedule(base.prediction_type, base.alphas_cumprod)
         self.recipe = recipe
         self.device = device
         self.dtype = dtype
@@ -99,15 +100,14 @@ class Predictor:
         timesteps: torch.Tensor,
         noise_seen: torch.Tensor | None = None,
     ) -> Measured:
-        schedule = noise_schedule(self.base.prediction_type)
+        schedule = self.schedule
         seen = noise if noise_seen is None else noise_seen
         noisy_latents = schedule.add_noise(batch.latents, seen, timesteps)
         model_pred = self.predict(batch, noisy_latents, timesteps)
-        prediction_type = self.base.prediction_type
-        target = training_target(batch.latents, noise, timesteps, prediction_type)
+        target = training_target(batch.latents, noise, timesteps, schedule)
         losses = per_sample_loss(model_pred, target, self.recipe.loss_type)
         if self.recipe.min_snr_gamma:
-            losses *= snr_weights(timesteps, self.recipe.min_snr_gamma, prediction_type)
+            losses *= snr_weights(timesteps, self.recipe.min_snr_gamma, schedule)
         return Measured(losses, model_pred)
 
     def measure(self, batch: Batch, noise: torch.Tensor, timesteps: torch.Tensor) -> Measured:

@@ -10,11 +10,11 @@ import torch
 from ..cache import TensorCache
 from ..errors import TrainingError
 from ..lora.layers import without_lora
+from ..model.noise_schedule import TRAIN_TIMESTEPS
 from ..seeds import generator
 from .batches import read_batch
 from .encode import TrainingItem
 from .loop import LoraTraining
-from .objective import TRAIN_TIMESTEPS
 from .predictor import Measured
 
 BANDS = 4

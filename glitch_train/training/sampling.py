@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from ..model.noise_schedule import BETA_END, BETA_START, TRAIN_TIMESTEPS
 from .batches import Batch
-from .objective import BETA_END, BETA_START, TRAIN_TIMESTEPS
 from .predictor import Predictor
 
 
@@ -27,13 +27,16 @@ def sample_noise(seed: int, height: int, width: int) -> torch.Tensor:
     return torch.randn(1, 4, height // 8, width // 8, generator=stream)[0]
 
 
-def sample_scheduler(sampler: str, prediction_type: str) -> Any:
+def sample_scheduler(
+    sampler: str, prediction_type: str, alphas_cumprod: torch.Tensor | None = None
+) -> Any:
     """Return a new scheduler of diffusers.
 
     Args:
         sampler: one of :data:`..recipe.train.SAMPLERS`. ``dpmpp_2m`` is DPM-Solver++ of second
             order, with ``_karras`` on Karras' noise levels (arXiv:2211.01095, arXiv:2206.00364).
         prediction_type: ``epsilon`` or ``v_prediction``.
+        alphas_cumprod: (1000,) the model's own schedule; None for Stable Diffusion's.
     """
     from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler
 
@@ -44,14 +47,19 @@ def sample_scheduler(sampler: str, prediction_type: str) -> Any:
         "beta_schedule": "scaled_linear",
         "prediction_type": prediction_type,
     }
-    if sampler == "euler":
-        return EulerDiscreteScheduler(**common)
-    return DPMSolverMultistepScheduler(
-        algorithm_type="dpmsolver++",
-        solver_order=2,
-        use_karras_sigmas=sampler == "dpmpp_2m_karras",
-        **common,
+    scheduler: Any = (
+        EulerDiscreteScheduler(**common)
+        if sampler == "euler"
+        else DPMSolverMultistepScheduler(
+            algorithm_type="dpmsolver++",
+            solver_order=2,
+            use_karras_sigmas=sampler == "dpmpp_2m_karras",
+            **common,
+        )
     )
+    if alphas_cumprod is not None:
+        scheduler.alphas_cumprod = alphas_cumprod  # its sigmas follow in set_timesteps
+    return scheduler
 
 
 def denoised(
@@ -73,7 +81,8 @@ def denoised(
     Yields:
         (4, H/8, W/8) fp32 on the predictor's device, scaled by the family's latent scale.
     """
-    scheduler = sample_scheduler(sampler, predictor.base.prediction_type)
+    base = predictor.base
+    scheduler = sample_scheduler(sampler, base.prediction_type, base.alphas_cumprod)
     scheduler.set_timesteps(steps, device=predictor.device)
     # Of its own, so that a scheduler that draws takes nothing from the global one.
     stream = torch.Generator(device=predictor.device).manual_seed(0)

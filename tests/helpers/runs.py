@@ -10,7 +10,7 @@ from PIL import Image
 from tiny import picture, tiny_base, tiny_source
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-from glitch_train.cache import TensorCache, sampled_key
+from glitch_train.cache import TensorCache
 from glitch_train.dataset.load import load_dataset
 from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.losses.record import StepReport
@@ -77,7 +77,7 @@ def make_run(
     )
     base = tiny_base()
     base.text_encoders = (tiny_tower(),)
-    key = sampled_key(base.unet)
+    key = base.key
     return TrainingRun(
         RunSetup(
             base=base,

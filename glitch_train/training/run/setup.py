@@ -21,7 +21,7 @@ class RunSetup:
 
     Attributes:
         base: the frozen base model.
-        base_key: :func:`cache.sampled_key` of its UNet, which tells base models apart.
+        base_key: the base's ``key``, which tells base models apart.
         dataset: pictures and captions.
         recipe: the whole recipe, kept with the LoRA.
         encoders: the VAE and the tokenizers.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ...cache import TensorCache, sampled_key
+from ...cache import TensorCache
 from ...dataset.load import load_dataset
 from ...errors import CheckpointError, DatasetError, TrainingError
 from ...model.checkpoint_file import load_checkpoint
@@ -56,7 +56,7 @@ def prepare_run(
         team.from_main(TensorCache(cache_folder).check_place)
     dataset = team.from_main(lambda: load_dataset(recipe.dataset))
     base, encoders = load_checkpoint(Path(recipe.checkpoint), where)
-    key = sampled_key(base.unet)
+    key = base.key
     paths = team.from_main(lambda: choose_run(recipe, resume, key, out, out))
     return TrainingRun(
         RunSetup(base, key, dataset, recipe, encoders, paths, cache_folder, where, team)

@@ -15,6 +15,7 @@ from glitch_train.losses.read import read_csv, read_json
 from glitch_train.losses.verdict.diagnose import diagnose
 from glitch_train.training.loop import NotFiniteError
 from glitch_train.training.run.run import TrainingRun
+from glitch_train.training.team import Team
 
 pytestmark = pytest.mark.slow
 
@@ -144,3 +145,54 @@ def test_the_scaler_may_skip_steps(tmp_path: Path) -> None:
     assert not math.isfinite(report.grad_norm)
     assert training.scaler.get_scale() == 2.0**126
     assert all(one.equal(two) for one, two in zip(before, training.parameters, strict=True))
+
+
+def overflowing(folder: Path, steps: int, **settings):
+    """Return a training under fp16's loss scale whose every gradient overflows."""
+    training = start(folder, steps=steps, **settings)
+    training.scaler = torch.amp.GradScaler("cpu")
+    training.base.unet.register_forward_hook(
+        lambda _module, _inputs, output: output[0].register_hook(lambda g: g * math.inf) and None
+    )
+    return training
+
+
+def test_gradients_that_overflow_for_good_end_the_run(tmp_path: Path) -> None:
+    """Catches a run under fp16 that skips every update and ends as if it had trained."""
+    training = overflowing(tmp_path, steps=100)
+    with pytest.raises(NotFiniteError, match="gradient became .*nothing was learned.*bf16 or fp32"):
+        list(training)
+    # From 65536 down to 1 the scaler looks for a scale; the next one is refused.
+    assert training.step == 17
+
+
+def test_a_run_without_one_update_does_not_end_well(tmp_path: Path) -> None:
+    """Catches a run that is too short for the scaler to give up, and learned nothing."""
+    with pytest.raises(NotFiniteError, match="nothing was learned until then"):
+        list(overflowing(tmp_path, steps=4))
+
+
+def test_overflow_may_be_passed_over(tmp_path: Path) -> None:
+    """Catches skips for good that glitch_through neither passes over nor counts."""
+    reports = list(overflowing(tmp_path, steps=20, glitch_through=True))
+    assert [report.finite for report in reports] == [True] * 17 + [False] * 3
+
+
+def test_a_process_without_rows_scales_too(tmp_path: Path) -> None:
+    """Catches several processes on fp16, more of them than a small last batch has pictures."""
+
+    class Idle(Team):
+        rank, size = 0, 2
+
+        def rows(self, count: int) -> slice:
+            return slice(0, 0)
+
+        def share_gradients(self, parameters) -> None:
+            for parameter in parameters:
+                parameter.grad = torch.ones_like(parameter)
+
+    training = start(tmp_path, steps=2)
+    training.scaler, training.team = torch.amp.GradScaler("cpu"), Idle()
+    report = training.train_step()
+    assert report.finite
+    assert report.loss == 0

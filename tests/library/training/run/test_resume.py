@@ -16,12 +16,12 @@ import torch
 from runs import RESUMED, STEPS, Counted, going_on, make_run, stop_after, weights
 from tiny_checkpoint import process_environment
 
-from glitch_train.cache import sampled_key
 from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.errors import TrainingError
 from glitch_train.lora.file import read_metadata
 from glitch_train.losses.read import read_csv
 from glitch_train.losses.record import StepReport
+from glitch_train.model.noise_schedule import zero_terminal_alphas
 from glitch_train.recipe.recipe import Recipe
 from glitch_train.recipe.train import TrainRecipe
 from glitch_train.training.run.folder import choose_run
@@ -204,13 +204,19 @@ def test_other_settings_begin_a_new_run(tmp_path: Path, folder: Path) -> None:
     assert going_on(tmp_path, folder, resume="never").paths.name != "glitch_lora_00001"
 
 
-def test_another_base_begins_a_new_run(tmp_path: Path, folder: Path) -> None:
-    """Catches a LoRA that goes on upon another checkpoint than it began with."""
+@pytest.mark.parametrize("other", ["weights", "prediction", "noise schedule"])
+def test_another_base_begins_a_new_run(tmp_path: Path, folder: Path, other: str) -> None:
+    """Catches a LoRA that goes on upon another checkpoint, or another sampling, than it began."""
     stop_after(going_on(tmp_path, folder), 3)
     run = make_run(tmp_path, folder, Counted(), **RESUMED)
-    run.setup.base.unet.conv_out.weight.data *= 1.01
-    base = sampled_key(run.setup.base.unet)
-    paths = choose_run(run.recipe, "auto", base, tmp_path / "runs", tmp_path / "loras")
+    base = run.setup.base
+    if other == "weights":
+        base.unet.conv_out.weight.data *= 1.01
+    elif other == "prediction":
+        base.prediction_type = "v_prediction"
+    else:
+        base.alphas_cumprod = zero_terminal_alphas()
+    paths = choose_run(run.recipe, "auto", base.key, tmp_path / "runs", tmp_path / "loras")
     assert paths.name != "glitch_lora_00001"
 
 
