@@ -17,7 +17,8 @@ def add_verb(verbs: Any) -> None:
         "record",
         type=Path,
         nargs="+",
-        help="run folder, CSV with the columns step and loss, or TensorBoard event file",
+        help="run folder or a folder of several; CSV, JSON or lines of JSON of any trainer; "
+        "TensorBoard event file",
     )
     parser.add_argument("-o", "--out", type=Path, required=True, help=".png, .svg or .pdf")
     parser.add_argument("--width", type=int, default=1200, help="pixels (default: 1200)")
@@ -37,7 +38,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     from ..drawing.style import GraphOptions, GraphSize
     from ..errors import RecordError
     from ..losses.graph.draw import draw_losses
-    from ..losses.read import read_record
+    from ..losses.read import read_records
 
     if min(options.width, options.height) < 100 or max(options.width, options.height) > 20_000:
         raise RecordError(
@@ -52,7 +53,14 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         table=options.verdict,
     )
     figure_format(options.out)
-    records = [read_record(path) for path in options.record]
+    records = [record for path in options.record for record in read_records(path)]
     size = GraphSize(options.width, options.height)
     save_figure(draw_losses(records, size, shown), options.out)
-    return {"text": str(options.out), "graph": str(options.out), "runs": len(records)}
+    notes = {record.name: record.about.notes for record in records if record.about.notes}
+    text = [f"{name}: {' '.join(said)}" for name, said in notes.items()]
+    return {
+        "text": "\n".join([*text, str(options.out)]),
+        "graph": str(options.out),
+        "runs": len(records),
+        "notes": notes,
+    }

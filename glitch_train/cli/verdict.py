@@ -16,18 +16,19 @@ def add_verb(verbs: Any) -> None:
         "record",
         type=Path,
         nargs="+",
-        help="run folder, CSV with the columns step and loss, or TensorBoard event file",
+        help="run folder or a folder of several; CSV, JSON or lines of JSON of any trainer; "
+        "TensorBoard event file",
     )
     add_json_option(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from ..losses.read import read_record
+    from ..losses.read import read_records
     from ..losses.verdict.diagnose import diagnose
     from ..losses.verdict.text import to_markdown
 
-    verdicts = [diagnose(read_record(path)) for path in options.record]
+    verdicts = [diagnose(record) for path in options.record for record in read_records(path)]
     text = "\n".join(to_markdown(verdict) for verdict in verdicts).rstrip("\n")
     if len(verdicts) == 1:
         return {"text": text, **verdicts[0].to_dict()}

@@ -40,6 +40,7 @@ class About:
         passed_over: steps that changed nothing because they were not finite.
         samples_missing: steps whose sample pictures could not be made.
         ended: why it stopped; None while it trains.
+        notes: how another tool's file was read: sentences.
     """
 
     family: str = ""
@@ -49,6 +50,7 @@ class About:
     passed_over: int = 0
     samples_missing: list[float] = dataclasses.field(default_factory=list)
     ended: Ending | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
 
     @classmethod
     def from_dict(cls, told: object) -> About:
@@ -66,6 +68,7 @@ class About:
             passed_over=_only(int, known.get("passed_over")),
             samples_missing=_steps(known.get("samples_missing")),
             ended=_ending(known.get("ended")),
+            notes=[one for one in _only(list, known.get("notes")) if isinstance(one, str)],
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,53 +1,50 @@
-"""Read a loss record: a run folder, its CSV or JSON, any CSV of losses, or event files."""
+"""Read loss records: a run folder, its CSV or JSON, and the logs of other tools."""
 
 from __future__ import annotations
 
-import bisect
 import csv
-import io
-import math
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import RecordError
 from ..plain_json import parse_json
 from .about import About
-from .record import LossRecord, is_column
-from .tensorboard import Scalars, read_scalars
+from .record import LossRecord
+from .series import Log, logs_of_rows, to_record
+from .tables import csv_rows, decode, json_lines, json_rows
+from .tensorboard import read_scalars
 
 EVENT_MARK = ".tfevents."
 LOSSES = "losses.csv"
+METRICS = "metrics.csv"  # Lightning's CSVLogger
+STATE = "trainer_state.json"  # transformers' Trainer, one in each of its checkpoint folders
 
-# Other trainers' names for our columns, in order of preference. kohya-ss/sd-scripts writes
-# loss/current, loss/average, lr/unet, lr/textencoder and loss/validation/…; diffusers' scripts
-# write train_loss and lr; TensorBoard's CSV export has "Wall time", "Step" and "Value".
-TAGS = {
-    "loss": ("loss/current", "loss", "train_loss", "train/loss", "loss/train", "loss/average"),
-    "learning_rate": ("lr/unet", "lr", "lr/group0", "learning_rate", "train/learning_rate"),
-    "text_encoder_lr": ("lr/textencoder", "lr/text_encoder"),
-    "grad_norm": ("grad_norm", "train/grad_norm"),
-    "probe_loss": (
-        "loss/validation/step_average",
-        "loss/validation/epoch_average",
-        "val_loss",
-        "loss/val",
-    ),
-    "epoch": ("epoch", "train/epoch"),
-}
-HEADINGS = {"steps": "step", "global_step": "step", "value": "loss"} | {
-    tag: column for column, tags in TAGS.items() for tag in tags
-}
 _SNAPSHOT = re.compile(r"[-_]step0*(\d+)\.safetensors$")
+_CHECKPOINT = re.compile(r"checkpoint-\d+")
 
 
 def read_record(path: Path) -> LossRecord:
-    """Read a record of any kind.
+    """Read the one record in a file or folder, see :func:`read_records`.
+
+    Raises:
+        RecordError: says what is missing, or which runs there are where it is more than one.
+    """
+    records = read_records(path)
+    if len(records) > 1:
+        names = ", ".join(record.name for record in records[:8])
+        raise RecordError(f"{path} holds {len(records)} runs ({names}); give the folder of one.")
+    return records[0]
+
+
+def read_records(path: Path) -> list[LossRecord]:
+    """Read every run in a file or folder, each as a record of its own.
+
+    ``about.notes`` of each says how another tool's log was read.
 
     Args:
-        path: a run's folder, a folder with event files, an event file, a ``.json`` written by
-            this pack, or a CSV with the columns step and loss.
+        path: a run's folder; a folder with several, with event files, Lightning's metrics.csv or
+            trainer_state.json below it; an event file; a CSV, a JSON or lines of JSON of any tool.
 
     Raises:
         RecordError: says what is missing.
@@ -55,51 +52,94 @@ def read_record(path: Path) -> LossRecord:
     if path.is_dir():
         return _read_folder(path)
     if EVENT_MARK in path.name:
-        return _from_scalars(read_scalars(path), path.parent.name or path.stem, path)
-    if path.suffix.lower() == ".json":
-        return read_json(path)
-    return read_csv(path)
+        return _records(path, path.parent.name or path.stem, [Log(read_scalars(path))])
+    text = _text(path)
+    if path.suffix.lower() in (".json", ".jsonl", ".ndjson") or text.lstrip()[:1] in ("{", "["):
+        return _read_json(path, text)
+    return _read_csv(path, text)
 
 
 def read_csv(path: Path) -> LossRecord:
-    """Read a CSV with at least the columns ``step`` and ``loss``; the rest is optional.
+    """Read a CSV of losses.
 
     Raises:
-        RecordError: when the file, one of the two columns or every row is missing.
+        RecordError: when the file, its losses or every row is missing.
     """
-    text = _text(path)
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    rows = _rows(path, text, delimiter)
-    heading = [_heading(cell) for cell in rows[0]] if rows else []
-    if not {"step", "loss"} <= set(heading):
-        raise RecordError(
-            f"{path} needs a header with the columns step and loss; "
-            f"it begins with {text[:60].splitlines()[0] if text.strip() else 'nothing'!r}."
-        )
-    table = list(zip(*(_padded(row, len(heading)) for row in rows[1:] if any(row)), strict=True))
-    if not table:
-        raise RecordError(f"{path} has no losses yet; train for at least one step.")
-    cells = {name: column for name, column in zip(heading, table, strict=True) if is_column(name)}
-    columns = {name: [_number(cell) for cell in column] for name, column in cells.items()}
-    about = _about(path.parent) if path.name == LOSSES else About()
-    return LossRecord(_name_for(path), _without_gaps(columns, cells["loss"]), about)
+    return _read_csv(path, _text(path))[0]
 
 
 def read_json(path: Path) -> LossRecord:
-    """Read what ``LossRecord.to_json`` wrote, or a LOSS_MAP.
+    """Read what ``LossRecord.to_json`` wrote, a LOSS_MAP, or a JSON of another tool.
 
     Raises:
         RecordError: when the file is missing, malformed or no record.
     """
+    return _read_json(path, _text(path))[0]
+
+
+def _read_csv(path: Path, text: str) -> list[LossRecord]:
     try:
-        content = parse_json(_text(path))
+        rows, notes = csv_rows(text)
+        logs = logs_of_rows(rows)
+    except csv.Error as error:
+        raise RecordError(f"{path} is no CSV of losses: {error}.") from error
     except ValueError as error:
-        raise RecordError(f"{path} is not valid JSON: {error}.") from error
-    if isinstance(content, dict) and isinstance(content.get("columns"), dict):
+        begins = text.strip()[:60].splitlines()[0] if text.strip() else "nothing"
+        raise RecordError(f"{path} needs {error}; it begins with {begins!r}.") from error
+    if not rows:
+        raise RecordError(f"{path} has no losses yet; train for at least one step.")
+    records = _records(path, _name_for(path), logs, notes)
+    if path.name == LOSSES:
+        for record in records:
+            about = _about(path.parent)
+            about.notes = record.about.notes
+            record.about = about
+    return records
+
+
+def _read_json(path: Path, text: str) -> list[LossRecord]:
+    try:
+        content = parse_json(text)
+    except ValueError as error:
+        try:
+            rows, notes = json_lines(text)
+        except ValueError:
+            raise RecordError(f"{path} is not valid JSON: {error}.") from error
+        return _records(path, _name_for(path), logs_of_rows(rows), notes)
+    maps = content if isinstance(content, list) else [content]
+    if maps and all(map(_is_loss_map, maps)):
+        return [_from_map(path, one) for one in maps]
+    return _records(path, _name_for(path), _logs_of_json(path, content))
+
+
+def _logs_of_json(path: Path, content: Any) -> list[Log]:
+    rows = json_rows(content)
+    if not rows:
+        raise RecordError(
+            f"{path} holds no losses: it needs a list of numbers called 'loss', or rows with a "
+            "step and a loss, as trainers write them."
+        )
+    try:
+        return logs_of_rows(rows)
+    except ValueError as error:
+        raise RecordError(f"{path} needs {error}.") from error
+
+
+def _is_loss_map(content: Any) -> bool:
+    ours = isinstance(content, dict) and isinstance(content.get("columns"), dict)
+    return ours or (isinstance(content, dict) and isinstance(content.get("loss"), list))
+
+
+def _from_map(path: Path, content: dict[str, Any]) -> LossRecord:
+    """Read a LOSS_MAP, or our own JSON, in which "nan" and "inf" stand as words."""
+    if isinstance(content.get("columns"), dict):
         content = {key: content[key] for key in ("name", "about") if key in content} | {
             name: _from_words(values) for name, values in content["columns"].items()
         }
-    return LossRecord.from_loss_map(content, _name_for(path))
+    try:
+        return LossRecord.from_loss_map(content, _name_for(path))
+    except RecordError as error:
+        raise RecordError(f"{path}: {error}") from error
 
 
 def _from_words(values: Any) -> Any:
@@ -109,61 +149,93 @@ def _from_words(values: Any) -> Any:
     return [float(one) if one in ("nan", "inf", "-inf") else one for one in values]
 
 
-def _read_folder(folder: Path) -> LossRecord:
+def _read_folder(folder: Path) -> list[LossRecord]:
+    """Read the run in a folder, or each of those below it."""
     if (folder / LOSSES).is_file():
-        return read_csv(folder / LOSSES)
-    events = sorted(folder.rglob(f"*{EVENT_MARK}*"))
-    scalars: Scalars = {}
-    for path in events:
-        for tag, values in read_scalars(path).items():
-            scalars.setdefault(tag, []).extend(values)
-    if not events:
-        raise RecordError(f"{folder} has neither {LOSSES} nor a TensorBoard event file.")
-    return _from_scalars(scalars, folder.name, folder)
+        return [read_csv(folder / LOSSES)]
+    runs: dict[Path, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.name in (LOSSES, METRICS) or EVENT_MARK in path.name or path.name == STATE:
+            runs.setdefault(_home(path), []).append(path)
+    found: list[LossRecord] = []
+    without: list[str] = []
+    for home, paths in runs.items():
+        try:
+            found += _read_run(folder, home, paths)
+        except RecordError as error:
+            without.append(str(error))
+    if not found and without:
+        raise RecordError(without[0])
+    if not found:
+        raise _nothing_in(folder)
+    for record in found:
+        record.about.notes += [f"Left out: {why}" for why in without]
+    return found
 
 
-def _from_scalars(scalars: Scalars, name: str, path: Path) -> LossRecord:
-    """Join scalars on the steps of the loss; others are NaN where they have no value."""
-    found = {
-        column: dict(next((scalars[tag] for tag in tags if scalars.get(tag)), []))
-        for column, tags in TAGS.items()
-    }
-    if not found["loss"]:
-        have = ", ".join(sorted(scalars)[:8]) or "no scalars"
-        raise RecordError(f"{path} has no scalar called {TAGS['loss'][0]}; it has {have}.")
-    losses = found.pop("loss")
-    steps = sorted(losses)
-    columns: dict[str, list[float]] = {"step": [float(step) for step in steps]}
-    columns["loss"] = [losses[step] for step in steps]
-    for column, values in found.items():
-        if values:
-            columns[column] = [math.nan] * len(steps)
-            for step, value in values.items():
-                # Other trainers log a probe between two losses: it goes to the one before it.
-                columns[column][max(0, bisect.bisect_right(steps, step) - 1)] = value
-    return LossRecord(name, columns)
+def _home(path: Path) -> Path:
+    """Return the folder of the run that a file belongs to."""
+    return path.parent.parent if _CHECKPOINT.fullmatch(path.parent.name) else path.parent
 
 
-def _without_gaps(
-    columns: dict[str, list[float]], loss_cells: Sequence[str]
-) -> dict[str, list[float]]:
-    """Drop rows in which no loss was recorded; their probes go to the row before.
+def _read_run(folder: Path, home: Path, paths: list[Path]) -> list[LossRecord]:
+    """Read what one folder holds: the newest state of a Trainer holds all before it."""
+    tables = [path for path in paths if path.name in (LOSSES, METRICS)]
+    states = [path for path in paths if path.name == STATE]
+    name = folder.name if home == folder else "/".join(home.relative_to(folder).parts)
+    if tables:
+        records = _read_csv(tables[0], _text(tables[0]))
+    elif states:
+        records = [max((read_json(path) for path in states), key=lambda one: one.steps[-1])]
+    else:
+        return _records(home, name, _logs_of_events(paths))
+    for record in records:
+        record.name = name if len(records) == 1 else f"{name}: {record.name}"
+    return records
 
-    An empty cell is a gap where the row holds a probe instead, or where most rows are empty; else
-    it is a lost number, as some tools write NaN.
+
+def _logs_of_events(paths: list[Path]) -> list[Log]:
+    """Return the runs in the event files of one folder.
+
+    A file that goes on where those before it had come is the same run, resumed; one that begins
+    at the first step again is a run of its own.
     """
-    probes = [name for name in columns if "probe_loss" in name]
-    empty = [not cell.strip() for cell in loss_cells]
-    sparse = sum(empty) > len(empty) / 2
-    kept: list[int] = []
-    for row, is_empty in enumerate(empty):
-        measured = [name for name in probes if not math.isnan(columns[name][row])]
-        if is_empty and kept and (measured or sparse):
-            for name in measured:
-                columns[name][kept[-1]] = columns[name][row]
+    logs: list[Log] = []
+    for path in paths:
+        series = read_scalars(path)
+        if not series:
+            continue
+        first = min(step for values in series.values() for step, _ in values)
+        old = logs[-1].series if logs else {}
+        if old and first > min(step for values in old.values() for step, _ in values):
+            for tag, values in series.items():
+                old.setdefault(tag, []).extend(values)
         else:
-            kept.append(row)
-    return {name: [values[row] for row in kept] for name, values in columns.items()}
+            logs.append(Log(series, run=path.name))
+    for log in logs[1:] and logs:
+        log.notes.append(f"One of {len(logs)} runs whose event files lie in one folder.")
+    return logs or [Log({})]
+
+
+def _nothing_in(folder: Path) -> RecordError:
+    files = [p.name for p in sorted(folder.iterdir()) if p.suffix in (".csv", ".json", ".jsonl")]
+    there = f"; if {', '.join(files[:4])} hold losses, give the files themselves" if files else ""
+    return RecordError(f"{folder} has neither {LOSSES} nor a TensorBoard event file{there}.")
+
+
+def _records(
+    path: Path, name: str, logs: list[Log], notes: list[str] | None = None
+) -> list[LossRecord]:
+    """Return the records of the runs that have losses."""
+    records = []
+    for log in logs:
+        log.notes[:0] = notes or []
+        record = to_record(f"{name}: {log.run}" if len(logs) > 1 and log.run else name, log)
+        records += [record] if record else []
+    if not records:
+        have = ", ".join(sorted({tag for log in logs for tag in log.series})[:8]) or "no scalars"
+        raise RecordError(f"{path} has no scalar called loss/current; it has {have}.")
+    return records
 
 
 def _about(folder: Path) -> About:
@@ -186,37 +258,14 @@ def _about(folder: Path) -> About:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return decode(path.read_bytes())
     except OSError as error:
         raise RecordError(f"Cannot read {path}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
+    except ValueError as error:
         raise RecordError(
             f"{path} is not a text file; give a CSV, a JSON, a run folder or an event file "
             "(events.out.tfevents.…)."
         ) from error
-
-
-def _rows(path: Path, text: str, delimiter: str) -> list[list[str]]:
-    try:
-        return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
-    except csv.Error as error:
-        raise RecordError(f"{path} is no CSV of losses: {error}.") from error
-
-
-def _heading(cell: str) -> str:
-    name = cell.strip().strip('"').lower()
-    return name if is_column(name) else HEADINGS.get(name, name)
-
-
-def _padded(row: list[str], length: int) -> list[str]:
-    return (row + [""] * length)[:length]
-
-
-def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return math.nan
 
 
 def _name_for(path: Path) -> str:

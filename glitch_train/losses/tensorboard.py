@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..errors import RecordError
 
-Scalars = dict[str, list[tuple[int, float]]]
+Scalars = dict[str, list[tuple[float, float]]]
 """Tag to (step, value) in the order written."""
 
 _EVENT_STEP, _EVENT_SUMMARY = 2, 5

@@ -51,7 +51,7 @@ class Reading:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """The judgement of one run."""
+    """The judgement of one run; ``notes`` say how its log was read."""
 
     name: str
     convergence: Finding
@@ -60,12 +60,14 @@ class Verdict:
     levels: Finding
     advice: Advice
     reading: Reading
+    notes: list[str] = dataclasses.field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values: what ``verdict --json`` prints."""
         numbers = self.levels.evidence
         return {
             "name": self.name,
+            "notes": self.notes,
             "convergence": {
                 "state": self.convergence.state,
                 "step": plain(self.convergence.step),
@@ -105,7 +107,8 @@ def diagnose(record: LossRecord) -> Verdict:
     stability = _with_passed_over(record, stability)
     levels = judge_levels(record, reading.curve, reading.trend, reading.jump)
     advice = advise(record, convergence, fit, stability)
-    return Verdict(record.name, convergence, fit, stability, levels, advice, reading)
+    notes = record.about.notes
+    return Verdict(record.name, convergence, fit, stability, levels, advice, reading, notes)
 
 
 def _with_passed_over(record: LossRecord, stability: Finding) -> Finding:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...wording import percent
 from ..record import LossRecord
+from ..smoothing import Floats
 from .curve import SMALLEST, Curve
 from .finding import Finding
 from .jump import Jump
@@ -34,6 +35,9 @@ REFERENCES = (
 )
 REFERENCE_FAMILY = "SD1.5"
 REFERENCE_LOSSES = ("mse", "l2")
+AT_AN_END = 0.05
+"""The share of a run whose mean is a level where the fitted trend leaves the losses' range."""
+
 NEAR = 0.15
 """A level within this share of the reference's range counts as like it."""
 
@@ -52,6 +56,12 @@ def judge_levels(
     start, final, error = _ends(curve, trend)
     if jump is not None and jump.is_early:
         start = jump.before
+    if start is not None and final is not None:
+        few = max(1, round(AT_AN_END * len(curve)))
+        start, final = (
+            _seen(start, curve, curve.values[:few]),
+            _seen(final, curve, curve.values[-few:]),
+        )
     evidence: dict[str, Any] = {
         "start": start,
         "final": final,
@@ -69,6 +79,12 @@ def judge_levels(
     return Finding(
         "measured", confidence, f"{words} {compared}".strip(), evidence | {"compared": comparison}
     )
+
+
+def _seen(level: float, curve: Curve, there: Floats) -> float:
+    """Return a level, or the mean of the losses there where no loss ever was so low or high."""
+    seen = curve.values.min() <= level <= curve.values.max()
+    return level if seen else float(there.mean())
 
 
 def _ends(curve: Curve, trend: Trend | None) -> tuple[float | None, float | None, float]:

@@ -49,7 +49,7 @@ def verdict_rows(verdict: Verdict) -> list[Row]:
 
 
 def to_markdown(verdict: Verdict) -> str:
-    """Return the verdict as a heading, a table, a paragraph and two lists of advice."""
+    """Return the verdict: how it was read, a table, a paragraph and two lists of advice."""
     marks = {
         "Convergence": SYMBOLS[verdict.convergence.state],
         "Training stability": SYMBOLS[verdict.stability.state],
@@ -63,8 +63,10 @@ def to_markdown(verdict: Verdict) -> str:
         "Overfitting": verdict.fit,
         "Loss": verdict.levels,
     }
-    lines = [f"### {_plain(verdict.name)}", "", "| Metric | Status | Sure | Notes |"]
-    lines.append("| --- | --- | --- | --- |")
+    lines = [f"### {_plain(verdict.name)}", ""]
+    if verdict.notes:
+        lines += [_plain(" ".join(verdict.notes)), ""]
+    lines += ["| Metric | Status | Sure | Notes |", "| --- | --- | --- | --- |"]
     for metric, status, notes in verdict_rows(verdict):
         mark = f"{marks.get(metric, '')} {status}".strip()
         chance = f"{100 * min(1.0, max(0.0, sure[metric].confidence)):.0f} %"
