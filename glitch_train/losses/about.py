@@ -27,6 +27,11 @@ class Ending:
     step: int
     why: str
 
+    @property
+    def is_stop(self) -> bool:
+        """Whether the run was stopped before its end, and can go on."""
+        return self.rule in ("cancel", "error")
+
 
 @dataclasses.dataclass
 class About:
@@ -40,6 +45,7 @@ class About:
         passed_over: steps that changed nothing because they were not finite.
         samples_missing: steps whose sample pictures could not be made.
         ended: why it stopped; None while it trains.
+        notes: what could not be written as it should, one sentence each.
     """
 
     family: str = ""
@@ -49,6 +55,7 @@ class About:
     passed_over: int = 0
     samples_missing: list[float] = dataclasses.field(default_factory=list)
     ended: Ending | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
 
     @classmethod
     def from_dict(cls, told: object) -> About:
@@ -66,6 +73,7 @@ class About:
             passed_over=_only(int, known.get("passed_over")),
             samples_missing=_steps(known.get("samples_missing")),
             ended=_ending(known.get("ended")),
+            notes=_sentences(known.get("notes")),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,6 +93,10 @@ def _mapping(value: object) -> Mapping[str, Any]:
 def _steps(value: object) -> list[float]:
     found = value if isinstance(value, (list, tuple)) else ()
     return [one for one in found if isinstance(one, (int, float)) and 0 <= one <= LAST_STEP]
+
+
+def _sentences(value: object) -> list[str]:
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
 
 
 def _ending(value: object) -> Ending | None:

@@ -87,7 +87,7 @@ def claim_run(output_name: str, runs_folder: Path, loras_folder: Path) -> RunPat
 def unfinished_run(
     recipe: Recipe, base: str, runs_folder: Path, loras_folder: Path
 ) -> RunPaths | None:
-    """Return the newest run of a recipe that has a state and is not finished.
+    """Return the newest run of a recipe that has a state and is not finished, or lacks its LoRA.
 
     Args:
         recipe: the recipe; it may ask for more than the run did, then the run is not finished.
@@ -107,8 +107,9 @@ def unfinished_run(
                 continue
         except (OSError, GlitchTrainError):
             continue
-        state = load_state(paths.state)
-        if state["base"] == base and reached(recipe.train, progress_of(state)) is None:
+        state = load_state(paths.state, mapped=True)
+        finished = reached(recipe.train, progress_of(state)) and state.get("has_lora", True)
+        if state["base"] == base and not finished:
             return paths
     return None
 
