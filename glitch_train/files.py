@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import shutil
@@ -112,6 +113,29 @@ def write_text(path: Path, text: str) -> None:
     """
     with disk_errors_said(path), atomic_path(path) as part:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+# Longest first: UTF-32's begins with UTF-16's. Source: Unicode Standard, 23.8, "Byte Order Mark".
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def read_text(path: Path) -> str:
+    r"""Return a text that a person wrote: UTF-8, or what its byte order mark says; lines end in \n.
+
+    Windows' editors write marks, its PowerShell UTF-16 for ``>``, both of them lines in \r\n.
+
+    Raises:
+        OSError: when it cannot be read.
+        UnicodeDecodeError: when it is no text.
+    """
+    raw = path.read_bytes()
+    encoding = next((name for mark, name in _MARKS.items() if raw.startswith(mark)), "utf-8-sig")
+    return raw.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def files_left(count: int) -> Iterator[None]:
         handles = []
         with contextlib.suppress(OSError):
             while True:
-                handles.append(opened.enter_context(open(os.devnull)))  # noqa: SIM115
+                handles.append(opened.enter_context(open(os.devnull, "rb")))  # noqa: SIM115
         for handle in handles[len(handles) - count :]:
             handle.close()
         yield

@@ -8,7 +8,7 @@ import glob
 from pathlib import Path
 
 from ...errors import GlitchTrainError, TrainingError
-from ...files import disk_errors_said, write_text
+from ...files import disk_errors_said, read_text, write_text
 from ...recipe.recipe import Recipe
 from .endings import reached
 
@@ -103,7 +103,7 @@ def unfinished_run(
         if not paths.state.is_file():
             continue
         try:
-            if not same_run(recipe, Recipe.from_json(paths.recipe.read_text("utf-8"))):
+            if not same_run(recipe, Recipe.from_json(read_text(paths.recipe))):
                 continue
         except (OSError, GlitchTrainError):
             continue
