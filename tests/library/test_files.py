@@ -6,12 +6,15 @@ import codecs
 from pathlib import Path
 
 import pytest
+from windows_rules import is_bad_name
 
 from glitch_train.comfyui.graph import load_graph
 from glitch_train.dataset.caption_files import decode_caption
-from glitch_train.files import read_text
+from glitch_train.errors import RecipeError
+from glitch_train.files import name_fault, read_text
 from glitch_train.losses.read import read_csv, read_json
 from glitch_train.recipe.recipe import read_recipe
+from glitch_train.recipe.train import TrainRecipe
 
 ENCODINGS = {
     "UTF-8": (b"", "utf-8"),
@@ -61,3 +64,35 @@ def test_captions_of_windows_programs(name: str) -> None:
     r"""Catches a \r within a caption."""
     mark, encoding = ENCODINGS[name]
     assert decode_caption(mark + "é\r\nb\r\n".encode(encoding))[0] == "é\nb"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CON",
+        "nul.txt",
+        "Com1.a.b",
+        "aux .x",
+        "LPT².png",
+        "a.",
+        "a ",
+        "a:b",
+        "a?",
+        "console",
+        "com10",
+        "a.con",
+        "nul_1",
+        "COM",
+    ],
+)
+def test_names_that_windows_does_not_take(name: str) -> None:
+    """Catches a name that is refused in vain, or makes a file that Windows cannot hold."""
+    assert bool(name_fault(name)) == is_bad_name(name)
+
+
+@pytest.mark.parametrize("name", ["con.v2", "NUL.", "COM1.glitch", "a*b", "a:b"])
+def test_output_names_that_windows_does_not_take(name: str) -> None:
+    """Catches a training whose end finds no file to write to."""
+    with pytest.raises(RecipeError, match="output_name"):
+        TrainRecipe(output_name=name)
+    assert TrainRecipe(output_name="con").output_name == "con"  # its files are con_00001 …
