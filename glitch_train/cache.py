@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import tempfile
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import TrainingError
-from .files import atomic_path, nearest_existing
+from .files import atomic_path, is_held, nearest_existing
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +61,8 @@ class TensorCache:
             return load_file(path)
         except (FileNotFoundError, SafetensorError) as error:
             if isinstance(error, SafetensorError):
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(PermissionError):  # another run has it open
+                    path.unlink(missing_ok=True)
             raise TrainingError(
                 f"The cached file {path} is missing or damaged ({error}); "
                 "run again to encode it anew."
@@ -85,6 +87,8 @@ class TensorCache:
                     {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part
                 )
         except (OSError, SafetensorError) as error:
+            if is_held(error) and key in self:  # by a run that has stored and mapped the same
+                return
             raise TrainingError(
                 f"Cannot write to the cache {self.folder}: "
                 f"{getattr(error, 'strerror', None) or error}."

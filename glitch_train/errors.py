@@ -29,6 +29,10 @@ class DiskError(GlitchTrainError):
     """A disk does not take a file, will not, or does not give it back."""
 
 
+class FileHeldError(DiskError):
+    """Another program, or this one, holds a file that was to be replaced: only Windows minds."""
+
+
 class RecordError(GlitchTrainError):
     """A loss record cannot be read."""
 

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import DiskError
+from .errors import DiskError, FileHeldError
 from .plain_json import json_object
 from .wording import size_text
+
+# A virus scanner or an indexer lets go of a new file within a second. Source: pip,
+# src/pip/_internal/utils/filesystem.py, which tries to replace a file for one second.
+_WAITS_S = (0.05, 0.1, 0.25, 0.6)
+
+# ERROR_USER_MAPPED_FILE: Python knows no errno for it, so that it is no PermissionError.
+# Source: learn.microsoft.com, System Error Codes (1000-1299).
+_USER_MAPPED_FILE = 1224
 
 
 @contextlib.contextmanager
@@ -20,7 +31,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces ``path`` when the block ends without an error.
 
     The file is flushed to disk before it is renamed, so after a crash either the old or the new
-    content is there, whole.
+    content is there, whole. Where another program holds the old one, which only Windows minds, it
+    is tried for a second.
 
     Args:
         path: the final path; its folder is created.
@@ -31,12 +43,39 @@ def atomic_path(path: Path) -> Iterator[Path]:
     part = Path(name)
     try:
         yield part
-        with part.open("rb") as written:
+        with part.open("r+b") as written:  # Windows flushes only what could be written to
             os.fsync(written.fileno())
         part.chmod(0o666 & ~_umask())  # mkstemp made it private
-        part.replace(path)
+        _replace(part, path)
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a scanner holds it: the error above says more
+            part.unlink(missing_ok=True)
+
+
+def _replace(part: Path, path: Path) -> None:
+    for wait_s in _WAITS_S:
+        try:
+            part.replace(path)
+            return
+        except OSError as error:
+            if not is_held(error):
+                raise
+        time.sleep(wait_s)
+    part.replace(path)
+
+
+def is_held(error: BaseException) -> bool:
+    """Say whether an error is Windows' for a file that is open or mapped somewhere."""
+    mapped = getattr(error, "winerror", None) == _USER_MAPPED_FILE
+    return mapped or isinstance(error, PermissionError)
+
+
+def free_beside(path: Path) -> Path:
+    """Return the next free name beside a file: ``name_2.ending``, ``name_3.ending`` …"""
+    number = 2
+    while (beside := path.with_name(f"{path.stem}_{number}{path.suffix}")).exists():
+        number += 1
+    return beside
 
 
 @contextlib.contextmanager
@@ -47,6 +86,7 @@ def disk_errors_said(path: Path) -> Iterator[None]:
         path: what is written in the block.
 
     Raises:
+        FileHeldError: when it is there and cannot be replaced, as Windows does while it is open.
         DiskError: when the disk is full, or does not take the file for another reason.
     """
     from safetensors import SafetensorError
@@ -55,6 +95,11 @@ def disk_errors_said(path: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
+        if is_held(error) and path.is_file():
+            raise FileHeldError(
+                f"Cannot write {path}: {reason}; close the program that has it open, or choose "
+                "another place. The file as it was before is whole."
+            ) from error
         raise DiskError(
             f"Cannot write {path}: {reason}; free space there, or choose another place. The file "
             "as it was before is whole."
@@ -69,6 +114,29 @@ def write_text(path: Path, text: str) -> None:
     """
     with disk_errors_said(path), atomic_path(path) as part:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+# Longest first: UTF-32's begins with UTF-16's. Source: Unicode Standard, 23.8, "Byte Order Mark".
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def read_text(path: Path) -> str:
+    r"""Return a text that a person wrote: UTF-8, or what its byte order mark says; lines end in \n.
+
+    Windows' editors write marks, its PowerShell UTF-16 for ``>``, both of them lines in \r\n.
+
+    Raises:
+        OSError: when it cannot be read.
+        UnicodeDecodeError: when it is no text.
+    """
+    raw = path.read_bytes()
+    encoding = next((name for mark, name in _MARKS.items() if raw.startswith(mark)), "utf-8-sig")
+    return raw.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -89,6 +157,25 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+# With any ending, and whatever the case. Source: learn.microsoft.com, "Naming Files, Paths, and
+# Namespaces".
+_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.IGNORECASE)
+
+
+def name_fault(name: str) -> str:
+    """Return why Windows does not take a name of a file or folder, or nothing where it does.
+
+    What is made on one system is used on another, so a name is asked on all of them.
+    """
+    if _DEVICE.match(name):
+        return "is the name of a device on Windows, with any ending"
+    if name.endswith((" ", ".")):
+        return "ends in a space or a dot, which Windows drops"
+    if re.search(r'[<>:"|?*\x00-\x1f]', name):
+        return 'has one of < > : " | ? *, which Windows does not allow'
+    return ""
 
 
 def check_space(needs: Mapping[Path, int], advice: str) -> None:

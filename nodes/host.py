@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import folder_paths
 
 from ..glitch_train.errors import GlitchTrainError
+from ..glitch_train.files import name_fault
 
 if TYPE_CHECKING:
     import torch
@@ -110,7 +111,8 @@ def output_place(filename_prefix: str) -> tuple[str, str, str]:
     """Return (folder, numbered file stem, subfolder) below the host's output folder.
 
     Raises:
-        GlitchTrainError: when the prefix leads outside the output folder.
+        GlitchTrainError: when the prefix leads outside the output folder, or Windows does not
+            take it.
     """
     output = Path(folder_paths.get_output_directory()).resolve()
     wanted = (output / filename_prefix).resolve()
@@ -119,6 +121,11 @@ def output_place(filename_prefix: str) -> tuple[str, str, str]:
             f"filename_prefix {filename_prefix!r} leads outside the output folder; "
             "use a plain name or subfolder/name."
         )
+    for part in (*wanted.parent.relative_to(output).parts, f"{wanted.name}_00001"):
+        if fault := name_fault(part):
+            raise GlitchTrainError(
+                f"filename_prefix {filename_prefix!r}: {part!r} {fault}; choose another name."
+            )
     wanted.parent.mkdir(parents=True, exist_ok=True)
     taken = re.compile(re.escape(wanted.name) + r"_(\d{5})")
     numbers = [int(m[1]) for p in wanted.parent.iterdir() if (m := taken.match(p.name))]

@@ -131,6 +131,6 @@ class GlitchLoraTrainer(io.ComfyNode):
             clip,
             run.lora,
             run.record.to_loss_map(),
-            str(run.paths.lora),
+            str(run.lora_path),
             ui=live.final_view(cls),
         )

@@ -106,14 +106,15 @@ class LiveView:
         shown["images"] = [image for view in views for image in view.as_dict()["images"]]
         lines = [ended, *filter(None, [self._said])]
         self.progress.say(" ".join(lines))
-        return {**shown, "text": (str(self.run.paths.lora), *lines)}
+        return {**shown, "text": (str(self.run.lora_path), *lines)}
 
 
 def ended_in_words(record: LossRecord) -> str:
-    """Return why a run stopped, and what it passed over, as one line."""
-    passed_over = record.about.passed_over
-    more = f" {passed_over} steps were passed over (glitch_through)." if passed_over else ""
-    return (record.about.ended.why if record.about.ended else "") + more
+    """Return why a run stopped, what it passed over and could not write, as one line."""
+    about = record.about
+    passed_over = about.passed_over
+    more = f"{passed_over} steps were passed over (glitch_through)." if passed_over else ""
+    return " ".join(filter(None, [about.ended.why if about.ended else "", more, *about.notes]))
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,22 @@ def _let_slow_machines_pass() -> None:
 
 
 _let_slow_machines_pass()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the option that applies Windows' rules; see helpers/windows_rules.py."""
+    parser.addoption("--windows-rules", action="store_true", help="apply Windows' rules")
+
+
+@pytest.fixture(autouse=True)
+def _windows_rules(request: pytest.FixtureRequest) -> Iterator[None]:
+    if not request.config.getoption("--windows-rules"):
+        yield
+        return
+    from windows_rules import windows_rules
+
+    with windows_rules():
+        yield
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from ..errors import GlitchTrainError
+from .console import json_for_stdout, let_consoles_print_all
 
 VERB_MODULES = (
     "train",
@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 after an error (one sentence on stderr), 2 for wrong arguments,
         130 after Ctrl-C.
     """
+    let_consoles_print_all()
     options = build_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
@@ -83,4 +84,4 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _as_json(result: dict[str, Any]) -> str:
     values = {name: value for name, value in result.items() if name != "text"}
-    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    return json_for_stdout(values) + "\n"

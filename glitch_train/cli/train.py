@@ -33,7 +33,8 @@ _AFTER = """
 Files: OUT/NAME_00001.safetensors, and OUT/NAME_00001/ with recipe.json, losses.csv and the state
 to go on from, and with sample_every the sample pictures and their strip; NAME is output_name.
 Ctrl-C (or SIGTERM) finishes the step, saves both and exits with 130; the same command then goes on
-where it stopped. A second Ctrl-C leaves at once.
+where it stopped. A second Ctrl-C leaves at once. What a program held, so that it could not be
+written as it should (Windows), stands under the LoRA's path, and in --json as notes.
 
 Several GPUs or machines: accelerate launch -m glitch_train train RECIPE … The batch of each step
 (batch_size) is split over the processes, so the losses are those of one process.
@@ -137,15 +138,16 @@ def describe_run(run: TrainingRun, *, interrupted: bool = False) -> dict[str, An
 
     paths, record = run.paths, run.record
     result: dict[str, Any] = {
-        "text": str(paths.lora),
+        "text": "\n".join([str(run.lora_path), *record.about.notes]),
         "name": paths.name,
-        "lora": str(paths.lora) if paths.lora.is_file() else None,
+        "lora": str(run.lora_path) if run.lora_path.is_file() else None,
         "run": str(paths.folder),
         "losses": str(paths.losses) if len(record) else None,
         "samples": str(paths.strip) if paths.strip.is_file() else None,
         "steps": len(record),
         "interrupted": interrupted,
         "ended": record.about.to_dict().get("ended"),
+        "notes": record.about.notes,
     }
     if result["samples"]:
         result["text"] += f"\n{paths.strip}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GlitchTrainError
+from ..files import read_text
 from ..plain_json import parse_json
 
 Graph = dict[str, dict[str, Any]]
@@ -30,7 +31,7 @@ def load_graph(path: Path) -> Graph:
     if not path.is_file():
         raise GraphError(f"The workflow {path} is missing: give the path of a .json file.")
     try:
-        graph = parse_json(path.read_text("utf-8"))
+        graph = parse_json(read_text(path))
     except (OSError, ValueError) as error:
         raise GraphError(f"The workflow {path} is not readable JSON: {error}.") from error
     if isinstance(graph, dict) and "nodes" in graph:

@@ -117,7 +117,7 @@ def decode_caption(raw: bytes) -> tuple[str, str]:
     UTF-8, UTF-16 with a byte order mark, else Windows-1252, which older caption tools write.
     """
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return raw.decode("utf-16", errors="replace").strip(), "UTF-16"
+        return _cleaned(raw.decode("utf-16", errors="replace")), "UTF-16"
     try:
         return _cleaned(raw.decode("utf-8-sig")), ""
     except UnicodeDecodeError:

@@ -27,6 +27,11 @@ class Ending:
     step: int
     why: str
 
+    @property
+    def is_stop(self) -> bool:
+        """Whether the run was stopped before its end, and can go on."""
+        return self.rule in ("cancel", "error")
+
 
 @dataclasses.dataclass
 class About:
@@ -40,7 +45,7 @@ class About:
         passed_over: steps that changed nothing because they were not finite.
         samples_missing: steps whose sample pictures could not be made.
         ended: why it stopped; None while it trains.
-        notes: how another tool's file was read: sentences.
+        notes: sentences on how the file was read, or what could not be written.
     """
 
     family: str = ""
@@ -68,7 +73,7 @@ class About:
             passed_over=_only(int, known.get("passed_over")),
             samples_missing=_steps(known.get("samples_missing")),
             ended=_ending(known.get("ended")),
-            notes=[one for one in _only(list, known.get("notes")) if isinstance(one, str)],
+            notes=_sentences(known.get("notes")),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -88,6 +93,10 @@ def _mapping(value: object) -> Mapping[str, Any]:
 def _steps(value: object) -> list[float]:
     found = value if isinstance(value, (list, tuple)) else ()
     return [one for one in found if isinstance(one, (int, float)) and 0 <= one <= LAST_STEP]
+
+
+def _sentences(value: object) -> list[str]:
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
 
 
 def _ending(value: object) -> Ending | None:

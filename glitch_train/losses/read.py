@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RecordError
+from ..files import read_text
 from ..plain_json import parse_json
 from .about import About
 from .record import LossRecord
@@ -244,7 +245,7 @@ def _about(folder: Path) -> About:
     beside = folder / LOSSES.replace(".csv", ".json")
     for path, key in ((beside, "about"), (folder / "recipe.json", "recipe")):
         try:
-            content = parse_json(path.read_text(encoding="utf-8"))
+            content = parse_json(read_text(path))
         except (OSError, ValueError):
             continue
         if key == "recipe":

@@ -1,6 +1,6 @@
 """The loss record of a run: one type, written while it trains, read by graph and verdict.
 
-Reading records of every kind is in ``losses.read``.
+Reading records of every kind is in ``losses.read``, writing ours in ``losses.writer``.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
 from ..errors import RecordError
-from ..files import disk_errors_said, write_text
 from .about import About
 from .smoothing import Floats, RunningAverage, smoothing_window
 
@@ -172,7 +170,7 @@ class LossRecord:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self.columns)
         for row in zip(*self.columns.values(), strict=True):
-            writer.writerow(map(_cell, self.columns, row))
+            writer.writerow(map(cell_text, self.columns, row))
         return text.getvalue()
 
     def to_json(self) -> str:
@@ -185,67 +183,7 @@ class LossRecord:
         return json.dumps({"name": self.name, "about": about, "columns": columns})
 
 
-class RecordWriter:
-    """Writes a growing record: the CSV line by line, the JSON beside it now and then.
-
-    The JSON is written anew whenever the record has grown by a quarter, and at the end, so that
-    writing costs the same per step however long the run is.
-    """
-
-    def __init__(self, record: LossRecord, path: Path) -> None:
-        """Create the CSV with its header.
-
-        Every method raises DiskError when the disk does not take it.
-
-        Args:
-            record: the record; append to it first, then call :meth:`write_last`.
-            path: the CSV; the JSON gets the same name with ``.json``.
-        """
-        self.record = record
-        self.path = path
-        self._columns = list(record.columns)
-        self._json_rows = 0
-        with disk_errors_said(path):
-            write_text(path, record.to_csv())  # the header, and the rows of a run that goes on
-            self._file: TextIO = path.open("a", encoding="utf-8", newline="")
-
-    def write_last(self) -> None:
-        """Write the record's newest step; the line is handed to the system at once."""
-        with disk_errors_said(self.path):
-            self._write_last()
-
-    def close(self) -> None:
-        """Close the CSV and write the JSON."""
-        with disk_errors_said(self.path):
-            self._file.close()
-            if len(self.record):
-                self._write_json()
-
-    def _write_last(self) -> None:
-        if len(self.record.columns) > len(self._columns):
-            self._start_over()
-        else:
-            row = self.record.last_row()
-            self._file.write(
-                ",".join(_cell(column, row[column]) for column in self._columns) + "\n"
-            )
-            self._file.flush()
-        if len(self.record) >= max(16, 1.25 * self._json_rows):
-            self._write_json()
-
-    def _start_over(self) -> None:
-        """A new column appeared (the first probe): the file begins anew with it."""
-        self._file.close()
-        self._columns = list(self.record.columns)
-        write_text(self.path, self.record.to_csv())
-        self._file = self.path.open("a", encoding="utf-8", newline="")
-
-    def _write_json(self) -> None:
-        write_text(self.path.with_suffix(".json"), self.record.to_json())
-        self._json_rows = len(self.record)
-
-
-def _cell(column: str, value: float) -> str:
+def cell_text(column: str, value: float) -> str:
     """Return a CSV cell: empty where nothing was measured, but a lost loss is said."""
     if isinstance(value, int):
         return str(value)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..dataset.recipe import DatasetRecipe
 from ..errors import RecipeError
+from ..files import read_text
 from ..plain_json import parse_json
 from ..settings import check_text, from_mapping
 from .text import RECIPE_VERSION, parse_toml, recipe_parts
@@ -94,7 +95,7 @@ def read_recipe(path: Path) -> Recipe:
         RecipeError: when the file is missing, malformed, or as :meth:`Recipe.from_dict`.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except OSError as error:
         raise RecipeError(f"Cannot read the recipe {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:

@@ -7,6 +7,7 @@ import re
 
 from ..dataset.framing import MAX_SIDE, MIN_SIDE
 from ..errors import RecipeError
+from ..files import name_fault
 from ..seeds import MAX_SEED
 from ..settings import choice, integer, number, switch, validate, words
 from ..text_lists import prompts
@@ -60,6 +61,8 @@ def check_output_name(name: str) -> None:
         raise RecipeError(
             f"output_name must be a plain file name without path separators or '..'; got {name!r}."
         )
+    if fault := name_fault(f"{name}_00001"):  # as the files are called
+        raise RecipeError(f"output_name {name!r} {fault}; choose another name.")
     if len(name.encode("utf-8")) > 200:
         raise RecipeError("output_name is longer than 200 bytes; choose a shorter name.")
 

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from ..errors import RecordError, ReportError
+from ..files import read_text
 from ..losses.read import LOSSES, read_csv
 from ..losses.record import LossRecord
 from ..measure.measurement import EFFECTS
@@ -242,7 +243,7 @@ def _json(path: Path) -> Any:
     if not path.is_file():
         return None
     try:
-        return parse_json(path.read_text("utf-8"))
+        return parse_json(read_text(path))
     except ValueError:
         return {}  # which lacks whatever is looked for
 

@@ -127,7 +127,7 @@ def _train(recipe: dict[str, Any], out: str, share: Share) -> dict[str, str]:
         for _ in events:
             if stop.asked:
                 raise TrainingError(f"{run.paths.name} was cancelled.")
-    done = {"lora": str(run.paths.lora), "losses": str(run.paths.losses)}
+    done = {"lora": str(run.lora_path), "losses": str(run.paths.losses)}
     write_text(run.paths.folder / DONE, json.dumps({"recipe": recipe, **done}))
     return done
 

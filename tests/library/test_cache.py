@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from windows_rules import windows_rules
 
+from glitch_train import files
 from glitch_train.cache import TensorCache
 from glitch_train.errors import TrainingError
 
@@ -37,7 +39,7 @@ def files_left(count: int) -> Iterator[None]:
         handles = []
         with contextlib.suppress(OSError):
             while True:
-                handles.append(opened.enter_context(open(os.devnull)))  # noqa: SIM115
+                handles.append(opened.enter_context(open(os.devnull, "rb")))  # noqa: SIM115
         for handle in handles[len(handles) - count :]:
             handle.close()
         yield
@@ -97,3 +99,16 @@ def test_a_full_disk_is_said_and_leaves_nothing(cache: TensorCache) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "full" not in cache
     assert not list(cache.folder.rglob("*.part"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+def test_what_another_run_stored_and_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a run ended because another one stored the same before it, and Windows holds it."""
+    monkeypatch.setattr(files.time, "sleep", lambda _: None)
+    cache = TensorCache(tmp_path)
+    cache.store("ab", {"a": torch.ones(3)})
+    mapped = cache.load("ab")
+    with windows_rules():
+        cache.store("ab", {"a": torch.ones(3)})
+    assert mapped["a"].tolist() == [1, 1, 1]
+    assert [path.name for path in (tmp_path / "ab").iterdir()] == ["ab.safetensors"]

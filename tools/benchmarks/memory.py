@@ -56,7 +56,7 @@ def _write_pictures(folder: Path, count: int) -> None:
     for number in range(count):
         pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number:06}.png")
-        (folder / f"{number:06}.txt").write_text(CAPTION.format(number))
+        (folder / f"{number:06}.txt").write_text(CAPTION.format(number), "utf-8")
 
 
 def _train(folder: Path, steps: int) -> dict[str, float]:

@@ -105,7 +105,7 @@ def _measure(folder: Path, workers: int) -> dict[str, float]:
 
 def _peak_mb() -> float:
     """Return this process's peak resident memory; ``ru_maxrss`` would begin with its parent's."""
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text("utf-8")
     line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
     return round(int(line.split()[1]) / 1024, 1)
 

@@ -60,7 +60,9 @@ def _in_a_process(kind: str, checkpoint: Path, options: argparse.Namespace) -> F
     command = [sys.executable, "-m", "benchmarks", "step", "--here", kind]
     command += ["--checkpoint", str(checkpoint), "--steps", str(options.steps)]
     environment = host_environment() | {"OMP_NUM_THREADS": str(options.threads)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", env=environment
+    )
     if done.returncode:
         raise SystemExit(f"{kind} failed:\n{done.stderr[-3000:]}")
     figures: Figures = json.loads(done.stdout.splitlines()[-1])
@@ -157,7 +159,7 @@ def _our_run(checkpoint: Path, folder: Path, steps: int) -> Any:
     for number in range(2):
         pixels = np.random.default_rng(number).integers(0, 256, (SIZE_PX, SIZE_PX, 3), np.uint8)
         Image.fromarray(pixels).save(pictures / f"{number}.png")
-        (pictures / f"{number}.txt").write_text(CAPTION)
+        (pictures / f"{number}.txt").write_text(CAPTION, "utf-8")
     train = TrainRecipe(
         steps=steps,
         network_dim=RANK,

@@ -70,7 +70,9 @@ def measure(*arguments: str) -> dict[str, float]:
 def run_self(*arguments: str) -> str:
     """Run this script in a fresh process; return what it printed."""
     command = [sys.executable, "-m", "benchmarks.transfer", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", check=True
+    ).stdout
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -18,6 +18,7 @@ from glitch_demo.material import (
 )
 from glitch_demo.results import Outputs, Results, collect
 from glitch_demo.terminal import say, training_bar
+from glitch_train.cli.console import let_consoles_print_all
 from glitch_train.comfyui.client import ComfyClient
 from glitch_train.comfyui.graph import Graph, load_graph, nodes_of, set_input, title
 from glitch_train.comfyui.our_nodes import DATASET_LOADER, TRAINER
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0, or 1 after an error that is told in a sentence, or 130 after Ctrl-C.
     """
+    let_consoles_print_all()
     options = _parser().parse_args(arguments)
     try:
         _show(_run(options))

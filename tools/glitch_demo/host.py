@@ -267,7 +267,9 @@ def link_or_copy(source: Path, target: Path) -> None:
 @functools.cache
 def _probe(python: str) -> dict[str, bool]:
     """Ask an interpreter whether its torch has a GPU, and whether torchvision needs the shim."""
-    result = subprocess.run([python, "-c", _PROBE], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [python, "-c", _PROBE], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     if result.returncode != 0:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
         raise HostError(

@@ -13,6 +13,7 @@ from glitch_demo.host import REPO_ROOT, Host, link_or_copy
 from glitch_demo.photos import Photo, demo_photos
 from glitch_demo.terminal import say
 from glitch_train.cli.command import main as glitch_train
+from glitch_train.cli.console import let_consoles_print_all
 
 EXPERIMENTS = (
     "sd15_standard",
@@ -81,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, help="also write this page, such as docs/matrix.md")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of the training")
     parser.add_argument("names", nargs="*", metavar="NAME", help="experiments (default: all)")
+    let_consoles_print_all()
     options = parser.parse_args(arguments)
     host = Host(options.out.resolve() / "comfyui")
     _place_checkpoints(host.base_dir / "models" / "checkpoints")

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ...errors import TrainingError
-from ...files import check_space
+from ...errors import FileHeldError, TrainingError
+from ...files import check_space, free_beside
 from ...lora.file import SAVE_DTYPES, LoraStateDict, save_lora, to_kohya
 from ...lora.metadata import metadata
 from ...losses.record import LossRecord
@@ -26,6 +26,7 @@ class RunFiles:
 
     Attributes:
         lora: the LoRA as last saved; empty before.
+        lora_path: where the run's LoRA is, or will be.
     """
 
     def __init__(self, setup: RunSetup, record: LossRecord) -> None:
@@ -38,16 +39,25 @@ class RunFiles:
         self.setup = setup
         self.record = record
         self.lora: LoraStateDict = {}
+        self.lora_path = setup.paths.lora
         self._started = time.time()
 
-    def save_lora(self, path: Path, training: LoraTraining) -> None:
-        """Write the LoRA as it stands.
+    def save_lora(self, training: LoraTraining) -> None:
+        """Write the run's LoRA as it stands.
+
+        Raises:
+            DiskError: when the disk does not take it; an older file stays whole.
+        """
+        self.lora_path = self._save_lora(self.lora_path, training)
+
+    def _save_lora(self, path: Path, training: LoraTraining) -> Path:
+        """Write a LoRA, beside its file where that is held; return where it is.
 
         Raises:
             DiskError: when the disk does not take it; an older file stays whole.
         """
         if not self.setup.team.is_main:
-            return
+            return path
         train = self.setup.recipe.train
         self.lora = to_kohya(
             training.lora,
@@ -63,8 +73,20 @@ class RunFiles:
             epochs_done=training.source.epoch,
             started=self._started,
         )
-        save_lora(path, self.lora, about)
+        try:
+            save_lora(path, self.lora, about)
+        except FileHeldError:  # the host keeps a LoRA mapped that it has loaded
+            held, path = path, free_beside(path)
+            save_lora(path, self.lora, about)
+            self.note(f"{held.name} is in use by a program, so the LoRA was saved as {path}.")
         log.info("LoRA of %d steps saved to %s", training.step, path)
+        return path
+
+    def note(self, sentence: str) -> None:
+        """Say now and at the end what could not be written as it should."""
+        log.warning("%s", sentence)
+        if sentence not in self.record.about.notes:
+            self.record.about.notes.append(sentence)
 
     def save_snapshot(self, training: LoraTraining) -> None:
         """Keep the LoRA as it stands beside the finished one.
@@ -72,11 +94,24 @@ class RunFiles:
         Raises:
             DiskError: when the disk does not take it.
         """
-        self.save_lora(self.setup.paths.snapshot(training.step), training)
+        self._save_lora(self.setup.paths.snapshot(training.step), training)
         self.record.about.snapshots.append(training.step)
 
-    def save_state(self, training: LoraTraining, progress: RunProgress, material: str) -> None:
+    def save_state(
+        self,
+        training: LoraTraining,
+        progress: RunProgress,
+        material: str,
+        *,
+        has_lora: bool = True,
+    ) -> None:
         """Write what the run goes on from.
+
+        Args:
+            training: the run.
+            progress: how far it is.
+            material: what identifies its pictures and captions.
+            has_lora: whether the LoRA of a finished run is on disk.
 
         Raises:
             DiskError: when the disk does not take it; the older state stays whole.
@@ -90,6 +125,7 @@ class RunFiles:
             progress,
             material=material,
             base=self.setup.base_key,
+            has_lora=has_lora,
         )
 
     def go_on(self, training: LoraTraining, material: str) -> RunProgress:

@@ -8,7 +8,7 @@ import glob
 from pathlib import Path
 
 from ...errors import GlitchTrainError, TrainingError
-from ...files import disk_errors_said, write_text
+from ...files import disk_errors_said, read_text, write_text
 from ...recipe.recipe import Recipe
 from .endings import reached
 
@@ -87,7 +87,7 @@ def claim_run(output_name: str, runs_folder: Path, loras_folder: Path) -> RunPat
 def unfinished_run(
     recipe: Recipe, base: str, runs_folder: Path, loras_folder: Path
 ) -> RunPaths | None:
-    """Return the newest run of a recipe that has a state and is not finished.
+    """Return the newest run of a recipe that has a state and is not finished, or lacks its LoRA.
 
     Args:
         recipe: the recipe; it may ask for more than the run did, then the run is not finished.
@@ -103,12 +103,13 @@ def unfinished_run(
         if not paths.state.is_file():
             continue
         try:
-            if not same_run(recipe, Recipe.from_json(paths.recipe.read_text("utf-8"))):
+            if not same_run(recipe, Recipe.from_json(read_text(paths.recipe))):
                 continue
         except (OSError, GlitchTrainError):
             continue
-        state = load_state(paths.state)
-        if state["base"] == base and reached(recipe.train, progress_of(state)) is None:
+        state = load_state(paths.state, mapped=True)
+        finished = reached(recipe.train, progress_of(state)) and state.get("has_lora", True)
+        if state["base"] == base and not finished:
             return paths
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 
 from ...cache import TensorCache
 from ...dataset.framing import LATENT_STEP
@@ -96,6 +97,11 @@ class TrainingRun:
     def lora(self) -> LoraStateDict:
         """The LoRA as saved; empty before it was saved."""
         return self.files.lora
+
+    @property
+    def lora_path(self) -> Path:
+        """Where the LoRA is: beside ``paths.lora`` when that file was held while it was saved."""
+        return self.files.lora_path
 
     def events(self) -> Generator[RunEvent, None, None]:
         """Encode what the cache lacks, then train.

@@ -17,7 +17,7 @@ from ...cache import TensorCache
 from ...dataset.dataset import GlitchDataset, training_captions
 from ...drawing.figures import save_png
 from ...drawing.picture_table import FAINT, GridPicture, Label
-from ...errors import DiskError
+from ...errors import DiskError, FileHeldError
 from ...lora.layers import without_lora
 from ...losses.record import LossRecord
 from ...model.encoders import DecodePicture
@@ -193,8 +193,21 @@ class Samples:
             save_png(self._decode(last), path, {TEXT: json.dumps(self._about(step, prompt))})
         strip = self.strip()
         if strip is not None:
-            save_png(strip, self._paths.strip, {})
+            self._save_strip(strip)
         yield Sampling(step, total, total)
+
+    def _save_strip(self, strip: Image.Image) -> None:
+        """Write the strip, or say that it could not be: the pictures it shows are there."""
+        note = f"{self._paths.strip.name} is in use by a program, so that it lacks the last steps."
+        notes = self._record.about.notes
+        try:
+            save_png(strip, self._paths.strip, {})
+        except FileHeldError as error:
+            log.warning("Training goes on with the strip as it was: %s", error)
+            if note not in notes:
+                notes.append(note)
+        else:  # of an earlier one
+            notes[:] = [one for one in notes if one != note]
 
     def _denoised(self, training: LoraTraining, prompt: str) -> Iterator[torch.Tensor]:
         recipe, given = self._recipe, self._prompts

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 
+from ...errors import FileHeldError
 from ...losses.about import Ending
-from ...losses.record import RecordWriter, StepReport
+from ...losses.record import StepReport
+from ...losses.writer import RecordWriter
 from ..batches import BatchSource
 from ..loop import LoraTraining, NotFiniteError
 from ..probe import Probe, is_due
@@ -14,6 +17,8 @@ from .endings import RunProgress, reached
 from .files import RunFiles
 from .samples import Samples, Sampling
 from .state import material_key
+
+log = logging.getLogger(__name__)
 
 
 class Session:
@@ -61,10 +66,11 @@ class Session:
         """Train until a rule ends the run; close the iterator to stop it."""
         try:
             yield from self._begin()
-            for report in self._training:
-                yield from self._after(report)
-                if self._ending:
-                    break
+            if not self._ending:  # else nothing but its LoRA is missing
+                for report in self._training:
+                    yield from self._after(report)
+                    if self._ending:
+                        break
         except GeneratorExit:
             step = self._training.step
             cancelled = f"Cancelled after step {step}; run it again to go on."
@@ -94,7 +100,7 @@ class Session:
         if train.save_every and report.step % train.save_every == 0:
             self._files.save_snapshot(training)
             if not self._ending:  # a finished run's state is written after its LoRA
-                self._files.save_state(training, self._progress, self._material)
+                self._save_state_on_the_way()
         if sample:  # it takes memory of its own: nothing is lost if it ends the process
             self._keep()
         yield report
@@ -133,9 +139,32 @@ class Session:
         yield from work
         self._began += self._clock() - began
 
+    def _save_state_on_the_way(self) -> None:
+        try:
+            self._files.save_state(self._training, self._progress, self._material)
+        except FileHeldError as error:  # the next one, or that of the end, takes its place
+            log.warning("Training goes on without saving its state: %s", error)
+
     def _keep(self) -> None:
-        self._files.save_lora(self._files.setup.paths.lora, self._training)
-        self._files.save_state(self._training, self._progress, self._material)
+        """Save state and LoRA, each even if the other cannot be.
+
+        The state of a run that is not finished comes first, for more is lost with it; that of a
+        finished one last, so that it says whether there is a LoRA.
+        """
+        if self._ending is None or self._ending.is_stop:
+            try:
+                self._files.save_state(self._training, self._progress, self._material)
+            finally:
+                self._files.save_lora(self._training)
+            return
+        has_lora = False
+        try:
+            self._files.save_lora(self._training)
+            has_lora = True
+        finally:
+            self._files.save_state(
+                self._training, self._progress, self._material, has_lora=has_lora
+            )
 
     def _end(self) -> None:
         """Say why the run stopped, and save what it has come to."""

@@ -52,6 +52,7 @@ def save_state(
     *,
     material: str,
     base: str,
+    has_lora: bool = True,
 ) -> None:
     """Write everything a run needs to go on, in one piece.
 
@@ -62,12 +63,14 @@ def save_state(
         progress: how far it is.
         material: what :func:`material_key` gave for its pictures and captions.
         base: what identifies the base model.
+        has_lora: whether the LoRA of a finished run is on disk; else the run has this left to do.
     """
     content = io.BytesIO()
     state = {
         "version": STATE_VERSION,
         "material": material,
         "base": base,
+        "has_lora": has_lora,
         "training": training.state_dict(),
         "progress": dataclasses.asdict(progress),
         "record": {name: values[: training.step] for name, values in record.columns.items()},
@@ -78,8 +81,13 @@ def save_state(
         part.write_bytes(content.getbuffer())
 
 
-def load_state(path: Path) -> dict[str, Any]:
+def load_state(path: Path, *, mapped: bool = False) -> dict[str, Any]:
     """Read what :func:`save_state` wrote; tensors, numbers and text only, no code.
+
+    Args:
+        path: the file.
+        mapped: leave the tensors on the disk, for a look at the rest: Windows does not let the
+            file be replaced as long as one of them lives.
 
     Raises:
         TrainingError: when the file cannot be read, is damaged or of a newer version.
@@ -87,7 +95,7 @@ def load_state(path: Path) -> dict[str, Any]:
     try:
         with torch.inference_mode(False):
             state: dict[str, Any] = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=True
+                path, map_location="cpu", weights_only=True, mmap=mapped
             )
     except OSError as error:
         raise TrainingError(f"Cannot read the state {path}: {error.strerror or error}.") from error

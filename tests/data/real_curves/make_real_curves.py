@@ -103,7 +103,10 @@ def graph(name: str, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def keep(record: Path, target: Path) -> None:
     """Copy the columns that matter, with five digits."""
-    with record.open(newline="") as source, target.open("w", newline="") as written:
+    with (
+        record.open(encoding="utf-8", newline="") as source,
+        target.open("w", encoding="utf-8", newline="") as written,
+    ):
         writer = csv.writer(written, lineterminator="\n")
         writer.writerow(COLUMNS)
         for row in csv.DictReader(source):

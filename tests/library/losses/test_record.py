@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from glitch_train.errors import RecordError
 from glitch_train.losses.about import About
 from glitch_train.losses.read import read_record
-from glitch_train.losses.record import LossRecord, RecordWriter
+from glitch_train.losses.record import LossRecord
 from glitch_train.losses.smoothing import RunningAverage, epoch_average, smooth, smoothing_window
 from glitch_train.losses.verdict.diagnose import diagnose
+from glitch_train.losses.writer import RecordWriter
 
 NAMES = [*vars(About()), "train", "dataset", "learning_rate", "network_dim", "framing", "rule"]
 EVENTS = Path(__file__).parents[2] / "data" / "tensorboard"

@@ -160,7 +160,7 @@ def write_csv(path: Path, kind: str, **columns: np.ndarray) -> Path:
     table = {"step": np.arange(1, len(loss) + 1), "loss": loss, **columns}
     rows = zip(*table.values(), strict=True)
     text = ",".join(table) + "\n" + "".join(",".join(map(str, row)) + "\n" for row in rows)
-    path.write_text(text)
+    path.write_text(text, "utf-8")
     return path
 
 

@@ -1,0 +1,54 @@
+"""What is printed on a console that lacks characters, as Windows' code pages 437 and 1252 do."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import json
+import sys
+
+_PLAIN = {
+    "→": "->",
+    "←": "<-",
+    "×": "x",
+    "·": "-",
+    "…": "...",
+    "–": "-",
+    "—": "-",
+    "−": "-",
+    "≥": ">=",
+    "≤": "<=",
+    "≈": "~",
+    "±": "+-",
+    "¦": "|",
+    "\u00a0": " ",
+}
+"""What stands for a character of ours that the console lacks; others are escaped."""
+
+_HANDLER = "glitch_train.plain"
+
+
+def let_consoles_print_all() -> None:
+    """Have stdout and stderr write what they have no character for in others, and never raise."""
+    codecs.register_error(_HANDLER, _in_others)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_HANDLER)
+
+
+def json_for_stdout(values: object) -> str:
+    """Return JSON, with escapes where stdout is no UTF-8: its reader gets every character."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    is_utf_8 = codecs.lookup(encoding).name == "utf-8"
+    return json.dumps(values, indent=2, ensure_ascii=not is_utf_8)
+
+
+def _in_others(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(one) or _escaped(one) for one in lacking), error.end
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("ascii", errors="backslashreplace").decode("ascii")
