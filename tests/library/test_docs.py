@@ -15,6 +15,7 @@ from glitch_train.recipe.train import TrainRecipe
 from glitch_train.settings import declared
 
 REPO = Path(__file__).parents[2]
+PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((REPO / "docs").glob("*.md")))]
 
 
 @pytest.mark.parametrize(
@@ -68,3 +69,13 @@ def test_readme_links_lead_somewhere() -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", text)
     assert links
     assert [link for link in links if not (REPO / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_pages_name_are_there(page: str) -> None:
+    """Catches a page that still names a file by where it lay before it was moved."""
+    text = (REPO / page).read_text("utf-8")
+    named = re.findall(
+        r"`((?:docs|glitch_train|nodes|tests|tools|web|workflows)/[\w/]+\.\w+)`", text
+    )
+    assert [path for path in named if not (REPO / path).exists()] == []
