@@ -61,24 +61,3 @@ def test_cells_are_bit_for_bit_the_plain_nodes(
     assert len({picture.tobytes() for picture in got.values()}) == len(got) == 6
     assert len(reads) == 1
     assert seen[-1] == (5, 2)
-
-
-@pytest.mark.parametrize(
-    ("chosen", "listed", "said"),
-    [
-        ("a_1.safetensors", "", "models/loras has no 'a_1.safetensors'"),
-        ("none", "a_1.safetensors", "no file in models/loras is called 'a_1.safetensors'"),
-        ("none", "b", "no file in models/loras is called 'b'"),
-    ],
-)
-def test_an_unknown_lora_offers_the_nearest(
-    chosen: str, listed: str, said: str, pack: Callable[[str], ModuleType], monkeypatch
-) -> None:
-    """Catches a missing file told without the one that was meant, or with two stops."""
-    grid_nodes, errors = pack("nodes.grid_nodes"), pack("glitch_train.errors")
-    monkeypatch.setattr(
-        grid_nodes.folder_paths, "get_filename_list", lambda _: ["a_0001.safetensors"]
-    )
-    end = r"\." if listed == "b" else r"; did you mean 'a_0001.safetensors'\?"
-    with pytest.raises(errors.GridError, match=f"{said}{end}$"):
-        grid_nodes._lora_files(chosen, listed)

@@ -81,3 +81,18 @@ def test_short_names_unless_two_are_alike(files: list[str]) -> None:
     chosen = [*files[:2], files[4], "base.safetensors"]
     assert shown_names(chosen, ["base"]) == [files[0], "run_1", files[4], "base.safetensors"]
     assert shown_names(files[2:4], []) == ["run_10", "run_2.v2"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "listed", "said"),
+    [
+        ("a_1.safetensors", "", "models/loras has no 'a_1.safetensors'"),
+        (NO_LORA, "a_1.safetensors", "no file in models/loras is called 'a_1.safetensors'"),
+        (NO_LORA, "b", "no file in models/loras is called 'b'"),
+    ],
+)
+def test_an_unknown_lora_offers_the_nearest(chosen: str, listed: str, said: str) -> None:
+    """Catches a missing file told without the one that was meant, or with two stops."""
+    end = r"\." if listed == "b" else r"; did you mean 'a_0001.safetensors'\?"
+    with pytest.raises(GridError, match=f"{said}{end}$"):
+        chosen_loras(chosen, listed, ["a_0001.safetensors"])
