@@ -32,7 +32,8 @@ def add_verb(verbs: Any) -> None:
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     from ..lora.family import source_network
-    from ..lora.read import NotCarriedOver, read_lora_file
+    from ..lora.foreign import NotCarriedOver
+    from ..lora.read import read_lora_file
     from ..transfer.report import describe_lora
 
     try:
@@ -44,6 +45,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     found = describe_lora(lora, network)
     found["alphas"] = sorted({m.alpha for m in lora.modules.values() if m.alpha is not None})
     found["metadata"] = {key: lora.metadata[key] for key in _TOLD if key in lora.metadata}
+    found["unread"] = dict(lora.unread)
     found |= {"what": f"a LoRA for {network.family.name}", "transferable": True}
     return {"text": _as_text(found), **found}
 
@@ -58,4 +60,6 @@ def _as_text(found: dict[str, Any]) -> str:
         f"alphas    {', '.join(f'{alpha:g}' for alpha in found['alphas']) or 'none (scale 1)'}",
         f"norm      {found['norm']:g}  (‖ΔW‖ over all modules)",
     ]
-    return "\n".join([*lines, *(f"{key}  {value}" for key, value in found["metadata"].items())])
+    left = [f"left out  {name} ({kind})" for name, kind in found["unread"].items()]
+    told = [f"{key}  {value}" for key, value in found["metadata"].items()]
+    return "\n".join([*lines, *left, *told])

@@ -20,8 +20,9 @@ from ..model.network import (
     reference_network,
 )
 from ..model.unet_names import UNetLayout
+from .foreign import NotCarriedOver
 from .keys import underscored
-from .read import LoraFile, LoraModule, NotCarriedOver
+from .read import LoraFile, LoraModule
 
 # A piece of a module's name that only LoRAs of this family have. Sources: the key maps in
 # ComfyUI's comfy/lora.py, kohya-ss/sd-scripts' networks and diffusers' converters.

@@ -10,6 +10,7 @@ import torch
 from ..errors import LoraFileError
 from ..files import atomic_path, disk_errors_said
 from ..model.checkpoint import BaseModel
+from ..model.tensor_file import TensorFile
 from ..model.unet_names import rename, to_ldm_modules
 from ..recipe.recipe import Recipe
 from .layers import LoraLayers, TrainedLora
@@ -84,13 +85,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         LoraFileError: when the file is missing or not safetensors.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as opened:
-            return dict(opened.metadata() or {})
-    except (OSError, SafetensorError) as error:
-        raise LoraFileError(f"{path} is not a readable safetensors file: {error}.") from error
+    return TensorFile(path).metadata
 
 
 def _named(layers: LoraLayers, prefix: str, dtype: torch.dtype) -> LoraStateDict:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,35 +14,10 @@ from ..errors import LoraFileError
 from ..model.network import kernel_of
 from ..model.tensor_file import TensorFile, dtype_of, one_thread, shape_of
 from ..plain_json import json_object
+from .foreign import refuse_what_is_no_lora
 from .keys import ALPHA, DORA, DOWN, MID, UP, format_of, split_key, split_name
 
 _FACTOR_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-# A piece of a key that only this kind of file has, and what to say about it.
-_NOT_LORA = (
-    (".hada_w1_a", "a LoHa (LyCORIS), whose product is not low-rank; convert it to LoRA first"),
-    (".lokr_w", "a LoKr (LyCORIS), whose product is not low-rank; convert it to LoRA first"),
-    (".oft_", "an OFT adapter, which rotates weights; only LoRA, LoCon and DoRA are read"),
-    (".on_input", "an (IA)³ adapter; only LoRA, LoCon and DoRA are read"),
-    (".a1.weight", "a GLoRA; only LoRA, LoCon and DoRA are read"),
-    ("lora_controlnet", "a Control-LoRA; load it as a ControlNet"),
-    ("input_hint_block", "a ControlNet; load it as one"),
-    ("lllite_", "a ControlNet-LLLite; load it with its own nodes"),
-    ("emb_params", "a textual inversion; load it by embedding:name in the prompt"),
-    ("model.diffusion_model.", "a full checkpoint, not a LoRA; load it as MODEL"),
-    ("first_stage_model.", "a full checkpoint or VAE, not a LoRA; load it as MODEL or VAE"),
-    ("cond_stage_model.", "a full checkpoint, not a LoRA; load it as MODEL"),
-    ("conditioner.embedders.", "a full checkpoint, not a LoRA; load it as MODEL"),
-)
-
-
-class NotCarriedOver(LoraFileError):
-    """A whole file of a kind or family that is recognised, but not carried over."""
-
-    def __init__(self, title: str, what: str, advice: str) -> None:
-        """Say what the file called ``title`` is, and what to do."""
-        super().__init__(f"{title} is {what}{advice}.")
-        self.what = what
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +99,7 @@ class LoraFile:
         extras: keys of entries that are no factors, such as whole differences.
         tensors: the file, or the state dict.
         metadata: text metadata; empty for a state dict.
+        unread: entries left out, to their number format, which torch does not have.
     """
 
     title: str
@@ -132,6 +107,7 @@ class LoraFile:
     extras: tuple[str, ...]
     tensors: Mapping[str, torch.Tensor] = dataclasses.field(repr=False)
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unread: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def format(self) -> str:
@@ -168,7 +144,14 @@ def read_lora_file(path: Path) -> LoraFile:
         LoraFileError: says what the file is instead, or what is broken in it.
     """
     file = TensorFile(path)
-    return read_lora(file, path.name, file.metadata)
+    for key, kind in file.unread.items():
+        if split_key(key):
+            raise LoraFileError(
+                f"{path.name}: {key} is in {kind}, which torch does not have; save it again in "
+                "fp16 or fp32."
+            )
+    lora = read_lora(file, path.name, file.metadata)
+    return dataclasses.replace(lora, unread=file.unread)
 
 
 def read_lora(
@@ -184,7 +167,7 @@ def read_lora(
     Raises:
         LoraFileError: says what the tensors are instead, or what is broken in them.
     """
-    _refuse_what_is_no_lora(tensors, title)
+    refuse_what_is_no_lora(tensors, title)
     found: dict[str, dict[str, str]] = {}
     extras = []
     for key in tensors:
@@ -217,14 +200,6 @@ def product_energy(up: torch.Tensor, down: torch.Tensor) -> float:
     flat = down.flatten(1)
     energy = float(((up.T @ up).double() * (flat @ flat.T).double()).sum())
     return 0.0 if energy < 0.0 else energy  # rounding of a product of nearly nothing; NaN stays
-
-
-def _refuse_what_is_no_lora(tensors: Mapping[str, torch.Tensor], title: str) -> None:
-    for key in tensors:
-        for piece, what in _NOT_LORA:
-            if piece in key:
-                kind, mark, advice = re.split("([,;])", what, maxsplit=1)
-                raise NotCarriedOver(title, kind, mark + advice)
 
 
 def _check_factors(

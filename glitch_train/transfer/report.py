@@ -127,6 +127,7 @@ class TransferReport:
             },
             "dora_magnitudes_left_behind": self.dora_dropped,
             "other_entries": {"count": len(self.lora.extras), "kept": self.extras_kept},
+            "unread_entries": len(self.lora.unread),
             "loudest": [
                 {"name": patch.target.key, "loudness": _short(patch.loudness)}
                 for patch in self.loudest
@@ -203,6 +204,12 @@ class TransferReport:
         if self.lora.extras and not self.extras_kept:
             notes.append(
                 f"{len(self.lora.extras)} entries that are no low-rank factors were left behind."
+            )
+        if self.lora.unread:
+            kinds = ", ".join(sorted(set(self.lora.unread.values())))
+            notes.append(
+                f"{len(self.lora.unread)} entries in a number format that cannot be read ({kinds}) "
+                "were left out."
             )
         return [f"- {note}" for note in notes]
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from loras import dense, everything, lora_state, some
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from glitch_train.errors import LoraFileError
 from glitch_train.lora.family import named_modules, source_network
+from glitch_train.lora.file import read_metadata
 from glitch_train.lora.read import product_energy, read_lora, read_lora_file
 from glitch_train.model.families import SD2, SD15, SDXL, SSD1B, TRANSFERABLE, VEGA
 from glitch_train.model.network import Module, Network, build_network, reference_network
@@ -262,9 +263,26 @@ FILES = {
     "wrong sizes": (_lying_header, "is damaged"),
     "pickle inside": (_pickled, "is a pickle, which can run code"),
     "torch.save": (lambda path: torch.save(PAIR, path), "is a pickle"),
-    "empty": (lambda path: path.write_bytes(b""), "is not a safetensors file"),
-    "text": (lambda path: path.write_text("<!doctype html><html>"), "is not a safetensors file"),
-    "no JSON": (lambda path: path.write_bytes(b"\x04" + b"\0" * 7 + b"abcd"), "not JSON"),
+    "empty": (lambda path: path.write_bytes(b""), "is empty, not a safetensors file; download"),
+    "page": (lambda path: path.write_text("\n<!doctype html><html>"), "is a saved web page"),
+    "JSON": (
+        lambda path: path.write_text('{"error": "Access denied"}'),
+        "is JSON text .*Access denied.* download the file again",
+    ),
+    "LFS": (
+        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+        "is a Git LFS pointer.*git lfs pull",
+    ),
+    "message": (lambda path: path.write_text("Entry not\nfound"), "text that begins with 'Entry n"),
+    "no header": (lambda path: path.write_bytes(b"\x04" + b"\0" * 7 + b"abcd"), "is not a safe"),
+    "no JSON": (lambda path: path.write_bytes(b"\x04" + b"\0" * 7 + b"{bcd"), "not JSON"),
+    "infinite shape": (
+        lambda path: path.write_bytes(
+            (60).to_bytes(8, "little")
+            + b'{"a":{"dtype":"F32","shape":[1e999],"data_offsets":[0,4]}}  1234'
+        ),
+        "no valid entry for 'a'",
+    ),
     "missing": (lambda path: None, "Cannot read .*No such file"),
 }
 
@@ -279,12 +297,52 @@ def test_broken_files_get_their_sentence(name: str, tmp_path: Path) -> None:
         read_lora_file(path)
 
 
-def test_a_ckpt_is_never_opened(tmp_path: Path) -> None:
-    """Catches a file taken for safe although its name says that it is a pickle."""
+def test_a_name_that_lies_is_said(tmp_path: Path) -> None:
+    """Catches a file that the host would open as a pickle, or one called a pickle that is none."""
     path = tmp_path / "lora.pt"
     save_file(PAIR, path)
-    with pytest.raises(LoraFileError, match=r"get the file as \.safetensors"):
+    said = "lora.pt is a safetensors file, but .* rename it to lora.safetensors"
+    with pytest.raises(LoraFileError, match=said):
         read_lora_file(path)
+
+
+@pytest.mark.parametrize("length", [0x0280, 0x0380, 0x0480, 0x0580])
+def test_a_header_as_long_as_a_pickles_first_bytes_is_read(length: int, tmp_path: Path) -> None:
+    """Catches a valid file called a pickle for the length of its header."""
+    path = tmp_path / "padded.safetensors"
+    save_file(PAIR, path, {"pad": ""})
+    short = int.from_bytes(path.read_bytes()[:8], "little")
+    header = json.loads(path.read_bytes()[8 : 8 + short])
+    header["__metadata__"]["pad"] = "x" * (length - len(json.dumps(header)))
+    data = path.read_bytes()[8 + short :]
+    path.write_bytes(length.to_bytes(8, "little") + json.dumps(header).encode() + data)
+    assert load_file(path).keys() == PAIR.keys()
+    assert len(read_lora_file(path).modules) == 1
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [[1, 2], "text", 7, None, {"ss_base_model_version": 1.5, "ss_steps": None, "a": {"b": [1]}}],
+    ids=["list", "string", "number", "null", "other values"],
+)
+def test_metadata_of_any_type_is_read(metadata: object, tmp_path: Path) -> None:
+    """Catches a traceback for metadata that is no object of texts."""
+    path = tmp_path / "odd.safetensors"
+    with_metadata(path, metadata)
+    lora = read_lora_file(path)
+    assert source_network(lora).family is SD15
+    assert all(isinstance(value, str) for value in lora.metadata.values())
+    assert read_metadata(path) == lora.metadata
+
+
+def with_metadata(path: Path, metadata: object) -> None:
+    """Write a LoRA of one module with any ``__metadata__``."""
+    save_file(_pair(Q), path)
+    raw = path.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length]) | {"__metadata__": metadata}
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + length :])
 
 
 def test_a_whole_network_with_text_encoders_is_read(tmp_path: Path) -> None:
@@ -296,3 +354,19 @@ def test_a_whole_network_with_text_encoders_is_read(tmp_path: Path) -> None:
     assert {module.part for module in lora.modules.values()} == {"unet", "te1"}
     assert lora.format == "kohya, diffusers names"
     assert len(lora.modules) == len(reference_network(SD15).modules)
+
+
+@pytest.mark.parametrize("name", ["odd.weight", f"{Q}.lora_mid.weight"], ids=["beside", "factor"])
+def test_an_entry_of_an_unknown_number_format(name: str, tmp_path: Path) -> None:
+    """Catches a whole file refused for one odd entry, or a factor left out without a word."""
+    path = tmp_path / "odd.safetensors"
+    save_file({**_pair(Q), name: torch.ones(4)}, path)
+    odd = path.read_bytes().replace(b'"F32","shape":[4]', b'"F6X","shape":[4]')
+    path.write_bytes(odd)
+    if name.startswith(Q):
+        with pytest.raises(LoraFileError, match=r"lora_mid\.weight is in F6X, .* save it again"):
+            read_lora_file(path)
+        return
+    lora = read_lora_file(path)
+    assert list(lora.modules) == [Q]
+    assert lora.unread == {"odd.weight": "F6X"}
