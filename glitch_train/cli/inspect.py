@@ -45,6 +45,8 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     found = describe_lora(lora, network)
     found["alphas"] = sorted({m.alpha for m in lora.modules.values() if m.alpha is not None})
     found["metadata"] = {key: lora.metadata[key] for key in _TOLD if key in lora.metadata}
+    found["embeddings"] = list(lora.embeddings)
+    found["other_entries"] = len(lora.extras)
     found["unread"] = dict(lora.unread)
     found |= {"what": f"a LoRA for {network.family.name}", "transferable": True}
     return {"text": _as_text(found), **found}
@@ -61,5 +63,9 @@ def _as_text(found: dict[str, Any]) -> str:
         f"norm      {found['norm']:g}  (‖ΔW‖ over all modules)",
     ]
     left = [f"left out  {name} ({kind})" for name, kind in found["unread"].items()]
+    if found["embeddings"]:
+        lines.append(f"embedded  {', '.join(found['embeddings'])} (textual inversions)")
+    if found["other_entries"]:
+        lines.append(f"others    {found['other_entries']} entries that are no low-rank factors")
     told = [f"{key}  {value}" for key, value in found["metadata"].items()]
     return "\n".join([*lines, *left, *told])

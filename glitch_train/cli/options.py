@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..settings import declared
@@ -14,6 +16,28 @@ if TYPE_CHECKING:
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """Give a verb the option ``--json``."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def check_output(out: Path, ending: str, inputs: Iterable[Path]) -> None:
+    """Refuse an output whose name lies about its format, or that would overwrite an input.
+
+    Args:
+        out: the file to write.
+        ending: what its name must end in.
+        inputs: what is read; names of files that are not there are passed over.
+
+    Raises:
+        LoraFileError: says which, and what to do.
+    """
+    from ..errors import LoraFileError
+
+    if out.suffix.lower() != ending:
+        raise LoraFileError(
+            f"{out.name} would hold a {ending} file; give -o a name that ends in {ending}."
+        )
+    for given in inputs:
+        if given.exists() and out.exists() and out.samefile(given):
+            raise LoraFileError(f"-o {out} would overwrite what is read; give another name.")
 
 
 def add_settings(

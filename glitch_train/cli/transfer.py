@@ -8,7 +8,7 @@ from typing import Any
 
 from ..settings import declared
 from ..transfer.recipe import TransferRecipe
-from .options import add_json_option
+from .options import add_json_option, check_output
 
 
 def add_verb(verbs: Any) -> None:
@@ -48,6 +48,8 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     from ..transfer.base import find_base
     from ..transfer.transfer import transfer
 
+    inputs = (options.lora, options.to, options.source)
+    check_output(options.out, ".safetensors", [Path(one) for one in inputs if one])
     if options.map:
         figure_format(options.map)
     recipe = TransferRecipe(**{name: getattr(options, name) for name in declared(TransferRecipe)})

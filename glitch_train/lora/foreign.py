@@ -7,6 +7,9 @@ from collections.abc import Iterable
 
 from ..errors import LoraFileError
 
+BUNDLED = "bundle_emb."
+"""What begins the keys of textual inversions that lie beside a LoRA's factors."""
+
 # A piece of a key that only this kind of file has, and what to say about it.
 _NOT_LORA = (
     (".hada_w1_a", "a LoHa (LyCORIS), whose product is not low-rank; convert it to LoRA first"),
@@ -41,6 +44,8 @@ def refuse_what_is_no_lora(keys: Iterable[str], title: str) -> None:
         NotCarriedOver: says what it is instead, and what to do.
     """
     for key in keys:
+        if key.startswith(BUNDLED):
+            continue
         for piece, what in _NOT_LORA:
             if piece in key:
                 kind, mark, advice = re.split("([,;])", what, maxsplit=1)

@@ -11,13 +11,11 @@ from typing import Any
 import torch
 
 from ..errors import LoraFileError
-from ..model.network import kernel_of
-from ..model.tensor_file import TensorFile, dtype_of, one_thread, shape_of
-from ..plain_json import json_object
-from .foreign import refuse_what_is_no_lora
+from ..model.network import TE1, TE2, kernel_of
+from ..model.tensor_file import DTYPES, TensorFile, dtype_of, one_thread, shape_of
+from .foreign import BUNDLED, refuse_what_is_no_lora
 from .keys import ALPHA, DORA, DOWN, MID, UP, format_of, split_key, split_name
-
-_FACTOR_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+from .peft import PEFT_HEAD, SECOND_WIDTH, peft_alpha, peft_settings, with_config_beside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +125,12 @@ class LoraFile:
         return tuple(found)
 
     @property
+    def embeddings(self) -> tuple[str, ...]:
+        """Names of the textual inversions that lie beside the factors."""
+        bundled = (key for key in self.extras if key.startswith(BUNDLED))
+        return tuple(dict.fromkeys(key.split(".")[1] for key in bundled))
+
+    @property
     def ranks(self) -> tuple[int, ...]:
         """The ranks that occur."""
         return tuple(sorted({module.rank for module in self.modules.values()}))
@@ -150,7 +154,7 @@ def read_lora_file(path: Path) -> LoraFile:
                 f"{path.name}: {key} is in {kind}, which torch does not have; save it again in "
                 "fp16 or fp32."
             )
-    lora = read_lora(file, path.name, file.metadata)
+    lora = read_lora(file, path.name, with_config_beside(path, file.metadata))
     return dataclasses.replace(lora, unread=file.unread)
 
 
@@ -175,8 +179,14 @@ def read_lora(
         if split is None:
             extras.append(key)
         else:
-            found.setdefault(split[0], {})[split[1]] = key
-    stated = _peft_alphas(metadata or {})
+            factors = found.setdefault(split[0], {})
+            if split[1] in factors:
+                raise LoraFileError(
+                    f"{title} holds two LoRAs for {split[0]} ({factors[split[1]]} and {key}); "
+                    "save each adapter to a file of its own."
+                )
+            factors[split[1]] = key
+    stated = peft_settings(metadata or {})
     modules = {}
     for name, keys in found.items():
         if keys.keys() <= {ALPHA, DORA}:
@@ -213,10 +223,10 @@ def _check_factors(
             )
     for factor in keys.keys() & {DOWN, UP, MID, DORA}:
         dtype = dtype_of(tensors, keys[factor])
-        if dtype not in _FACTOR_DTYPES:
+        if dtype is torch.bool or dtype not in DTYPES.values():
             raise LoraFileError(
                 f"{title}: the {factor} factor of {name} is {str(dtype)[6:]}; "
-                "LoRA factors must be fp16, bf16, fp32 or fp64."
+                "LoRA factors must be real numbers."
             )
     up, down = shape_of(tensors, keys[UP]), shape_of(tensors, keys[DOWN])
     mid = shape_of(tensors, keys[MID]) if MID in keys else None
@@ -242,12 +252,19 @@ def _module(
 ) -> LoraModule:
     part, path = split_name(name) or ("", name)
     rank = shape_of(tensors, keys[UP])[1]
+    widths = shape_of(tensors, keys[UP])[0], shape_of(tensors, keys[DOWN])[1]
+    if part == TE1 and name.startswith(PEFT_HEAD) and SECOND_WIDTH in widths:
+        part = TE2
     if ALPHA in keys and math.prod(shape_of(tensors, keys[ALPHA])) != 1:
         raise LoraFileError(
             f"{title}: the alpha of {name} is {shape_of(tensors, keys[ALPHA])}, where one number "
             "belongs; save or download the file again."
         )
-    alpha = float(tensors[keys[ALPHA]]) if ALPHA in keys else _peft_alpha(part, name, rank, stated)
+    alpha = (
+        float(tensors[keys[ALPHA]])
+        if ALPHA in keys
+        else peft_alpha(title, name, part, rank, stated)
+    )
     module = LoraModule(name, part, path, keys, tensors, alpha)
     up, down = module.factors()
     energy = product_energy(up, down) * module.scale**2
@@ -257,20 +274,3 @@ def _module(
             "Use an earlier save."
         )
     return dataclasses.replace(module, energy=energy)
-
-
-def _peft_alphas(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Return diffusers' ``lora_adapter_metadata``: peft settings under ``unet.lora_alpha`` …"""
-    return json_object(metadata.get("lora_adapter_metadata", ""))
-
-
-def _peft_alpha(part: str, name: str, rank: int, stated: Mapping[str, Any]) -> float | None:
-    """Return the alpha that peft's settings give a module, None without settings."""
-    head = {"unet": "unet.", "te1": "text_encoder.", "te2": "text_encoder_2."}.get(part, "")
-    alpha = stated.get(f"{head}lora_alpha")
-    for pattern, value in (stated.get(f"{head}alpha_pattern") or {}).items():
-        if name.endswith(pattern):
-            alpha = value
-    if not isinstance(alpha, (int, float)):
-        return None
-    return float(alpha) * math.sqrt(rank) if stated.get(f"{head}use_rslora") else float(alpha)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 
+from ..errors import LoraFileError
 from ..lora.family import named_modules
 from ..lora.keys import ALPHA, DORA, DOWN, MID, UP, lora_name
 from ..lora.read import LoraFile, LoraModule
@@ -20,8 +21,8 @@ from .recipe import TransferRecipe
 from .report import Patch, TransferReport, skipped_modules
 
 _FACTOR_KEYS = {DOWN: "lora_down.weight", UP: "lora_up.weight", MID: "lora_mid.weight"}
-# fp64 files are written as fp32: no tool trains or applies LoRAs in fp64.
-_SAVED_DTYPES = {torch.float64: torch.float32}
+# What is computed from other formats is written as fp32: fp8 and integers would round it away.
+_SAVED_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
 class Carrier:
@@ -133,7 +134,7 @@ class Carrier:
 
     def _write(self, target: Module, like: LoraModule, factors: Factors) -> None:
         name = lora_name(self._target.network, target)
-        dtype = _SAVED_DTYPES.get(like.dtype, like.dtype)
+        dtype = like.dtype if like.dtype in _SAVED_DTYPES else torch.float32
         down, up = factors.down, factors.up
         if len(target.shape) == 4 and down.ndim == 2:
             down = down[:, :, None, None]
@@ -161,7 +162,8 @@ class Carrier:
         if magnitude is None:
             return
         if self._recipe.mapping == "by_name" or self._stays(module, target):
-            self.state[f"{name}.dora_scale"] = magnitude.detach().cpu().clone()
+            shaped = _host_magnitude(magnitude, target, module.keys[DORA])
+            self.state[f"{name}.dora_scale"] = shaped.detach().cpu().clone()
         else:
             self.dora_dropped += 1
 
@@ -190,6 +192,25 @@ def _chosen(group: Group, depth: str) -> Group:
     if depth == "first":
         return group[:1]
     return group[-1:] if depth == "last" else group
+
+
+def _host_magnitude(magnitude: torch.Tensor, target: Module, key: str) -> torch.Tensor:
+    """Give a DoRA's magnitudes the shape in which the host multiplies them into the weight.
+
+    Peft keeps (out,), or (1, out, 1, 1) for convolutions; LyCORIS (out, 1, …), or in its early
+    versions (1, in, …), one number per input.
+
+    Source: ComfyUI comfy/weight_adapter/base.py, ``weight_decompose``.
+    """
+    by_input = magnitude.ndim > 1 and magnitude.shape[0] == 1 and "lora_magnitude" not in key
+    ones = (1,) * (len(target.shape) - 2)
+    shape = (1, target.n_in, *ones) if by_input else (target.n_out, 1, *ones)
+    if magnitude.numel() != max(shape):
+        raise LoraFileError(
+            f"{key} has {magnitude.numel()} magnitudes where the weight has {max(shape)}; save or "
+            "download the LoRA again."
+        )
+    return magnitude.reshape(shape)
 
 
 def _like_weight(factor: torch.Tensor, target: Module, kernel: Sequence[int]) -> torch.Tensor:

@@ -205,6 +205,8 @@ class TransferReport:
             notes.append(
                 f"{len(self.lora.extras)} entries that are no low-rank factors were left behind."
             )
+        if self.lora.embeddings and not self.extras_kept:
+            notes.append(f"Textual inversions left behind: {', '.join(self.lora.embeddings)}.")
         if self.lora.unread:
             kinds = ", ".join(sorted(set(self.lora.unread.values())))
             notes.append(

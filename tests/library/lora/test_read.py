@@ -107,8 +107,10 @@ def test_text_encoder_names(prefix: str, key: str) -> None:
         ({"unet.lora_alpha": 8}, 4.0),
         ({"unet.lora_alpha": 8, "unet.use_rslora": True}, 8 / 2**0.5),
         ({"unet.lora_alpha": 8, "unet.alpha_pattern": {"attn1.to_q": 1}}, 0.5),
+        ({"unet.lora_alpha": 8, "unet.alpha_pattern": {"ttn1.to_q": 1}}, 4.0),
+        ({"unet.lora_alpha": 8, "unet.alpha_pattern": {".*attn1.to_(q|k)": 6, "to_q": 1}}, 3.0),
     ],
-    ids=["no alpha", "lora_alpha", "rslora", "alpha_pattern"],
+    ids=["no alpha", "lora_alpha", "rslora", "alpha_pattern", "half a word", "regex, first wins"],
 )
 def test_pefts_alpha_is_in_the_metadata(stated: dict, scale: float) -> None:
     """Catches a peft LoRA taken at the wrong strength: its alpha is no tensor."""
@@ -211,8 +213,10 @@ REFUSED = {
     "only up": ({f"{Q}.lora_up.weight": torch.ones(320, 2)}, "up factor but no down factor"),
     "zero rank": (_pair(Q, down=torch.ones(0, 320), up=torch.ones(320, 0)), "has rank 0"),
     "ranks differ": (_pair(Q, up=torch.ones(320, 3)), "do not fit together"),
-    "integers": (_pair(Q, up=torch.ones(320, 2, dtype=torch.int8)), "is int8; LoRA factors must"),
-    "fp8": (_pair(Q, up=torch.ones(320, 2).to(torch.float8_e4m3fn)), "is float8_e4m3fn"),
+    "flags": (_pair(Q, up=torch.ones(320, 2, dtype=torch.bool)), "is bool; LoRA factors must"),
+    "two adapters": (
+        {f"unet.mid_block.attentions.0.proj_in.lora_{f}.{a}.weight": torch.ones(2, 2)
+         for f in "AB" for a in ("one", "two")}, "two LoRAs for .*a file of its own"),
     "NaN": (_pair(Q, up=torch.full((320, 2), torch.nan)), "holds NaN"),
     "infinite": (_pair(Q, up=torch.full((320, 2), torch.inf)), "holds NaN or infinite"),
     "alphas": ({**_pair(Q), f"{Q}.alpha": torch.ones(2)}, "alpha of .* where one number belongs"),
@@ -370,3 +374,83 @@ def test_an_entry_of_an_unknown_number_format(name: str, tmp_path: Path) -> None
     lora = read_lora_file(path)
     assert list(lora.modules) == [Q]
     assert lora.unread == {"odd.weight": "F6X"}
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [{"unet.alpha_pattern": [1]}, {"unet.alpha_pattern": {"(": 1}}, {"unet.lora_alpha": "8"}],
+    ids=["list", "no regex", "text"],
+)
+def test_odd_peft_settings_are_one_sentence(stated: dict) -> None:
+    """Catches a traceback, or a strength that is guessed."""
+    name = "unet.mid_block.attentions.0.proj_in"
+    state = {f"{name}.lora_{f}.weight": torch.ones(2, 2) for f in "AB"}
+    with pytest.raises(LoraFileError, match="x: peft's settings give .* numbers belong"):
+        read_lora(state, "x", {"lora_adapter_metadata": json.dumps(stated)})
+
+
+@pytest.mark.parametrize(("folder", "width", "part"),
+                         [("text_encoder", 768, "te1"), ("text_encoder_2", 1280, "te2")])  # fmt: skip
+def test_a_peft_folders_settings_count(folder: str, width: int, part: str, tmp_path: Path) -> None:
+    """Catches a peft folder read at scale 1, and its text encoder taken for a UNet."""
+    path = tmp_path / folder / "adapter_model.safetensors"
+    path.parent.mkdir()
+    name = "base_model.model.text_model.encoder.layers.0.self_attn.q_proj"
+    factors = {"A": torch.ones(4, width), "B": torch.ones(width, 4)}
+    save_file({f"{name}.lora_{f}.weight": value for f, value in factors.items()}, path)
+    path.with_name("adapter_config.json").write_text('{"r": 4, "lora_alpha": 16}')
+    lora = read_lora_file(path)
+    assert (lora.modules[name].scale, lora.modules[name].part) == (4.0, part)
+    network = source_network(lora)
+    assert list(named_modules(lora, network)) == [
+        f"{part}.text_model.encoder.layers.0.self_attn.q_proj"
+    ]
+
+
+@pytest.mark.parametrize("adapter", ["my_style", "default_0", "default"])
+def test_adapter_names_in_keys(adapter: str) -> None:
+    """Catches a peft LoRA that was saved with its adapter's name called no LoRA."""
+    name = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    state = {
+        f"{name}.lora_A.{adapter}.weight": torch.ones(2, 320),
+        f"{name}.lora_B.{adapter}.weight": torch.ones(320, 2),
+        f"{name}.lora_magnitude_vector.{adapter}.weight": torch.ones(320),
+    }
+    lora = read_lora(state, "x")
+    assert list(lora.modules) == [name]
+    assert lora.kinds == ("LoRA", "DoRA")
+    assert not lora.extras
+
+
+@pytest.mark.parametrize("old", ["q", "k", "v", "out"])
+def test_old_diffusers_names_of_text_attention(old: str) -> None:
+    """Catches text encoders dropped from files of diffusers up to 0.20."""
+    name = f"text_encoder.text_model.encoder.layers.3.self_attn.to_{old}"
+    state = {
+        f"{name}_lora.down.weight": torch.ones(1, 768),
+        f"{name}_lora.up.weight": torch.ones(768, 1),
+    }
+    lora = read_lora(state, "x")
+    assert list(named_modules(lora, source_network(lora))) == [
+        f"te1.text_model.encoder.layers.3.self_attn.{old}_proj"
+    ]
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.int8])
+def test_factors_in_small_formats_are_plain_numbers(dtype: torch.dtype, tmp_path: Path) -> None:
+    """Catches fp8 and int8 factors refused; the host casts them and nothing else."""
+    path = tmp_path / "small.safetensors"
+    stream = torch.Generator().manual_seed(0)
+    pair = _pair(Q, down=torch.randn(2, 320, generator=stream).mul(4).to(dtype))
+    pair[f"{Q}.lora_up.weight"] = torch.randn(320, 2, generator=stream).mul(4).to(dtype)
+    save_file(pair, path)
+    up, down = read_lora_file(path).modules[Q].factors()
+    assert torch.equal(up, pair[f"{Q}.lora_up.weight"].to(torch.float32))
+    assert torch.equal(down, pair[f"{Q}.lora_down.weight"].to(torch.float32))
+
+
+def test_an_embedding_beside_a_lora_is_named() -> None:
+    """Catches a LoRA refused for the textual inversion that OneTrainer put into its file."""
+    lora = read_lora({**_pair(Q), "bundle_emb.mytoken.emb_params": torch.ones(1, 768)}, "x")
+    assert list(lora.modules) == [Q]
+    assert lora.embeddings == ("mytoken",)
