@@ -1,4 +1,4 @@
-"""The settings that peft keeps beside a LoRA's factors: in the metadata, or in adapter_config.json."""
+"""The settings that peft keeps beside a LoRA's factors: in the metadata, or in a file."""
 
 from __future__ import annotations
 

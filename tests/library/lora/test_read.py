@@ -389,8 +389,9 @@ def test_odd_peft_settings_are_one_sentence(stated: dict) -> None:
         read_lora(state, "x", {"lora_adapter_metadata": json.dumps(stated)})
 
 
-@pytest.mark.parametrize(("folder", "width", "part"),
-                         [("text_encoder", 768, "te1"), ("text_encoder_2", 1280, "te2")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("folder", "width", "part"), [("text_encoder", 768, "te1"), ("text_encoder_2", 1280, "te2")]
+)
 def test_a_peft_folders_settings_count(folder: str, width: int, part: str, tmp_path: Path) -> None:
     """Catches a peft folder read at scale 1, and its text encoder taken for a UNet."""
     path = tmp_path / folder / "adapter_model.safetensors"
