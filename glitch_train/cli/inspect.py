@@ -48,6 +48,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     found["embeddings"] = list(lora.embeddings)
     found["other_entries"] = len(lora.extras)
     found["unread"] = dict(lora.unread)
+    found["notes"] = list(lora.notes)
     found |= {"what": f"a LoRA for {network.family.name}", "transferable": True}
     return {"text": _as_text(found), **found}
 
@@ -68,4 +69,4 @@ def _as_text(found: dict[str, Any]) -> str:
     if found["other_entries"]:
         lines.append(f"others    {found['other_entries']} entries that are no low-rank factors")
     told = [f"{key}  {value}" for key, value in found["metadata"].items()]
-    return "\n".join([*lines, *left, *told])
+    return "\n".join([*lines, *left, *told, *found["notes"]])

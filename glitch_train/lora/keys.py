@@ -30,6 +30,8 @@ _PEFT = re.compile(
     r"(.+)\.lora_(A|B|magnitude_vector)(?:\.(?!(?:weight|bias)$)[^.]+)?(?:\.weight)?"
 )
 _PEFT_FACTORS = {"A": DOWN, "B": UP, "magnitude_vector": DORA}
+PEFT_MAGNITUDE = ".lora_magnitude_vector"
+"""What only peft's keys of DoRA magnitudes have: they are of another meaning than the host's."""
 # Diffusers up to 0.20 named the attention of text encoders as it did that of the UNet.
 _OLD_TEXT_ATTENTION = re.compile(r"_self_attn_to_(q|k|v|out)(?:_0)?$")
 HOST_CLIPS = "text_encoders."

@@ -38,10 +38,11 @@ DTYPES = {
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
 _TOLD_BY_BYTES = 512
-# Sizes beyond it overflow what torch counts, where another size is 0.
-_MAX_SIZE = 2**31
-# The format's own limit. Source: huggingface/safetensors, MAX_HEADER_SIZE.
-_MAX_HEADER_BYTES = 100_000_000
+# What torch can count, sizes of 0 aside.
+_MOST_VALUES, _MOST_SIZES = 2**62, 8
+# A quarter of the format's own limit, and fifty times what the largest checkpoints have: lists in
+# lists take twenty times their text in memory. Source: huggingface/safetensors, MAX_HEADER_SIZE.
+_MAX_HEADER_BYTES = 25_000_000
 
 
 class TensorFile(Mapping[str, torch.Tensor]):
@@ -97,14 +98,15 @@ class TensorFile(Mapping[str, torch.Tensor]):
     def _add(self, name: str, entry: Any) -> None:
         try:
             kind = str(entry["dtype"])
+            if not kind.isidentifier():
+                raise ValueError(kind)
             shape = tuple(int(size) for size in entry["shape"])
             begin, end = (int(offset) for offset in entry["data_offsets"])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise LoraFileError(
                 f"{self.path.name} is not a readable safetensors file: its header has no valid "
-                f"entry for {name!r}; save it again."
+                f"entry for {name[:100]!r}; save it again."
             ) from error
-        count = math.prod(shape)
         if self._start + end > self._size:
             raise LoraFileError(
                 f"{self.path.name} is cut short: its header promises {self._start + end} bytes, "
@@ -114,13 +116,19 @@ class TensorFile(Mapping[str, torch.Tensor]):
         if dtype is None:
             self.unread[name] = kind
             return
-        fits = all(0 <= size < _MAX_SIZE for size in shape)
-        if not fits or end - begin != count * dtype.itemsize or begin < 0:
+        if not _countable(shape) or end - begin != math.prod(shape) * dtype.itemsize or begin < 0:
             raise LoraFileError(
-                f"{self.path.name} is damaged: {name!r} should have {count * dtype.itemsize} "
-                f"bytes and has {end - begin}; save or download it again."
+                f"{self.path.name} is damaged: {name[:100]!r} has {end - begin} bytes for the "
+                f"shape {list(shape[:8])} in {kind}; save or download it again."
             )
         self.shapes[name], self.dtypes[name], self._spans[name] = shape, dtype, (begin, end)
+
+
+def _countable(shape: tuple[int, ...]) -> bool:
+    """Say whether a shape is one that a tensor can have."""
+    if len(shape) > _MOST_SIZES or min(shape, default=0) < 0:
+        return False
+    return math.prod(max(size, 1) for size in shape) < _MOST_VALUES
 
 
 def shape_of(tensors: Mapping[str, torch.Tensor], name: str) -> tuple[int, ...]:
@@ -192,10 +200,16 @@ def _as_text(metadata: Any) -> dict[str, str]:
     """Return metadata as the format wants it: text; what is no object says nothing."""
     if not isinstance(metadata, dict):
         return {}
-    return {
+    texts = {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for key, value in metadata.items()
     }
+    # JSON can name halves of characters, which no file can hold.
+    return {_whole(key): _whole(value) for key, value in texts.items()}
+
+
+def _whole(text: str) -> str:
+    return text.encode("utf-8", errors="replace").decode("utf-8")
 
 
 def _read_header(path: Path, opened: BinaryIO) -> tuple[dict[str, Any], int]:

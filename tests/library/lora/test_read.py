@@ -229,6 +229,20 @@ REFUSED = {
     "SD3": (_pair("transformer.transformer_blocks.0.attn.to_q"), "diffusion transformer"),
     "refiner": (_pair(K, down=torch.ones(2, 1280)), "SDXL refiner"),
     "unknown": (_pair("what_is_this"), "unknown family"),
+    "T5 of SD3": (_pair("text_encoder_3.encoder.block.0.layer.0.SelfAttention.q"),
+                  "a LoRA for T5, a text encoder of Flux and SD3"),
+    "T5 of Flux": (_pair("lora_te2_encoder_block_0_layer_0_SelfAttention_q"), "a LoRA for T5"),
+    "Llama": (_pair("lora_te1_model_layers_0_self_attn_q_proj"), "a LoRA for a language model"),
+    "CLIP of no family": (_pair("lora_te_text_model_encoder_layers_0_self_attn_q_proj",
+                                down=torch.ones(2, 64)), "no text encoder of SD1.5, SD2.x, SDXL"),
+    "a product of gigabytes": (_pair(Q, down=torch.ones(40_000, 1), up=torch.ones(1, 40_000)),
+                               "fits no published network"),
+    "a middle of gigabytes": (_pair(Q, up=torch.ones(1, 20_000), down=torch.ones(1, 20_000),
+                                    mid=torch.ones(20_000, 1, 1, 1)), "larger than any of Stable"),
+    "a hundred levels": ({**_pair("lora_unet_down_blocks_0_attentions_0_proj_in"),
+                          **_pair("lora_unet_up_blocks_99_attentions_0_proj_in")},
+                         "100 levels .* no Stable Diffusion UNet"),
+    "a line break": (_pair("lora_unet_\n"), "called 'lora_unet_.*no module's name"),
 }  # fmt: skip
 
 
@@ -378,14 +392,20 @@ def test_an_entry_of_an_unknown_number_format(name: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "stated",
-    [{"unet.alpha_pattern": [1]}, {"unet.alpha_pattern": {"(": 1}}, {"unet.lora_alpha": "8"}],
-    ids=["list", "no regex", "text"],
+    [
+        {"unet.alpha_pattern": [1]},
+        {"unet.alpha_pattern": {"(": 1}},
+        {"unet.lora_alpha": "8"},
+        {"unet.lora_alpha": 10**400},
+        {"unet.alpha_pattern": {"(.*)*proj_on": 1}},
+    ],
+    ids=["list", "no regex", "text", "huge", "endless"],
 )
 def test_odd_peft_settings_are_one_sentence(stated: dict) -> None:
     """Catches a traceback, or a strength that is guessed."""
     name = "unet.mid_block.attentions.0.proj_in"
     state = {f"{name}.lora_{f}.weight": torch.ones(2, 2) for f in "AB"}
-    with pytest.raises(LoraFileError, match="x: peft's settings give .* numbers belong"):
+    with pytest.raises(LoraFileError, match="x: peft's settings give .* peft does not write; save"):
         read_lora(state, "x", {"lora_adapter_metadata": json.dumps(stated)})
 
 
@@ -406,6 +426,40 @@ def test_a_peft_folders_settings_count(folder: str, width: int, part: str, tmp_p
     assert list(named_modules(lora, network)) == [
         f"{part}.text_model.encoder.layers.0.self_attn.q_proj"
     ]
+
+
+@pytest.mark.parametrize("stated", ["{", "[1]", '"a"'])
+def test_broken_peft_settings_are_said(stated: str) -> None:
+    """Catches a strength taken for granted without a word."""
+    state = {f"unet.mid_block.attentions.0.proj_in.lora_{f}.weight": torch.ones(2, 2) for f in "AB"}
+    lora = read_lora(state, "x", {"lora_adapter_metadata": stated})
+    assert lora.notes == (
+        "Its lora_adapter_metadata is no JSON object; factors without an alpha are taken at "
+        "scale 1.",
+    )
+
+
+def test_a_peft_folder_without_its_settings(tmp_path: Path) -> None:
+    """Catches a peft LoRA of unknown strength taken at scale 1 without a word, or a traceback."""
+    name = "base_model.model.mid_block.attentions.0.proj_in"
+    path = tmp_path / "adapter_model.safetensors"
+    with pytest.raises(LoraFileError, match=r"a folder without an adapter_model\.safetensors"):
+        read_lora_file(tmp_path)
+    save_file({f"{name}.lora_{f}.weight": torch.ones(2, 2) for f in "AB"}, path)
+    assert "no adapter_config.json beside" in read_lora_file(path).notes[0]
+    with pytest.raises(LoraFileError, match=r"Cannot read .*adapter_config\.json.* copy it there"):
+        read_lora_file(tmp_path)
+    path.with_name("adapter_config.json").write_text("{")
+    for place in (path, tmp_path):
+        with pytest.raises(LoraFileError, match=r"adapter_config\.json is no JSON object"):
+            read_lora_file(place)
+
+
+def test_integers_are_said() -> None:
+    """Catches quantised factors taken for plain numbers, as the host does, without a word."""
+    factors = {"down": torch.ones(2, 320).to(torch.int8), "up": torch.ones(320, 2).to(torch.int8)}
+    (note,) = read_lora(_pair(Q, **factors), "x").notes
+    assert note.startswith("The factors of 1 modules are int8: taken as plain numbers")
 
 
 @pytest.mark.parametrize("adapter", ["my_style", "default_0", "default"])
