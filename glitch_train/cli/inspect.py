@@ -25,7 +25,7 @@ _TOLD = (
 def add_verb(verbs: Any) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("inspect", help="say what a LoRA file is")
-    parser.add_argument("lora", type=Path, help=".safetensors file")
+    parser.add_argument("lora", type=Path, help=".safetensors file, or a folder that peft saved")
     add_json_option(parser)
     parser.set_defaults(run=_run)
 

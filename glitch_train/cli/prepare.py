@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import add_json_option, add_settings, read_settings
+from .options import add_json_option, add_settings, check_output_folder, read_settings
 
 if TYPE_CHECKING:
     from ..dataset.dataset import GlitchDataset
@@ -44,6 +44,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
 
     if options.workers is not None and not 1 <= options.workers <= 64:
         raise RecipeError(f"--workers must be 1 to 64, got {options.workers}.")
+    check_output_folder(options.out)
     folder = options.folder.resolve()
     if options.out.resolve() == folder:
         raise DatasetError(f"--out must be another folder than the pictures' own, {folder}.")

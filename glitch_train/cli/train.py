@@ -8,7 +8,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import add_json_option
+from .options import add_json_option, check_output_folder
 
 if TYPE_CHECKING:
     from ..recipe.recipe import Recipe
@@ -88,6 +88,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any] | None:
     from ..training.team import join_team
     from .progress import TerminalProgress
 
+    check_output_folder(options.out)
     recipe = read_train_recipe(options)
     team = join_team(options.device)
     with StopSignal() as stop, contextlib.closing(team):

@@ -8,8 +8,8 @@ from pathlib import Path
 # Bare pickle streams of the protocols that torch.save has used.
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _PICKLE = (
-    "a pickle, which can run code when it is opened and is never read here; get the file as "
-    ".safetensors"
+    "a pickle, which can run code when it is opened, so it is never opened here; get the same LoRA "
+    "or checkpoint as .safetensors"
 )
 # Source: git-lfs, docs/spec.md.
 _LFS = b"version https://git-lfs.github.com/spec/"

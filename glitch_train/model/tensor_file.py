@@ -246,6 +246,6 @@ def _read_header(path: Path, opened: BinaryIO) -> tuple[dict[str, Any], int]:
 
 def _refusal(path: Path, start: bytes) -> LoraFileError:
     said = what_it_is(path, start)
-    is_what = "" if said.startswith("not ") else ", not a safetensors file"
+    is_what = "" if said.startswith(("not ", "a pickle")) else ", not a safetensors file"
     what, mark, advice = said.partition(";")
     return LoraFileError(f"{path.name} is {what}{is_what}{mark}{advice}.")
