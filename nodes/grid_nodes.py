@@ -163,12 +163,14 @@ class GlitchGrid(io.ComfyNode):
         **more: Any,
     ) -> io.NodeOutput:
         """Sample, showing the grid as it grows, and save it; also what Cancel leaves."""
-        from .grid_sampling import pictures
+        from .grid_sampling import pictures, refuse_strangers
         from .grid_view import LiveGrid
 
         sockets = {name: more.pop(name, None) for name in _LORA_SOCKETS}
         recipe = GridRecipe(**more)
-        loras = _loras(_chosen(lora_name, lora_names), sockets)
+        files = _chosen(lora_name, lora_names)
+        refuse_strangers({name: _path(name) for name in files}, model, clip)
+        loras = _loras(files, sockets)
         patched = {}
         if model_2 is not None or clip_2 is not None:
             patched[MODEL_2] = (model_2 or model, clip_2 or clip)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -56,12 +57,13 @@ def check_output_folder(out: Path, *, option: str = "--out", holds: str = "a fol
     Raises:
         GlitchTrainError: says why, and what to do.
     """
+    # os.path's words answer for any name; Path's raise for one that is too long.
+    if os.path.isfile(out) and holds == "a folder":
+        raise GlitchTrainError(f"{option} {out} is a file, not a folder; give another name.")
     if out.suffix.lower() in _FILE_ENDINGS:
         raise GlitchTrainError(
             f"{option} {out} is {holds}, and {out.suffix} is a file's ending; leave it out."
         )
-    if out.is_file() and holds == "a folder":
-        raise GlitchTrainError(f"{option} {out} is a file, not a folder; give another name.")
 
 
 def check_overwrites_none(
@@ -77,12 +79,12 @@ def check_overwrites_none(
     Raises:
         GlitchTrainError: names the first.
     """
-    there = [out for out in outputs if out.exists()]
+    there = [out for out in outputs if os.path.exists(out)]
     for given in inputs if there else ():
-        read = given.rglob("*") if given.is_dir() else [given]
+        read = given.rglob("*") if os.path.isdir(given) else [given]
         for one in read:
             for out in there:
-                if one.exists() and out.samefile(one):
+                if os.path.exists(one) and out.samefile(one):
                     raise GlitchTrainError(
                         f"{option} {out} would overwrite what is read; give another name."
                     )

@@ -47,6 +47,7 @@ LIES = [
     "sweep sd15_standard --out x --page x.html",
     "matrix out --page x.html",
     "train lora.safetensors --out x.safetensors",
+    "train lora.safetensors --out taken",
 ]
 OVERWRITES = [
     "transfer lora.safetensors --to sd15 -o lora.safetensors",

@@ -69,7 +69,7 @@ def test_a_lora_is_a_recipe(place: Path, checkpoint: Path, capsys) -> None:
         (["--set", "steps"], "--set takes name=value"),
         (["--checkpoint", "gone.safetensors"], "gone.safetensors does not exist"),
         (["--folder", "nowhere"], "nowhere"),
-        (["--out", "recipe.toml"], "Cannot write recipe.toml: File exists; free space there"),
+        (["--out", "recipe.toml"], "--out recipe.toml is a file, not a folder; give another"),
         (["--out", "recipe.toml/x"], "Cannot write recipe.toml/x: Not a directory"),
         (["--device", "toaster"], "The device 'toaster' cannot be used here"),
         (["--cache", "recipe.toml"], "Cannot write to the cache recipe.toml: Not a directory"),
