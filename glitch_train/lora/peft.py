@@ -158,6 +158,11 @@ def read_peft_folder(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, s
     stated: dict[str, Any] = {}
     for head, place in found.items():
         file = TensorFile(place / _WEIGHTS)
+        for key, kind in file.unread.items():
+            raise LoraFileError(
+                f"{file.path}: {key[:100]!r} is in {kind}, which torch does not have; save it "
+                "again in fp16 or fp32."
+            )
         tensors |= {f"{head}{key}": file[key] for key in file}
         config = _read_config(place / _CONFIG)
         stated |= {f"{head}{key}": value for key, value in config.items()}
