@@ -19,6 +19,7 @@ import torch
 from ..errors import LoraFileError
 from ..files import atomic_path
 from ..plain_json import parse_json
+from ..wording import size_text
 from .file_kind import what_it_is
 
 DTYPES = {
@@ -40,9 +41,9 @@ _PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
 _TOLD_BY_BYTES = 512
 # What torch can count, sizes of 0 aside.
 _MOST_VALUES, _MOST_SIZES = 2**62, 8
-# A quarter of the format's own limit, and fifty times what the largest checkpoints have: lists in
-# lists take twenty times their text in memory. Source: huggingface/safetensors, MAX_HEADER_SIZE.
-_MAX_HEADER_BYTES = 25_000_000
+# The format's own limit is 100 MB (huggingface/safetensors, MAX_HEADER_SIZE). A checkpoint has a
+# tenth of one, kohya's tags may take a few; lists in lists take thirty times their text in memory.
+_MAX_HEADER_BYTES = 16_000_000
 
 
 class TensorFile(Mapping[str, torch.Tensor]):
@@ -220,6 +221,11 @@ def _read_header(path: Path, opened: BinaryIO) -> tuple[dict[str, Any], int]:
     start = opened.read(_TOLD_BY_BYTES)
     length = int.from_bytes(start[:8], "little")
     # The format wants the header to begin with a brace.
+    if start[8:9] == b"{" and _MAX_HEADER_BYTES < length <= os.fstat(opened.fileno()).st_size:
+        raise LoraFileError(
+            f"{path.name} has a header of {size_text(length)}, more than any model has; download "
+            "it again, or save it with less metadata."
+        )
     if start[8:9] != b"{" or length > _MAX_HEADER_BYTES:
         raise _refusal(path, start)
     opened.seek(8)

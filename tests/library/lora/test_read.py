@@ -292,6 +292,10 @@ FILES = {
         "is a Git LFS pointer.*git lfs pull",
     ),
     "message": (lambda path: path.write_text("Entry not\nfound"), "text that begins with 'Entry n"),
+    "vast header": (
+        lambda path: path.write_bytes((17_000_000).to_bytes(8, "little") + b"{" * 17_000_001),
+        "has a header of .*more than any model has",
+    ),
     "no header": (lambda path: path.write_bytes(b"\x04" + b"\0" * 7 + b"abcd"), "is not a safe"),
     "no JSON": (lambda path: path.write_bytes(b"\x04" + b"\0" * 7 + b"{bcd"), "not JSON"),
     "infinite shape": (
