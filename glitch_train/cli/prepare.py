@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +45,8 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
 
     if options.workers is not None and not 1 <= options.workers <= 64:
         raise RecipeError(f"--workers must be 1 to 64, got {options.workers}.")
-    folder = options.folder.resolve()
-    if options.out.resolve() == folder:
+    folder = Path(os.path.realpath(options.folder))
+    if os.path.realpath(options.out) == str(folder):
         raise DatasetError(f"--out must be another folder than the pictures' own, {folder}.")
     start = read_recipe(options.recipe).dataset if options.recipe else DatasetRecipe()
     chosen = read_settings(options, DatasetRecipe, without=("folder",))

@@ -47,9 +47,10 @@ def resolve_choice(choice: str, roots: Sequence[Root]) -> Path:
                 folder = (root / choice[len(label) :]).resolve()
             except (ValueError, RuntimeError):  # no file system takes it, or a link to itself
                 continue
-            if not _inside(folder, resolved):
+            inside = next((one for one in resolved if folder.is_relative_to(one)), None)
+            if inside is None:
                 raise DatasetError(_outside(choice, root / choice[len(label) :], folder, root))
-            if is_system_folder(folder.name) and folder not in resolved:
+            if any(map(is_system_folder, folder.relative_to(inside).parts)):
                 raise DatasetError(
                     f"The folder {choice!r} is hidden or the system's own, for thumbnails or "
                     "deleted files; choose the folder that your pictures lie in."
@@ -90,8 +91,5 @@ def _folders_below(root: Path, roots: Sequence[Path]) -> list[str]:
 def _is_offered(current: str, name: str, roots: Sequence[Path]) -> bool:
     """Say whether a folder can be chosen; a link may lead out of all of them."""
     path = Path(current, name)
-    return not path.is_symlink() or _inside(Path(os.path.realpath(path)), roots)
-
-
-def _inside(folder: Path, roots: Sequence[Path]) -> bool:
-    return any(folder == root or root in folder.parents for root in roots)
+    target = Path(os.path.realpath(path))
+    return not path.is_symlink() or any(target.is_relative_to(root) for root in roots)

@@ -144,6 +144,15 @@ def test_the_pictures_own_folder_is_not_written_to(folder: Path, capsys) -> None
     assert sorted(folder.iterdir()) == before
 
 
+def test_a_link_to_itself_as_folder_is_one_sentence(tmp_path: Path, capsys) -> None:
+    """Catches a traceback of Python 3.12 and older over a link that leads nowhere."""
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert main(["prepare", str(tmp_path / "loop"), "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert "There is no folder" in error
+    assert len(error.strip().splitlines()) == 1
+
+
 def test_two_sets_are_not_mixed(folder: Path, tmp_path: Path, capsys) -> None:
     """Catches pictures of an earlier run beside the new ones, where both would be trained."""
     out = tmp_path / "out"

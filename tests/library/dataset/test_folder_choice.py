@@ -64,8 +64,9 @@ def test_folders_of_the_system_are_not_offered(roots: list[Root], name: str) -> 
     """Catches a NAS's small copies of the pictures in the list, or trained."""
     (roots[0][1] / "faces" / name / "SYNOFILE_THUMB_M.jpg").mkdir(parents=True)
     assert folder_choices(roots) == [".", "faces", "faces/wet", "datasets: faces"]
-    with pytest.raises(DatasetError, match="the system's own"):
-        resolve_choice(f"faces/{name}", roots)
+    for choice in (f"faces/{name}", f"faces/{name}/SYNOFILE_THUMB_M.jpg"):
+        with pytest.raises(DatasetError, match="the system's own"):
+            resolve_choice(choice, roots)
 
 
 def test_a_workflow_of_a_mac_finds_its_folder(roots: list[Root]) -> None:
