@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..encodings import common_encoding, decode
+from ..encodings import Decoded, common_encoding, decode
 from ..plain_json import parse_json
 from ..wording import size_text
 from .names import same_name, stem_of
@@ -142,12 +142,17 @@ def _read_sidecars(folder: Path, captions: Captions) -> None:
             continue
         captions.texts[name] = decoded.text.strip()
         if decoded.guessed:
-            read = captions.texts[name]
-            shown = read[:SHOWN_CHARACTERS] + ("…" if len(read) > SHOWN_CHARACTERS else "")
-            captions.reasons[name] = (
-                f"not UTF-8, read as {decoded.encoding}, which is a guess: “{shown}”; if that is "
-                "wrong, save it as UTF-8"
-            )
+            captions.reasons[name] = _guess(decoded, captions.texts[name])
+
+
+def _guess(decoded: Decoded, text: str) -> str:
+    """Say what was read, on one line, so that a person sees whether it is right."""
+    read = " ".join(text.split())
+    shown = read[:SHOWN_CHARACTERS] + ("…" if len(read) > SHOWN_CHARACTERS else "")
+    return (
+        f"not UTF-8, read as {decoded.encoding}, which is a guess: “{shown}”; if that is wrong, "
+        "save it as UTF-8"
+    )
 
 
 def _read_bytes(path: Path, most: int) -> bytes:
@@ -177,11 +182,14 @@ def _read_metadata(folder: Path, captions: Captions, names: Sequence[str]) -> No
         captions.reasons[METADATA_NAME] = f"cannot be read: {error}"
         return
     pictures = {same_name(name) for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES}
-    odd = [f"not UTF-8, read as {decoded.encoding}, which is a guess"] if decoded.guessed else []
+    odd: list[str] = []
     for number, line in enumerate(decoded.text.split("\n"), start=1):
         if line.strip():
             problem = _read_entry(line, captions, pictures)
             odd += [f"line {number}: {problem}"] if problem else []
+    if decoded.guessed:
+        telling = (text for text in captions.metadata.values() if not text.isascii())
+        odd.insert(0, _guess(decoded, next(telling, "")))
     if odd:
         more = f", and {len(odd) - 3} more" if len(odd) > 3 else ""
         captions.reasons[METADATA_NAME] = "; ".join(odd[:3]) + more

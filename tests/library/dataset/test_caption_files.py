@@ -128,6 +128,17 @@ def test_what_cannot_be_read_is_named_and_not_trained(folder: Path) -> None:
     assert "no caption" in about(dataset, "b.png").reason
 
 
+def test_a_guessed_metadata_file_shows_what_was_read(folder: Path) -> None:
+    """Catches a guess over all captions that nobody can check."""
+    lines = ['{"file_name": "a.png", "text": "portrait"}', '{"file_name": "b.png", "text": "été"}']
+    (folder / "metadata.jsonl").write_bytes("\r\n".join(lines).encode("cp1252"))
+    dataset = load(folder)
+    assert captions(dataset) == ["portrait", "été", ""]
+    assert "Windows-1252 (Western Europe), which is a guess: “été”" in (
+        about(dataset, "metadata.jsonl").reason
+    )
+
+
 def test_captions_of_one_folder_tell_together_how_they_are_written(folder: Path) -> None:
     """Catches two signs of Chinese that alone would be Korean."""
     for name, text in (("a", "风景"), ("b", "一个女孩站在雨中的街道上"), ("c", "红色的外套")):
