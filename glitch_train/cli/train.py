@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,10 +127,10 @@ def read_train_recipe(options: argparse.Namespace) -> Recipe:
     recipe = read_recipe_of(options.recipe) if is_lora else read_recipe(options.recipe)
     recipe = with_assignments(recipe, options.set)
     if options.folder:
-        folder = dataclasses.replace(recipe.dataset, folder=str(options.folder.resolve()))
+        folder = dataclasses.replace(recipe.dataset, folder=os.path.realpath(options.folder))
         recipe = dataclasses.replace(recipe, dataset=folder)
     if options.checkpoint:
-        recipe = dataclasses.replace(recipe, checkpoint=str(options.checkpoint.resolve()))
+        recipe = dataclasses.replace(recipe, checkpoint=os.path.realpath(options.checkpoint))
     return recipe
 
 

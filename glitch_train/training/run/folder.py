@@ -105,7 +105,7 @@ def unfinished_run(
         try:
             if not same_run(recipe, Recipe.from_json(read_text(paths.recipe))):
                 continue
-        except (OSError, GlitchTrainError):
+        except (OSError, ValueError, GlitchTrainError):
             continue
         state = load_state(paths.state, mapped=True)
         finished = reached(recipe.train, progress_of(state)) and state.get("has_lora", True)
