@@ -215,7 +215,8 @@ def product_energy(up: torch.Tensor, down: torch.Tensor) -> float:
         down: (rank, in) or (rank, in, kh, kw), fp32.
     """
     flat = down.flatten(1)
-    energy = float(((up.T @ up).double() * (flat @ flat.T).double()).sum())
+    grams = ((up.T @ up).cpu(), (flat @ flat.T).cpu())  # MPS has no float64
+    energy = float((grams[0].double() * grams[1].double()).sum())
     return 0.0 if energy < 0.0 else energy  # rounding of a product of nearly nothing; NaN stays
 
 
