@@ -78,8 +78,10 @@ def write_prepared(dataset: GlitchDataset, out: Path, workers: int | None = None
 
     Raises:
         DatasetError: when a picture can no longer be read or the disk does not take the files.
+        DiskError: when their paths would be too long.
     """
     from ..errors import DatasetError
+    from ..file_names import check_path_lengths
     from ..workers import in_order
 
     jobs = [
@@ -87,6 +89,7 @@ def write_prepared(dataset: GlitchDataset, out: Path, workers: int | None = None
         for index in range(len(dataset.samples))
         for variant in range(dataset.recipe.variants)
     ]
+    check_path_lengths(*(out / f"{_numbered(dataset, *job)}.png" for job in jobs))
     try:
         out.mkdir(parents=True, exist_ok=True)
         return list(in_order(lambda job: _write_variant(dataset, out, *job), jobs, workers))
@@ -98,12 +101,17 @@ def _write_variant(dataset: GlitchDataset, out: Path, index: int, variant: int) 
     from ..files import atomic_path, write_text
 
     sample = dataset.samples[index]
-    stem = "".join(c if c.isalnum() or c in "-_ " else "_" for c in Path(sample.name).stem)[:60]
-    numbered = f"{index + 1:05}_{stem}"
-    if dataset.recipe.variants > 1:
-        numbered += f"_{variant + 1:03}"
+    numbered = _numbered(dataset, index, variant)
     picture = out / f"{numbered}.png"
     with atomic_path(picture) as part:
         dataset.prepare(sample, variant).image.save(part, "PNG", compress_level=1)
     write_text(out / f"{numbered}.txt", dataset.shown_caption(index, variant))
     return picture
+
+
+def _numbered(dataset: GlitchDataset, index: int, variant: int) -> str:
+    """Return what a variant's files are called, without their ending."""
+    name = Path(dataset.samples[index].name).stem
+    stem = "".join(c if c.isalnum() or c in "-_ " else "_" for c in name)[:60].rstrip()
+    numbered = f"{index + 1:05}_{stem}"
+    return numbered if dataset.recipe.variants == 1 else f"{numbered}_{variant + 1:03}"
