@@ -12,6 +12,7 @@ import builtins
 import contextlib
 import errno
 import functools
+import importlib
 import io
 import os
 import signal
@@ -24,7 +25,7 @@ from typing import Any
 
 import pytest
 
-fcntl = pytest.importorskip("fcntl", reason="Windows needs no rules of its own applied")
+fcntl = importlib.import_module("fcntl") if sys.platform == "linux" else None
 
 RESERVED = frozenset(
     ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
@@ -77,6 +78,8 @@ def windows_rules(*, longest_file: int | None = None) -> Iterator[None]:
             default, since the folders of tests alone are long.
     """
     global _applied
+    if fcntl is None:
+        pytest.skip("only Linux' /proc says what a process holds")
     _listen()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(builtins, "__import__", functools.partial(_import, builtins.__import__))
