@@ -116,6 +116,8 @@ def test_paths_of_windows_are_called_so(
         list_folder(Path(path))
     with pytest.raises(CheckpointError, match=r"faces does not exist \(a path of Windows\); give"):
         load_checkpoint(Path(path), "cpu")
+    with pytest.raises(CheckpointError, match="x does not exist; give"):
+        load_checkpoint(Path("x" * 300), "cpu")
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(f"checkpoint = '{path}'\n[dataset]\nfolder = '{path}'\n", "utf-8")
     assert main(["train", str(recipe), "--out", str(tmp_path / "out")]) == 1
