@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..file_names import name_fault
+from ..file_names import check_path_lengths, name_fault
 from ..files import atomic_path, disk_errors_said, write_text
 from .client import ComfyClient
 from .errors import RequestRefused
@@ -40,6 +40,15 @@ class Fetched:
     def all(self) -> list[Path]:
         """Return every file."""
         return [path for paths in self.files.values() for path in paths]
+
+
+def check_room_for_names(*folders: Path) -> None:
+    """Refuse folders below which files that are fetched would have too long a path.
+
+    Raises:
+        DiskError: names the path.
+    """
+    check_path_lengths(*(folder / PREVIEWS / GRAPH_FILE for folder in folders))
 
 
 def save_graph(graph: Mapping[str, Any], folder: Path) -> Path:

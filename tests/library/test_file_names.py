@@ -19,7 +19,10 @@ from glitch_train.file_names import check_path_lengths, longest_path
 from glitch_train.files import write_text
 from glitch_train.grid.lora_names import chosen_loras
 from glitch_train.model.checkpoint_file import load_checkpoint
+from glitch_train.sweep.plan import plan_sweep
 from glitch_train.training.run.folder import claim_run
+
+SHORT = Path(__file__).parents[2] / "workflows" / "api" / "short.json"
 
 
 def deep(place: Path, room: int) -> Path:
@@ -53,8 +56,9 @@ def test_the_longest_path_can_be_written(tmp_path: Path) -> None:
     [
         lambda folder: claim_run("run", folder / "runs", folder / "loras"),
         lambda folder: TensorCache(folder),
+        lambda folder: plan_sweep({SHORT.stem: SHORT}, [1], folder),
     ],
-    ids=["run", "cache"],
+    ids=["run", "cache", "sweep"],
 )
 def test_too_long_is_said_before_work(tmp_path: Path, work) -> None:
     """Catches a run that ends with its first file, or its last."""
