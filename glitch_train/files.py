@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -150,25 +149,6 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-# With any ending, and whatever the case. Source: learn.microsoft.com, "Naming Files, Paths, and
-# Namespaces".
-_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.IGNORECASE)
-
-
-def name_fault(name: str) -> str:
-    """Return why Windows does not take a name of a file or folder, or nothing where it does.
-
-    What is made on one system is used on another, so a name is asked on all of them.
-    """
-    if _DEVICE.match(name):
-        return "is the name of a device on Windows, with any ending"
-    if name.endswith((" ", ".")):
-        return "ends in a space or a dot, which Windows drops"
-    if re.search(r'[<>:"|?*\x00-\x1f]', name):
-        return 'has one of < > : " | ? *, which Windows does not allow'
-    return ""
 
 
 def check_space(needs: Mapping[Path, int], advice: str) -> None:

@@ -118,6 +118,7 @@ class GlitchGrid(io.ComfyNode):
         columns: str | None = None,
         lora_name: str | None = None,
         lora_names: str | None = None,
+        filename_prefix: str | None = None,
     ) -> bool | str:
         """Refuse what cannot be read before anything runs; what is linked is None here."""
         from ..glitch_train.model.tensor_file import TensorFile
@@ -133,6 +134,8 @@ class GlitchGrid(io.ComfyNode):
         }
 
         def check() -> None:
+            if filename_prefix is not None:
+                host.checked_prefix(filename_prefix)
             GridRecipe(**{name: text for name, text in written.items() if text is not None})
             # A pattern may stand for snapshots that a trainer of this graph is still to write.
             for name in _chosen(lora_name, lora_names, yet_to_come=True):

@@ -81,8 +81,10 @@ def write_prepared(dataset: GlitchDataset, out: Path, workers: int | None = None
     Raises:
         DatasetError: when pictures or captions of another set lie there, a picture can no longer be
             read, or the disk does not take the files.
+        DiskError: when their paths would be too long.
     """
     from ..errors import DatasetError
+    from ..file_names import check_path_lengths
     from ..workers import in_order
 
     jobs = [
@@ -91,6 +93,7 @@ def write_prepared(dataset: GlitchDataset, out: Path, workers: int | None = None
         for variant in range(dataset.recipe.variants)
     ]
     names = {job: _name_of(dataset, *job) for job in jobs}
+    check_path_lengths(*(out / f"{name}.png" for name in names.values()))
     try:
         _check_out(out, set(names.values()))
         out.mkdir(parents=True, exist_ok=True)
@@ -124,7 +127,7 @@ def _name_of(dataset: GlitchDataset, index: int, variant: int) -> str:
     from ..dataset.names import stem_of
 
     stem = stem_of(dataset.samples[index].name)
-    plain = "".join(c if c.isalnum() or c in "-_ " else "_" for c in stem)[:60]
+    plain = "".join(c if c.isalnum() or c in "-_ " else "_" for c in stem)[:60].rstrip()
     numbered = f"{index + 1:05}_{plain}"
     return f"{numbered}_{variant + 1:03}" if dataset.recipe.variants > 1 else numbered
 

@@ -79,7 +79,7 @@ def add_host_options(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     from ..comfyui.client import ComfyClient
-    from ..comfyui.fetch import GRAPH_FILE, fetch_outputs, save_graph
+    from ..comfyui.fetch import GRAPH_FILE, check_room_for_names, fetch_outputs, save_graph
     from ..comfyui.graph import load_graph
     from ..comfyui.overrides import with_overrides
     from ..comfyui.run import run_workflow, terminate_as_ctrl_c
@@ -91,6 +91,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     with terminate_as_ctrl_c(), ComfyClient(options.server) as client:
         info = client.object_info()
         graph = with_overrides(graph, options.set, info)
+        check_room_for_names(out)
         saved = save_graph(graph, out)
         with terminal_bar(graph) as bar:
             run = run_workflow(client, graph, bar, on_stop=_say_stopping, object_info=info)

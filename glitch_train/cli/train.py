@@ -74,7 +74,7 @@ def add_verb(verbs: Any) -> None:
         help="auto: go on with a stopped run of the same recipe, or one with more steps now; "
         "never: begin anew; must: refuse to (default: auto)",
     )
-    parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
+    parser.add_argument("--device", help="cpu, cuda:1, mps … (default: a GPU where there is one)")
     parser.add_argument(
         "--cache", type=Path, help="where encoded pictures and captions stay (default: OUT/cache)"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..drawing.sizes import Size
 from ..errors import DatasetError
+from ..file_names import foreign_path
 from ..workers import in_order
 from .caption_files import is_caption
 from .names import is_system_folder, masked_stem, stem_of
@@ -58,7 +59,8 @@ def list_folder(folder: Path) -> Entries:
         DatasetError: when the folder is missing or cannot be read.
     """
     if not os.path.isdir(folder):  # also of a name that no file system takes
-        raise DatasetError(f"There is no folder {folder}; choose one that holds your pictures.")
+        named = f"{folder}{foreign_path(str(folder))}"
+        raise DatasetError(f"There is no folder {named}; choose one that holds your pictures.")
     files: list[str] = []
     subfolders: list[str] = []
     odd: dict[str, str] = {}

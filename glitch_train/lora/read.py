@@ -204,8 +204,9 @@ def product_energy(up: torch.Tensor, down: torch.Tensor) -> float:
     """
     flat = down.flatten(1)
     if up.shape[1] ** 2 > up.shape[0] * flat.shape[1]:
-        return float((up @ flat).double().square().sum())
-    energy = float(((up.T @ up).double() * (flat @ flat.T).double()).sum())
+        return float((up @ flat).cpu().double().square().sum())
+    grams = ((up.T @ up).cpu(), (flat @ flat.T).cpu())  # MPS has no float64
+    energy = float((grams[0].double() * grams[1].double()).sum())
     return 0.0 if energy < 0.0 else energy  # rounding of a product of nearly nothing; NaN stays
 
 

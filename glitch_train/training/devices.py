@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import sys
+from typing import Any
 
 import torch
 
@@ -25,7 +28,7 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
         device: where training runs.
 
     Raises:
-        TrainingError: for fp16 on a CPU, which cannot train.
+        TrainingError: for one that the device cannot train in.
     """
     if precision == "auto":
         if device.type != "cuda":
@@ -33,7 +36,46 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
     if precision == "fp16" and device.type == "cpu":
         raise TrainingError("precision fp16 needs a GPU; on this CPU choose auto or fp32.")
-    return _DTYPES[precision]
+    dtype = _DTYPES[precision]
+    if dtype != torch.float32 and not _can_mix(device, dtype):
+        raise TrainingError(
+            f"precision {precision} cannot be trained in on a device of the kind {device.type}; "
+            "choose auto or fp32."
+        )
+    return dtype
+
+
+def mixed_precision(
+    device: torch.device, dtype: torch.dtype
+) -> contextlib.AbstractContextManager[Any]:
+    """Return autocast to a 16-bit format, and for fp32 a block that changes nothing.
+
+    Not a disabled autocast: a device that has none refuses that too, as DirectML's does.
+    """
+    if dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=dtype)
+
+
+@functools.cache
+def _can_mix(device: torch.device, dtype: torch.dtype) -> bool:
+    """Find out whether a device has autocast to a format, and for fp16 the scaler of gradients.
+
+    What a device has differs by torch's version and the system's, so both are tried.
+    """
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            with mixed_precision(device, dtype):
+                if not torch.is_autocast_enabled(device.type):
+                    return False
+            if dtype == torch.float16:
+                value = torch.zeros(1, device=device, requires_grad=True)
+                scaler = torch.amp.GradScaler(device.type)
+                scaler.scale(value.sum()).backward()
+                scaler.unscale_(torch.optim.SGD([value], lr=0.0))
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError):
+        return False
+    return True
 
 
 def wants_checkpointing(
@@ -65,9 +107,21 @@ def peak_memory_mb(device: torch.device) -> float:
     try:
         import resource
     except ImportError:  # Windows
-        return math.nan
+        return _peak_working_set() / 2**20
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def _peak_working_set() -> float:
+    """Return the most memory Windows gave this process, in bytes; NaN without psutil.
+
+    Source: psutil's documentation, Process.memory_info, on Windows.
+    """
+    try:
+        import psutil
+    except ImportError:
+        return math.nan
+    return getattr(psutil.Process().memory_info(), "peak_wset", math.nan)
 
 
 def _free_bytes(device: torch.device) -> float:

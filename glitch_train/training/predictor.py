@@ -9,6 +9,7 @@ import torch
 from ..model.checkpoint import BaseModel
 from ..recipe.train import TrainRecipe
 from .batches import Batch, pad_prompts
+from .devices import mixed_precision
 from .encode import encode_prompt
 from .objective import noise_schedule, per_sample_loss, snr_weights, training_target
 
@@ -62,8 +63,7 @@ class Predictor:
         extra = None
         if batch.pooled_prompt_embeds is not None:
             extra = {"text_embeds": batch.pooled_prompt_embeds, "time_ids": batch.add_time_ids}
-        mixed = self.dtype != torch.float32
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=mixed):
+        with mixed_precision(self.device, self.dtype):
             return self.base.unet(
                 noisy_latents.to(self.dtype),
                 timesteps,
@@ -125,8 +125,7 @@ class Predictor:
         """Return the batch with its captions encoded by the text encoders, where they train."""
         if batch.tokens is None:
             return batch
-        mixed = self.dtype != torch.float32
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=mixed):
+        with mixed_precision(self.device, self.dtype):
             prompts = [encode_prompt(self.base.text_encoders, ids) for ids in batch.tokens]
         embeds, mask = pad_prompts([prompt.prompt_embeds for prompt in prompts])
         pooled = [p.pooled_prompt_embeds for p in prompts if p.pooled_prompt_embeds is not None]

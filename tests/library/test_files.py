@@ -11,7 +11,8 @@ from windows_rules import is_bad_name
 from glitch_train.comfyui.graph import load_graph
 from glitch_train.encodings import decode
 from glitch_train.errors import RecipeError
-from glitch_train.files import name_fault, read_text
+from glitch_train.file_names import name_fault
+from glitch_train.files import read_text
 from glitch_train.losses.read import read_csv, read_json
 from glitch_train.recipe.recipe import read_recipe
 from glitch_train.recipe.train import TrainRecipe

@@ -189,7 +189,7 @@ class Samples:
                 done, last = done + 1, latents
                 if done < total:  # the end is said when the strip is there
                     yield Sampling(step, done, total)
-            path = self._paths.samples / f"step{step:06}_prompt{row:02}.png"
+            path = self._paths.sample(step, row)
             save_png(self._decode(last), path, {TEXT: json.dumps(self._about(step, prompt))})
         strip = self.strip()
         if strip is not None:

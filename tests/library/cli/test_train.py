@@ -137,7 +137,9 @@ def test_a_signal_saves_and_the_same_command_goes_on(
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=process_environment(),
     )  # fmt: skip
     losses = place / "out" / "glitch_lora_00001" / "losses.csv"
-    while child.poll() is None and not (losses.is_file() and losses.read_text().count("\n") > 3):
+    while child.poll() is None and not (
+        losses.is_file() and losses.read_text("utf-8").count("\n") > 3
+    ):
         pass
     child.send_signal(sent)
     out, err = child.communicate()

@@ -245,6 +245,7 @@ def test_a_folder_that_cannot_be(tmp_path: Path, name: str) -> None:
         list_folder(tmp_path / name)
 
 
+@pytest.mark.not_on_windows(reason="names that only POSIX takes")
 def test_odd_names(folder: Path) -> None:
     """Catches names that break the report or its JSON."""
     names = ["two words.jpg", "smile \U0001f600.jpg", "new\nline.jpg", "q'\"`.jpg"]
@@ -263,6 +264,7 @@ def test_odd_names(folder: Path) -> None:
     assert len({dataset.picture_key(sample) for sample in dataset.samples}) == 2
 
 
+@pytest.mark.not_on_windows(reason="links and pipes")
 def test_links(folder: Path, tmp_path: Path) -> None:
     """Catches a link that smuggles in files from elsewhere, or that leads nowhere."""
     outside = tmp_path / "secret.jpg"
