@@ -33,6 +33,10 @@ class FileHeldError(DiskError):
     """Another program, or this one, holds a file that was to be replaced: only Windows minds."""
 
 
+class EnvironmentFault(GlitchTrainError):
+    """A package, a file, memory or a driver fails that this library needs and does not own."""
+
+
 class RecordError(GlitchTrainError):
     """A loss record cannot be read."""
 

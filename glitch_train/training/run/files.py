@@ -12,6 +12,7 @@ from ...files import check_space, free_beside
 from ...lora.file import SAVE_DTYPES, LoraStateDict, save_lora, to_kohya
 from ...lora.metadata import metadata
 from ...losses.record import LossRecord
+from ...recipe.in_vain import IN_VAIN, settings_in_vain
 from ..loop import LoraTraining
 from ..optim import STATE_FLOATS
 from .endings import RunProgress
@@ -87,6 +88,13 @@ class RunFiles:
         log.warning("%s", sentence)
         if sentence not in self.record.about.notes:
             self.record.about.notes.append(sentence)
+
+    def note_in_vain(self) -> None:
+        """Say which settings cannot take effect, instead of what a shorter run said of them."""
+        notes = self.record.about.notes
+        notes[:] = [one for one in notes if not one.startswith(IN_VAIN)]
+        for sentence in settings_in_vain(self.setup.recipe.train):
+            self.note(sentence)
 
     def save_snapshot(self, training: LoraTraining) -> None:
         """Keep the LoRA as it stands beside the finished one.

@@ -83,3 +83,15 @@ def test_precision_is_checked_before_any_work(tmp_path: Path, folder: Path) -> N
     """Catches pictures being encoded for a run that cannot train."""
     with pytest.raises(TrainingError, match="fp16 needs a GPU"):
         make_run(tmp_path, folder, Counted(), precision="fp16")
+
+
+def test_what_is_set_in_vain_is_said_once(tmp_path: Path, folder: Path) -> None:
+    """Catches a warmup longer than the run carried out without a word, or told of a longer run."""
+    settings = {"lr_scheduler": "cosine", "warmup_steps": 4}
+    short = make_run(tmp_path, folder, Counted(), steps=3, **settings)
+    list(short.events())
+    (said,) = short.record.about.notes
+    assert said.startswith("Without effect: warmup_steps 4 does not end within the run of 3 steps")
+    longer = make_run(tmp_path, folder, Counted(), "must", steps=5, **settings)
+    list(longer.events())
+    assert longer.record.about.notes == []
