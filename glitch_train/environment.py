@@ -127,6 +127,19 @@ def _of_machine(error: BaseException) -> str:
     return ""
 
 
+def check_versions(*packages: str) -> None:
+    """Refuse packages that are too old before work begins: some fail late, some in silence.
+
+    Args:
+        packages: of :data:`NEEDED`.
+
+    Raises:
+        EnvironmentFault: names the first, and the command that mends it.
+    """
+    for sentence in filter(None, map(too_old, packages)):
+        raise EnvironmentFault(sentence)
+
+
 def _of_version(error: BaseException) -> str:
     """Say that a package is too old, where an error looks like that."""
     if not isinstance(error, (AttributeError, TypeError)):

@@ -14,7 +14,7 @@ import pytest
 
 import glitch_train.environment as environment
 from glitch_train.cli.command import main
-from glitch_train.environment import NEEDED, environment_said, environment_sentence
+from glitch_train.environment import NEEDED, check_versions, environment_said, environment_sentence
 from glitch_train.errors import EnvironmentFault
 
 PACK = Path(__file__).parents[2]
@@ -60,11 +60,15 @@ def test_a_mistake_of_the_pack_stays_one() -> None:
 
 def test_an_old_package_behind_an_odd_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches the traceback of a call that an older version does not know."""
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.21.4+x")
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.9.4+x")
     said = environment_sentence(TypeError("unexpected keyword argument 'low_cpu'"))
-    assert said.startswith(f"diffusers 0.21.4+x is too old, {NEEDED['diffusers']} is needed: run ")
+    assert said.startswith(f"diffusers 0.9.4+x is too old, {NEEDED['diffusers']} is needed: run ")
     assert said.endswith(f'-m pip install --upgrade "diffusers>={NEEDED["diffusers"]}".')
+    with pytest.raises(EnvironmentFault, match="peft 0.9.4") as caught:
+        check_versions("peft", "diffusers")
+    assert "diffusers" not in str(caught.value)
     monkeypatch.setattr(importlib.metadata, "version", lambda name: NEEDED[name])
+    check_versions(*NEEDED)
     assert environment_sentence(TypeError("unexpected")) == ""
 
 
