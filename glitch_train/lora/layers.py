@@ -124,7 +124,7 @@ def inject_lora(
         use_rslora=shape.kind == "rslora",
     )
     inject_adapter_in_model(config, model, adapter_name=ADAPTER)
-    layers = {name: _layer(name, model.get_submodule(name)) for name in targets}
+    layers = {name: _layer(name, model.get_submodule(name), shape.kind) for name in targets}
     _initialise(layers, stream)
     return layers
 
@@ -153,13 +153,13 @@ def trainable(layers: LoraLayers) -> Iterator[torch.nn.Parameter]:
             yield layer.magnitude
 
 
-def _layer(name: str, module: Any) -> LoraLayer:
+def _layer(name: str, module: Any, kind: str) -> LoraLayer:
     down, up = module.lora_A[ADAPTER], module.lora_B[ADAPTER]
     for factor in (down, up):
         factor.float()
         factor.requires_grad_(True)
     rank = down.weight.shape[0]
-    alpha = module.lora_alpha[ADAPTER] * (math.sqrt(rank) if module.use_rslora[ADAPTER] else 1.0)
+    alpha = module.lora_alpha[ADAPTER] * (math.sqrt(rank) if kind == "rslora" else 1.0)
     if ADAPTER not in module.lora_magnitude_vector:
         return LoraLayer(down.weight, up.weight, alpha)
     dora, weight = module.lora_magnitude_vector[ADAPTER], module.get_base_layer().weight

@@ -55,6 +55,7 @@ class Session:
         self._training = LoraTraining(setup.base, source, self._train, setup.device, setup.team)
         self._material = material_key(source.items)
         self._progress = files.go_on(self._training, self._material)
+        files.note_in_vain()
         files.check_space(self._training)
         self._began = clock() - self._progress.seconds
         self._ending = reached(self._train, self._progress)
