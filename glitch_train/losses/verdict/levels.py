@@ -54,7 +54,7 @@ def judge_levels(
         jump: a jump, whose level before is the start when it comes early.
     """
     start, final, error = _ends(curve, trend)
-    if jump is not None and jump.is_early:
+    if jump is not None:
         start = jump.before
     if start is not None and final is not None:
         few = max(1, round(AT_AN_END * len(curve)))
