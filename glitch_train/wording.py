@@ -36,7 +36,13 @@ def percent(share: float) -> str:
     number = 100 * share
     if abs(number) < 0.05:
         return "less than 0.1 %" if number else "0 %"
-    return f"{number:.0f} %" if abs(number) >= 9.95 else f"{number:.1f} %"
+    return f"{number:,.0f} %" if abs(number) >= 9.95 else f"{number:.1f} %"
+
+
+def loss_text(loss: float) -> str:
+    """Return four digits, written out up to ten million: ``0.08214``, ``36,030``."""
+    text = f"{loss:.4g}"
+    return f"{loss:,.0f}" if "e+" in text and abs(loss) < 1e7 else text
 
 
 def with_error(value: float, error: float) -> str:

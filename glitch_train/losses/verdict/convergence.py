@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...wording import percent, tidy_step, with_error, words_for_step
+from ...wording import loss_text, percent, tidy_step, with_error, words_for_step
 from .curve import SMALLEST, Curve
 from .finding import Finding
 from .jump import Jump
@@ -155,8 +155,8 @@ def _diverging(curve: Curve, trend: Trend, rose: float, evidence: dict[str, Any]
     return Finding(
         "diverging",
         rose,
-        f"Diverging: the trend was lowest, {lowest:.4g}, near step {words_for_step(step)} and ends "
-        f"{percent(trend.rise.mean / max(abs(lowest), SMALLEST))} above that.",
+        f"Diverging: the trend was lowest, {loss_text(lowest)}, near step {words_for_step(step)} "
+        f"and ends {percent(trend.rise.mean / max(abs(lowest), SMALLEST))} above that.",
         evidence | {"lowest": lowest, "lowest_step": step, "rise": trend.rise.mean},
     )
 

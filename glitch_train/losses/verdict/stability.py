@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...wording import percent, words_for_step
+from ...wording import loss_text, percent, words_for_step
 from .convergence import FALSE_ALARM, MIN_POINTS, SURE_OF_RISE, rise_limit
 from .curve import SMALLEST, Curve
 from .finding import Finding
@@ -59,7 +59,7 @@ def judge_stability(
         return _spiky(spikes, evidence)
     if swing.found:
         return _oscillating(curve, swing, evidence)
-    return _stable(curve, spikes, evidence)
+    return _stable(curve, evidence)
 
 
 def _evidence(curve: Curve, spikes: Spikes | None, swing: Oscillation | None) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _short(curve: Curve, evidence: dict[str, Any]) -> Finding:
         return Finding(
             "diverged",
             0.7,
-            f"Diverged: the last losses ({float(last.mean()):.4g}) are more than twice the "
+            f"Diverged: the last losses ({loss_text(float(last.mean()))}) are more than twice the "
             "largest of the first half.",
             evidence,
         )
@@ -131,7 +131,7 @@ def _spiky(spikes: Spikes, evidence: dict[str, Any]) -> Finding:
         "spiky",
         0.95 if number > 1 else 0.85,
         f"{number} spike{'s' if number > 1 else ''} (step {named}{more}), up to "
-        f"{max(spikes.heights):.1f} times the surroundings; the limit was {spikes.fence:.1f} MADs.",
+        f"{max(spikes.heights):.1f} times the surroundings.",
         evidence,
     )
 
@@ -148,10 +148,10 @@ def _oscillating(curve: Curve, swing: Oscillation, evidence: dict[str, Any]) -> 
     )
 
 
-def _stable(curve: Curve, spikes: Spikes, evidence: dict[str, Any]) -> Finding:
+def _stable(curve: Curve, evidence: dict[str, Any]) -> Finding:
     return Finding(
         "stable",
         0.95 if curve.points >= 200 else 0.8,
-        f"No spikes (limit {spikes.fence:.1f} MADs), no swings, no divergence.",
+        "No spikes, no swings, no divergence.",
         evidence,
     )

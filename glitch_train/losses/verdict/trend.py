@@ -134,7 +134,7 @@ def fit_trend(curve: Curve, ignored: np.ndarray, extra: tuple[Column, ...] = ())
     ]
     logs = np.concatenate([weight + prior for weight, _, _ in fits])
     weights = np.exp(logs - logs.max())
-    seen = np.clip(GRID, x[0], x[-1])  # no shape may rise or fall where nothing was measured
+    seen = np.maximum(GRID, x[0])  # no shape may fall before anything was measured
     on_grid = np.stack([_design(shape, seen, ()) for shape in shapes])
     return _average(
         weights / weights.sum(),
