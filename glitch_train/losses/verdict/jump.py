@@ -14,6 +14,10 @@ EARLY = 0.05
 MARGINS = (1.5, 1.25)
 """All later values lie this many times above the first one, the first two; from three on, above."""
 
+SMOOTH_FROM, SMOOTH_MARGIN = 0.9, 4.0
+"""Where neighbours correlate by so much, the first values are an average that has only begun: those
+margins are this much wider."""
+
 GAP = 0.2
 """... and by this share of the whole curve's level: near zero a ratio says nothing."""
 
@@ -59,7 +63,8 @@ def find_jump(curve: Curve) -> Jump | None:
     highest = np.maximum.accumulate(curve.values[:most])
     lowest_after = np.minimum.accumulate(curve.values[::-1])[::-1][1 : most + 1]
     margins = np.ones(most)
-    margins[: len(MARGINS)] = MARGINS[:most]
+    wider = SMOOTH_MARGIN if curve.correlation > SMOOTH_FROM else 1.0
+    margins[: len(MARGINS)] = wider * np.array(MARGINS[:most])
     level = float(np.abs(np.median(curve.values)))
     clear = lowest_after > highest + GAP * level
     exploded = (lowest_after > 0) & (lowest_after**2 > EXPLOSION * level * np.abs(highest))
