@@ -155,6 +155,8 @@ def describe_run(run: TrainingRun, *, interrupted: bool = False) -> dict[str, An
         "steps": len(record),
         "interrupted": interrupted,
         "ended": record.about.to_dict().get("ended"),
+        "passed_over": record.about.passed_over,
+        "skipped": record.about.skipped,
         "notes": record.about.notes,
     }
     if result["samples"]:
