@@ -43,6 +43,7 @@ class About:
         recipe: the whole recipe, as plain values.
         snapshots: steps at which the LoRA was saved on the way.
         passed_over: steps that changed nothing because they were not finite.
+        skipped: updates that fp16's loss scale skipped.
         samples_missing: steps whose sample pictures could not be made.
         ended: why it stopped; None while it trains.
         notes: sentences on how the file was read, or what could not be written.
@@ -53,6 +54,7 @@ class About:
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     snapshots: list[float] = dataclasses.field(default_factory=list)
     passed_over: int = 0
+    skipped: int = 0
     samples_missing: list[float] = dataclasses.field(default_factory=list)
     ended: Ending | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
@@ -71,6 +73,7 @@ class About:
             recipe=_mapping(known.get("recipe")),
             snapshots=_steps(known.get("snapshots")),
             passed_over=_only(int, known.get("passed_over")),
+            skipped=_only(int, known.get("skipped")),
             samples_missing=_steps(known.get("samples_missing")),
             ended=_ending(known.get("ended")),
             notes=_sentences(known.get("notes")),

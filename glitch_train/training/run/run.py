@@ -188,4 +188,5 @@ class TrainingRun:
 def _loss_name(train: TrainRecipe) -> str:
     """Name the loss for the record: figures of different losses do not compare."""
     weighted = f" weighted by min-SNR {train.min_snr_gamma:g}" if train.min_snr_gamma else ""
-    return train.loss_type + weighted
+    kind = "huber (snr)" if train.loss_type == "huber" else train.loss_type
+    return kind + weighted
