@@ -134,6 +134,7 @@ class Soak:
                 self.report]  # fmt: skip
 
 
+@pytest.mark.timeout(60 * max(PROMPTS, 20))
 def test_everything_is_answered_and_nothing_left(fresh_host: Host, tmp_path: Path) -> None:
     """Catches a leak of memory, handles, threads or temporary files, whatever runs after what."""
     process, chance = psutil.Process(fresh_host.pid), random.Random(16)
