@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from glitch_demo.host import Host
 from glitch_demo.photos import demo_photos, load
 from glitch_train.comfyui.client import ComfyClient
-from glitch_train.comfyui.errors import RunFailed
+from glitch_train.comfyui.errors import PromptRejected, RunFailed
 
 pytestmark = pytest.mark.host
 
@@ -162,5 +162,6 @@ def test_bad_input_is_one_sentence(
     if "glitched_2" in inputs:
         inputs["glitched_2"] = batch(builder, "crushed", 1)
     builder.add("GlitchReport", base=base, glitched=batch(builder, "crushed", 2), **inputs)
-    with pytest.raises(RunFailed, match=says):
+    refusal = PromptRejected if "filename_prefix" in extra else RunFailed
+    with pytest.raises(refusal, match=says):
         client.run(builder.nodes)

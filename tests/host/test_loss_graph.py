@@ -14,7 +14,7 @@ from PIL import Image
 from glitch_demo.host import Host
 from glitch_demo.photos import demo_photos, write_picture_folder
 from glitch_train.comfyui.client import ComfyClient
-from glitch_train.comfyui.errors import PromptRejected, RunFailed
+from glitch_train.comfyui.errors import PromptRejected
 
 pytestmark = pytest.mark.host
 
@@ -125,5 +125,5 @@ def test_a_prefix_outside_the_output_folder(drawn: dict[str, Any], client: Comfy
     """Catches files written anywhere on the disk; the trainer's result comes from the cache."""
     builder, ours, _ = two_trainers(client)
     builder.add("GlitchLossGraph", loss_map=ours, filename_prefix="../../elsewhere")
-    with pytest.raises(RunFailed, match="leads outside the output folder"):
+    with pytest.raises(PromptRejected, match="leads outside the output folder"):
         client.run(builder.nodes)

@@ -80,19 +80,23 @@ def claim_run(output_name: str, runs_folder: Path, loras_folder: Path) -> RunPat
     """
     with disk_errors_said(runs_folder):
         runs_folder.mkdir(parents=True, exist_ok=True)
-        places = [runs_folder, *([loras_folder] if loras_folder.is_dir() else [])]
-        taken = {name.casefold() for place in places for name in os.listdir(place)}
+        runs, loras = _spellings_in(runs_folder), _spellings_in(loras_folder)
         number = 0
         while True:
             number += 1
             name = f"{output_name}_{number:05}"
-            if {name.casefold(), f"{name}.safetensors".casefold()} & taken:
+            if name.casefold() in runs or f"{name}.safetensors".casefold() in loras:
                 continue
             paths = RunPaths(name, runs_folder / name, loras_folder / f"{name}.safetensors")
             check_path_lengths(paths.lora, paths.snapshot(0), paths.sample(0, 0))
             with contextlib.suppress(FileExistsError):
                 paths.folder.mkdir()
                 return paths
+
+
+def _spellings_in(folder: Path) -> set[str]:
+    """Return the names in a folder as Windows and macOS tell them apart."""
+    return {name.casefold() for name in os.listdir(folder)} if folder.is_dir() else set()
 
 
 def unfinished_run(

@@ -117,6 +117,7 @@ for _ in sys.stdin:
 """Trains in a new process for each line it reads; only the first one has to import torch."""
 
 
+@pytest.mark.not_on_windows(reason="kills by SIGKILL")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="without fork, each process takes many seconds")
 def test_killed_at_random_moments_equals_uninterrupted(
     tmp_path: Path,
