@@ -208,13 +208,13 @@ def _converged(curve: Curve, trend: Trend, confidence: float, evidence: dict[str
     above = np.flatnonzero(trend.curve - final > FLAT_WITHIN * drop)
     at = float(GRID[min(len(GRID) - 1, above[-1] + 1)]) if len(above) else 0.0
     step = tidy_step(curve.step_at(at))
-    level = max(abs(final), SMALLEST)
-    words = with_error(-100 * trend.tail_fall.mean / level, 100 * trend.tail_fall.error / level)
+    tail = trend.tail_fall
+    words = with_error(100 * tail.mean / drop, 100 * tail.error / drop)
     return Finding(
         "converged",
         confidence,
         f"Flat from step {words_for_step(step)} on: {percent(1 - FLAT_WITHIN)} of the drop was "
-        f"done there, and over the last fifth the loss changes by {words} % of its level.",
+        f"done there, and the last fifth of the run makes {words} % of it.",
         evidence,
         step,
     )

@@ -19,7 +19,7 @@ SMOOTH_FROM, SMOOTH_MARGIN = 0.9, 4.0
 margins are this much wider."""
 
 GAP = 0.2
-"""... and by this share of the whole curve's level: near zero a ratio says nothing."""
+"""... and by this share of the level at the end: near zero a ratio says nothing."""
 
 EXPLOSION = 4.0
 """... unless the jump is this many times wider than what lies between the lowest later value and
@@ -65,7 +65,7 @@ def find_jump(curve: Curve) -> Jump | None:
     margins = np.ones(most)
     wider = SMOOTH_MARGIN if curve.correlation > SMOOTH_FROM else 1.0
     margins[: len(MARGINS)] = wider * np.array(MARGINS[:most])
-    level = float(np.abs(np.median(curve.values)))
+    level = float(np.abs(np.median(curve.values[-max(1, len(curve) // 5) :])))
     clear = lowest_after > highest + GAP * level
     exploded = (lowest_after > 0) & (lowest_after**2 > EXPLOSION * level * np.abs(highest))
     found = np.flatnonzero((lowest_after > margins * np.abs(highest)) & (clear | exploded))

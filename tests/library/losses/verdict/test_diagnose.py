@@ -494,3 +494,5 @@ def test_a_hump_and_an_explosion_are_judged() -> None:
         verdict = judge_loss(exploded)
         assert states(verdict)[:2] == ("diverging", "diverged")
         assert verdict.levels.evidence["start"] == pytest.approx(0.1, rel=0.5)
+        coming_down = np.where(np.arange(length) < 2, 0.1, 0.1 + 50 * np.exp(-x / 0.3)) * noise
+        assert states(judge_loss(coming_down))[:2] == ("diverging", "diverged")
