@@ -113,6 +113,7 @@ def test_what_the_machine_lacks(error: Exception) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs RLIMIT_NOFILE")
+@pytest.mark.not_on_windows(reason="needs RLIMIT_NOFILE")
 def test_too_many_open_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a traceback in a verb when no file can be opened; ``--debug`` still shows it."""
     import resource
