@@ -28,13 +28,14 @@ from ..glitch_train.training.run.run import Preparing, RunEvent, TrainingRun
 from ..glitch_train.training.run.samples import Sampling
 from ..glitch_train.training.run.setup import RunSetup
 from ..glitch_train.wording import where_from
-from . import folders, host, weights
+from . import folders, host, model_options, weights
 
 
 def prepare_run(
     model: Any, clip: Any, vae: Any, dataset: GlitchDataset, recipe: Recipe, resume: str
 ) -> TrainingRun:
     """Turn the host's objects into a run of the library; raises before any work starts."""
+    model_options.check_injections(model, clip.patcher)
     base = weights.base_model(model, clip)
     encoders = weights.encoders(model, clip, vae)
     output = Path(folder_paths.get_output_directory()) / "glitch"
@@ -42,7 +43,7 @@ def prepare_run(
     base_key = base.key
     cache_folder = dataset.cache_folder or folders.temporary_cache()
     TensorCache(cache_folder).check_place()
-    return TrainingRun(
+    run = TrainingRun(
         RunSetup(
             base=base,
             base_key=base_key,
@@ -54,6 +55,9 @@ def prepare_run(
             device=comfy.model_management.get_torch_device(),
         )
     )
+    for sentence in model_options.left_out(model, samples=bool(recipe.train.sample_every)):
+        run.files.note(sentence)
+    return run
 
 
 class LiveView:
