@@ -86,14 +86,15 @@ def rise_limit(trend: Trend, share: float = RISE_OF_LEVEL) -> float:
 def _judge_tail(curve: Curve, trend: Trend, evidence: dict[str, Any]) -> Finding:
     tail, drop = trend.tail_fall, trend.highest_drop
     falls, large = tail.chance_above(0.0), tail.chance_above(LARGEST_TAIL * drop)
-    if tail.mean < USUAL_TAIL * drop and large < 1 - SURE_OF_FLAT:
+    level = -LARGEST_TAIL * drop < tail.mean < USUAL_TAIL * drop
+    if level and large < 1 - SURE_OF_FLAT:
         return _converged(curve, trend, 1 - large, evidence)
     if tail.mean >= USUAL_TAIL * drop and falls > SURE_OF_FALL:
         return _falling(trend, falls, evidence)
     words = with_error(100 * tail.mean / drop, 100 * tail.error / drop)
     return _untold(
         f"the last fifth of the run makes {words} % of the whole drop: that may be flat, and may "
-        "be a fall",
+        "be a change",
         evidence,
     )
 
