@@ -263,7 +263,7 @@ class LoraTraining:
         unet = inject(base.unet, targets) if targets else {}
         towers = [encoder.model for encoder in base.text_encoders if recipe.trains_text_encoder]
         for tower in towers:
-            torch.nn.Module.to(tower, device=self.device, dtype=torch.float32)
+            torch.nn.Module.to(tower, device=self.device, dtype=self.predictor.dtype)
         return TrainedLora(
             unet, tuple(inject(tower, text_encoder_targets(tower)) for tower in towers)
         )

@@ -62,16 +62,16 @@ class Predictor:
         extra = None
         if batch.pooled_prompt_embeds is not None:
             extra = {"text_embeds": batch.pooled_prompt_embeds, "time_ids": batch.add_time_ids}
-        mixed = self.dtype != torch.float32
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=mixed):
-            return self.base.unet(
-                noisy_latents.to(self.dtype),
-                timesteps,
-                encoder_hidden_states=batch.prompt_embeds,
-                encoder_attention_mask=batch.prompt_mask,
-                added_cond_kwargs=extra,
-                return_dict=False,
-            )[0]
+        # Without autocast, which keeps norms and their inputs in fp32: the frozen weights and what
+        # flows between them have one format, and the LoRA's factors take it on.
+        return self.base.unet(
+            noisy_latents.to(self.dtype),
+            timesteps,
+            encoder_hidden_states=batch.prompt_embeds,
+            encoder_attention_mask=batch.prompt_mask,
+            added_cond_kwargs=extra,
+            return_dict=False,
+        )[0]
 
     def loss(
         self,
@@ -125,9 +125,7 @@ class Predictor:
         """Return the batch with its captions encoded by the text encoders, where they train."""
         if batch.tokens is None:
             return batch
-        mixed = self.dtype != torch.float32
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=mixed):
-            prompts = [encode_prompt(self.base.text_encoders, ids) for ids in batch.tokens]
+        prompts = [encode_prompt(self.base.text_encoders, ids) for ids in batch.tokens]
         embeds, mask = pad_prompts([prompt.prompt_embeds for prompt in prompts])
         pooled = [p.pooled_prompt_embeds for p in prompts if p.pooled_prompt_embeds is not None]
         return dataclasses.replace(
