@@ -1,4 +1,4 @@
-"""Which device, which number format, and whether activations are kept."""
+"""Which number format a device trains in, and how much of its memory is used and free."""
 
 from __future__ import annotations
 
@@ -10,10 +10,6 @@ import torch
 from ..errors import TrainingError
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-# Activations of one forward and backward pass, measured in bytes per latent pixel of a 16-bit
-# SD1.5 UNet with scaled_dot_product_attention; SDXL keeps about twice as much.
-_ACTIVATION_BYTES_PER_LATENT_PIXEL = 700_000
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
@@ -36,25 +32,6 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     return _DTYPES[precision]
 
 
-def wants_checkpointing(
-    setting: str, device: torch.device, *, latent_pixels: int, batch_size: int, is_xl: bool
-) -> bool:
-    """Decide gradient checkpointing.
-
-    Args:
-        setting: ``on``, ``off`` or ``auto``, which compares the activations' expected size with
-            the memory that is free.
-        device: where training runs; the UNet is already there.
-        latent_pixels: H/8 × W/8 of the largest training picture.
-        batch_size: pictures per forward pass.
-        is_xl: whether the UNet is of the SDXL family.
-    """
-    if setting != "auto":
-        return setting == "on"
-    needed = latent_pixels * batch_size * _ACTIVATION_BYTES_PER_LATENT_PIXEL * (2 if is_xl else 1)
-    return needed > _free_bytes(device)
-
-
 def peak_memory_mb(device: torch.device) -> float:
     """Return the most memory that was in use so far, in MiB: the GPU's, else the process's.
 
@@ -70,11 +47,21 @@ def peak_memory_mb(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
-def _free_bytes(device: torch.device) -> float:
+def free_bytes(device: torch.device) -> float:
+    """Return how much of a device's memory can still be had; infinite where nobody says.
+
+    What torch has reserved and does not use counts as free, as the host reckons.
+
+    Source: ComfyUI, comfy/model_management.py, ``get_free_memory``.
+    """
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        stats = torch.cuda.memory_stats(device)
+        unused = stats.get("reserved_bytes.all.current", 0) - stats.get(
+            "active_bytes.all.current", 0
+        )
+        return torch.cuda.mem_get_info(device)[0] + unused
     try:
         import psutil
     except ImportError:
-        return float("inf")
-    return psutil.virtual_memory().available / 2  # fp32 activations are twice as large
+        return math.inf
+    return psutil.virtual_memory().available

@@ -13,7 +13,7 @@ from ...lora.file import SAVE_DTYPES, LoraStateDict, save_lora, to_kohya
 from ...lora.metadata import metadata
 from ...losses.record import LossRecord
 from ..loop import LoraTraining
-from ..optim import STATE_FLOATS
+from ..optim import state_bytes
 from .endings import RunProgress
 from .setup import RunSetup
 from .state import load_state, progress_of, save_state
@@ -159,7 +159,8 @@ class RunFiles:
         train, paths = self.setup.recipe.train, self.setup.paths
         numbers = sum(parameter.numel() for parameter in training.parameters)
         lora = numbers * SAVE_DTYPES[train.save_precision].itemsize
-        state = int(numbers * 4 * (1 + STATE_FLOATS[train.optimizer]))
+        shapes = [parameter.shape for parameter in training.parameters]
+        state = 4 * numbers + state_bytes(train.optimizer, shapes)
         snapshots = (train.steps - training.step) // train.save_every if train.save_every else 0
         if train.stop_at_epochs or train.stop_at_minutes or train.stop_at_drift:
             snapshots = min(snapshots, 1)  # how many there will be is not known

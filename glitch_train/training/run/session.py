@@ -53,6 +53,9 @@ class Session:
         self._samples = samples
         self._clock = clock
         self._training = LoraTraining(setup.base, source, self._train, setup.device, setup.team)
+        plan = self._training.memory
+        self._record.about.memory = plan.sentence
+        log.log(logging.INFO if plan.fits else logging.WARNING, "%s", plan.sentence)
         self._material = material_key(source.items)
         self._progress = files.go_on(self._training, self._material)
         files.check_space(self._training)
