@@ -72,7 +72,8 @@ def add_verb(verbs: Any) -> None:
         "--resume",
         choices=("auto", "never", "must"),
         default="auto",
-        help="auto: go on with a stopped run of the same recipe, or one with more steps now; "
+        help="auto: go on with a stopped run of the same recipe, or one with more steps now "
+        "whose state was kept (save_every); "
         "never: begin anew; must: refuse to (default: auto)",
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")

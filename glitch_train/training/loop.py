@@ -156,7 +156,7 @@ class LoraTraining:
         """Return everything that decides the next step, as tensors, numbers and text."""
         return {
             "step": self.step,
-            "lora": [parameter.detach().cpu() for parameter in self.parameters],
+            "lora": [parameter.detach() for parameter in self.parameters],
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import FileHeldError, TrainingError
-from ...files import check_space, free_beside
+from ...files import check_space, disk_errors_said, free_beside
 from ...lora.file import SAVE_DTYPES, LoraStateDict, save_lora, to_kohya
 from ...lora.metadata import metadata
 from ...losses.record import LossRecord
@@ -41,6 +41,7 @@ class RunFiles:
         self.lora: LoraStateDict = {}
         self.lora_path = setup.paths.lora
         self._started = time.time()
+        self._state_saved: tuple[Any, ...] = ()
 
     def save_lora(self, training: LoraTraining) -> None:
         """Write the run's LoRA as it stands.
@@ -105,7 +106,7 @@ class RunFiles:
         *,
         has_lora: bool = True,
     ) -> None:
-        """Write what the run goes on from.
+        """Write what the run goes on from; what was already written of this step stays.
 
         Args:
             training: the run.
@@ -116,7 +117,9 @@ class RunFiles:
         Raises:
             DiskError: when the disk does not take it; the older state stays whole.
         """
-        if not self.setup.team.is_main:
+        told = self.record.about
+        content = (training.step, has_lora, told.passed_over, tuple(told.samples_missing))
+        if not self.setup.team.is_main or content == self._state_saved:
             return
         save_state(
             self.setup.paths.state,
@@ -127,6 +130,17 @@ class RunFiles:
             base=self.setup.base_key,
             has_lora=has_lora,
         )
+        self._state_saved = content
+
+    def drop_state(self) -> None:
+        """Remove the state of a run that is finished and has its LoRA: gigabytes for SDXL.
+
+        Raises:
+            DiskError: when it cannot be removed.
+        """
+        if self.setup.team.is_main:
+            with disk_errors_said(self.setup.paths.state):
+                self.setup.paths.state.unlink(missing_ok=True)
 
     def go_on(self, training: LoraTraining, material: str) -> RunProgress:
         """Go back to the run's saved state, where it has one; return how far it was.

@@ -152,7 +152,8 @@ class Session:
         """Save state and LoRA, each even if the other cannot be.
 
         The state of a run that is not finished comes first, for more is lost with it; that of a
-        finished one last, so that it says whether there is a LoRA.
+        finished one last, so that it says whether there is a LoRA. A finished run whose recipe
+        asks for no states needs none, once its LoRA is there.
         """
         if self._ending is None or self._ending.is_stop:
             try:
@@ -165,9 +166,12 @@ class Session:
             self._files.save_lora(self._training)
             has_lora = True
         finally:
-            self._files.save_state(
-                self._training, self._progress, self._material, has_lora=has_lora
-            )
+            if has_lora and not self._train.save_every:
+                self._files.drop_state()
+            else:
+                self._files.save_state(
+                    self._training, self._progress, self._material, has_lora=has_lora
+                )
 
     def _end(self) -> None:
         """Say why the run stopped, and save what it has come to."""
