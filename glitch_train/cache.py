@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import TrainingError
+from .file_names import check_path_lengths
 from .files import atomic_path, is_held, nearest_existing
 
 if TYPE_CHECKING:
@@ -25,8 +26,13 @@ class TensorCache:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Use ``folder``, which is created when the first tensor is stored."""
+        """Use ``folder``, which is created when the first tensor is stored.
+
+        Raises:
+            DiskError: when the paths of its files would be too long.
+        """
         self.folder = folder
+        check_path_lengths(self._path(content_key()))
 
     def check_place(self) -> None:
         """Find out whether tensors could be stored, without making the folder.

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -13,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .encodings import decode
 from .errors import DiskError, FileHeldError
 from .plain_json import json_object
 from .wording import size_text
@@ -116,27 +115,20 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-# Longest first: UTF-32's begins with UTF-16's. Source: Unicode Standard, 23.8, "Byte Order Mark".
-_MARKS = {
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-
-
 def read_text(path: Path) -> str:
-    r"""Return a text that a person wrote: UTF-8, or what its byte order mark says; lines end in \n.
+    r"""Return a settings' or workflow's text: UTF-8, UTF-16 or UTF-32; lines end in \n.
 
-    Windows' editors write marks, its PowerShell UTF-16 for ``>``, both of them lines in \r\n.
+    Windows' editors write byte order marks, its PowerShell UTF-16 for ``>``, both of them lines in
+    \r\n.
 
     Raises:
         OSError: when it cannot be read.
-        UnicodeDecodeError: when it is no text.
+        ValueError: says why it is no text, or that its encoding would have to be guessed.
     """
-    raw = path.read_bytes()
-    encoding = next((name for mark, name in _MARKS.items() if raw.startswith(mark)), "utf-8-sig")
-    return raw.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+    decoded = decode(path.read_bytes())
+    if decoded.guessed:
+        raise ValueError(f"it is no UTF-8 but perhaps {decoded.encoding}; save it as UTF-8")
+    return decoded.text
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -157,25 +149,6 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-# With any ending, and whatever the case. Source: learn.microsoft.com, "Naming Files, Paths, and
-# Namespaces".
-_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.IGNORECASE)
-
-
-def name_fault(name: str) -> str:
-    """Return why Windows does not take a name of a file or folder, or nothing where it does.
-
-    What is made on one system is used on another, so a name is asked on all of them.
-    """
-    if _DEVICE.match(name):
-        return "is the name of a device on Windows, with any ending"
-    if name.endswith((" ", ".")):
-        return "ends in a space or a dot, which Windows drops"
-    if re.search(r'[<>:"|?*\x00-\x1f]', name):
-        return 'has one of < > : " | ? *, which Windows does not allow'
-    return ""
 
 
 def check_space(needs: Mapping[Path, int], advice: str) -> None:

@@ -99,9 +99,11 @@ class GlitchDatasetLoader(io.ComfyNode):
         fixed_caption: str = "",
         trigger_word: str = "",
     ) -> bool | str:
-        """Refuse a missing or outside folder, or a malformed text, before anything runs."""
+        """Refuse a folder without pictures, or a malformed text, before anything runs."""
+        from ..glitch_train.dataset.load import check_folder
+
         try:
-            folders.resolve(folder)
+            check_folder(folders.resolve(folder))
         except DatasetError as error:
             return str(error)
         return host.sentence_or_true(

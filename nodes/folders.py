@@ -7,6 +7,7 @@ from pathlib import Path
 import folder_paths
 
 from ..glitch_train.dataset.folder_choice import Root, folder_choices, resolve_choice
+from ..glitch_train.errors import DatasetError
 
 EXTRA_KINDS = ("datasets", "glitch_datasets")
 """Kinds of folder in the host's path registry; the second can be set in extra_model_paths.yaml."""
@@ -24,12 +25,18 @@ def resolve(choice: str) -> Path:
     """Return the folder behind a choice.
 
     Args:
-        choice: an entry of :func:`choices`.
+        choice: an entry of :func:`choices`, in a workflow of Windows perhaps with backslashes.
 
     Raises:
         DatasetError: when the folder is missing or lies outside the allowed roots.
     """
-    return resolve_choice(choice, _roots())
+    try:
+        return resolve_choice(choice, _roots())
+    except DatasetError:
+        slashed = choice.replace("\\", "/")
+        if slashed == choice:
+            raise
+        return resolve_choice(slashed, _roots())
 
 
 def temporary_cache() -> Path:

@@ -118,6 +118,7 @@ class GlitchGrid(io.ComfyNode):
         columns: str | None = None,
         lora_name: str | None = None,
         lora_names: str | None = None,
+        filename_prefix: str | None = None,
     ) -> bool | str:
         """Refuse what cannot be read before anything runs; what is linked is None here."""
         from ..glitch_train.model.tensor_file import TensorFile
@@ -133,6 +134,8 @@ class GlitchGrid(io.ComfyNode):
         }
 
         def check() -> None:
+            if filename_prefix is not None:
+                host.checked_prefix(filename_prefix)
             GridRecipe(**{name: text for name, text in written.items() if text is not None})
             # A pattern may stand for snapshots that a trainer of this graph is still to write.
             for name in _chosen(lora_name, lora_names, yet_to_come=True):
@@ -163,12 +166,14 @@ class GlitchGrid(io.ComfyNode):
         **more: Any,
     ) -> io.NodeOutput:
         """Sample, showing the grid as it grows, and save it; also what Cancel leaves."""
-        from .grid_sampling import pictures
+        from .grid_sampling import pictures, refuse_strangers
         from .grid_view import LiveGrid
 
         sockets = {name: more.pop(name, None) for name in _LORA_SOCKETS}
         recipe = GridRecipe(**more)
-        loras = _loras(_chosen(lora_name, lora_names), sockets)
+        files = _chosen(lora_name, lora_names)
+        refuse_strangers({name: _path(name) for name in files}, model, clip)
+        loras = _loras(files, sockets)
         patched = {}
         if model_2 is not None or clip_2 is not None:
             patched[MODEL_2] = (model_2 or model, clip_2 or clip)

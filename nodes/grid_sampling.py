@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import comfy.sample
@@ -12,7 +13,9 @@ import torch
 
 import nodes as host_nodes
 
+from ..glitch_train.errors import GridError
 from ..glitch_train.grid.plan import GridPlan, GridRecipe, Shot
+from ..glitch_train.model.tensor_file import TensorFile
 from . import host
 
 Models = tuple[Any, Any]
@@ -110,3 +113,36 @@ def _decoded(vae: Any, latent: torch.Tensor) -> Picture:
     image = host_nodes.VAEDecode().decode(vae, {"samples": latent})[0][0]
     # As Save Image rounds: down, not to the nearest.
     return np.clip(255.0 * image.cpu().numpy(), 0, 255).astype(np.uint8)
+
+
+def refuse_strangers(files: Mapping[str, Path], model: Any, clip: Any) -> None:
+    """Refuse LoRA files of which the host's loader would apply nothing, and only log it.
+
+    Args:
+        files: what a file is called to where it lies.
+        model: MODEL.
+        clip: CLIP.
+
+    Raises:
+        GridError: names the first.
+    """
+    import comfy.lora
+
+    if not files:
+        return
+    names = comfy.lora.model_lora_keys_unet(model.model, {})
+    names = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, names)
+    for called, path in files.items():
+        if not any(stem in names for key in TensorFile(path) for stem in _stems(key)):
+            raise GridError(
+                f"{called} names no module that ComfyUI's loader knows in this model, so all its "
+                "pictures would be the base model's; carry it over with the Cross-Model LoRA "
+                "Applier first, or choose another file."
+            )
+
+
+def _stems(key: str) -> Iterator[str]:
+    """Yield what may be a module's name in a key, whatever factor follows it."""
+    pieces = key.split(".")
+    for end in range(1, len(pieces)):
+        yield ".".join(pieces[:end]).removesuffix("_lora")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import folder_paths
 
 from ..glitch_train.errors import GlitchTrainError
-from ..glitch_train.files import name_fault
+from ..glitch_train.file_names import check_path_lengths, name_fault
+from ..glitch_train.files import disk_errors_said
 
 if TYPE_CHECKING:
     import torch
@@ -107,27 +108,46 @@ def png_texts(node: Any) -> dict[str, str]:
     return {name: json.dumps(value) for name, value in texts.items()}
 
 
-def output_place(filename_prefix: str) -> tuple[str, str, str]:
-    """Return (folder, numbered file stem, subfolder) below the host's output folder.
+def prefix_or_sentence(filename_prefix: str | None) -> bool | str:
+    """Check a prefix for ``validate_inputs``; one that is linked is None and checked later."""
+    return sentence_or_true(lambda: filename_prefix is None or checked_prefix(filename_prefix))
+
+
+def checked_prefix(filename_prefix: str) -> Path:
+    """Return where below the host's output folder a prefix leads; both separators mean the same.
 
     Raises:
-        GlitchTrainError: when the prefix leads outside the output folder, or Windows does not
-            take it.
+        GlitchTrainError: when it leads outside, Windows does not take it, or it is too long.
     """
     output = Path(folder_paths.get_output_directory()).resolve()
-    wanted = (output / filename_prefix).resolve()
+    *folders, name = filename_prefix.replace("\\", "/").split("/")
+    for part in (*folders, f"{name}_00001"):
+        fault = "" if part in (".", "..") else name_fault(part)
+        if fault:
+            raise GlitchTrainError(
+                f"filename_prefix {filename_prefix!r}: {part!r} {fault}; choose another name."
+            )
+    wanted = output.joinpath("/".join((*folders, name))).resolve()
     if output not in wanted.parents:
         raise GlitchTrainError(
             f"filename_prefix {filename_prefix!r} leads outside the output folder; "
             "use a plain name or subfolder/name."
         )
-    for part in (*wanted.parent.relative_to(output).parts, f"{wanted.name}_00001"):
-        if fault := name_fault(part):
-            raise GlitchTrainError(
-                f"filename_prefix {filename_prefix!r}: {part!r} {fault}; choose another name."
-            )
-    wanted.parent.mkdir(parents=True, exist_ok=True)
-    taken = re.compile(re.escape(wanted.name) + r"_(\d{5})")
+    check_path_lengths(wanted.with_name(f"{wanted.name}_00001.json"))
+    return wanted
+
+
+def output_place(filename_prefix: str) -> tuple[str, str, str]:
+    """Return (folder, numbered file stem, subfolder) below the host's output folder.
+
+    Raises:
+        GlitchTrainError: as :func:`checked_prefix`.
+    """
+    output = Path(folder_paths.get_output_directory()).resolve()
+    wanted = checked_prefix(filename_prefix)
+    with disk_errors_said(wanted.parent):
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+    taken = re.compile(re.escape(wanted.name) + r"_(\d{5})", re.IGNORECASE)
     numbers = [int(m[1]) for p in wanted.parent.iterdir() if (m := taken.match(p.name))]
     subfolder = wanted.parent.relative_to(output).as_posix()
     stem = f"{wanted.name}_{max(numbers, default=0) + 1:05}"

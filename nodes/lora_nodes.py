@@ -10,6 +10,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..glitch_train.errors import LoraFileError
+from ..glitch_train.grid.lora_names import chosen_loras
 from ..glitch_train.transfer.recipe import TransferRecipe
 from . import host
 from .sockets import CATEGORY, LoraModelSocket, widgets
@@ -152,4 +153,5 @@ def _read(lora_name: str, lora: Any) -> Any:
 
 
 def _path(lora_name: str) -> Path:
-    return Path(folder_paths.get_full_path_or_raise("loras", lora_name))
+    (known,) = chosen_loras(lora_name, "", folder_paths.get_filename_list("loras"))
+    return Path(folder_paths.get_full_path_or_raise("loras", known))

@@ -76,6 +76,11 @@ class GlitchLossGraph(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
+        """Refuse a bad place before anything runs."""
+        return host.prefix_or_sentence(filename_prefix)
+
+    @classmethod
     def execute(
         cls,
         loss_map: Any,

@@ -114,6 +114,11 @@ class GlitchReport(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
+        """Refuse a bad place before anything runs."""
+        return host.prefix_or_sentence(filename_prefix)
+
+    @classmethod
     def execute(
         cls,
         base: Any,

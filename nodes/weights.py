@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from typing import Any
 
 import comfy.lora
@@ -13,9 +12,10 @@ import torch
 from PIL import Image
 
 from ..glitch_train.cache import content_key, weights_key
-from ..glitch_train.errors import CheckpointError, DatasetError
+from ..glitch_train.errors import CheckpointError
 from ..glitch_train.model.checkpoint import BaseModel, TextEncoder, build_text_encoder, build_unet
-from ..glitch_train.model.encoders import Encoders, TokenChunks
+from ..glitch_train.model.checkpoint_file import tokenize
+from ..glitch_train.model.encoders import Encoders
 from ..glitch_train.model.noise_schedule import own_alphas
 from ..glitch_train.model.weight_places import HOST_CLIP_G, HOST_CLIP_L, HOST_TOWERS, IN_HOST
 
@@ -62,20 +62,20 @@ def encoders(model: Any, clip: Any, vae: Any) -> Encoders:
         pixels = vae.decode(unscale(latents.float().cpu()[None]))[0]
         return Image.fromarray(pixels.mul(255).round().byte().cpu().numpy())
 
-    def tokenize(caption: str) -> TokenChunks:
-        tokens = clip.tokenize(_as_literal(caption))
-        return tuple(
-            _ids(tokens[name.removeprefix("clip_")], caption)
-            for name in _TOWERS
-            if _tower(clip, name)
-        )
-
+    # Not the host's: that reads weights, embeddings and special tokens, and a caption is literal.
+    towers = sum(_tower(clip, name) is not None for name in _TOWERS)
     key = content_key(
         weights_key(vae.first_stage_model.state_dict()),
         str(getattr(vae, "vae_dtype", "")),  # it may compute in another than it keeps
         type(model.model).__name__,
     )
-    return Encoders(encode_picture, decode_picture, tokenize, key, lambda: unload(vae.patcher))
+    return Encoders(
+        encode_picture,
+        decode_picture,
+        lambda text: tokenize(text, towers),
+        key,
+        lambda: unload(vae.patcher),
+    )
 
 
 def unload(*patchers: Any) -> None:
@@ -171,18 +171,3 @@ def noise_of(sampling: Any) -> tuple[str, torch.Tensor | None]:
 def _has_method_of(sampling: Any, name: str, owner: type) -> bool:
     method = getattr(sampling, name, None)
     return getattr(method, "__func__", None) is getattr(owner, name)
-
-
-def _as_literal(caption: str) -> str:
-    """Escape what the host would read as prompt weighting: captions are literal text."""
-    return caption.replace("(", "\\(").replace(")", "\\)")
-
-
-def _ids(chunks: list[list[tuple[Any, float]]], caption: str) -> torch.Tensor:
-    tokens = [[token for token, *_ in chunk] for chunk in chunks]
-    if not all(isinstance(token, numbers.Integral) for chunk in tokens for token in chunk):
-        raise DatasetError(
-            f"The caption {caption[:60]!r} names an installed embedding; captions are literal "
-            "text, so write it without 'embedding:'."
-        )
-    return torch.tensor(tokens, dtype=torch.long)

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,12 +53,22 @@ _let_slow_machines_pass()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the option that applies Windows' rules; see helpers/windows_rules.py."""
-    parser.addoption("--windows-rules", action="store_true", help="apply Windows' rules")
+    parser.addoption(
+        "--windows-rules",
+        choices=("on", "off"),
+        default="on" if sys.platform == "linux" else "off",  # Linux' own /proc says what is held
+        help="apply Windows' rules to the tests of the library, the nodes and the host",
+    )
 
 
 @pytest.fixture(autouse=True)
 def _windows_rules(request: pytest.FixtureRequest) -> Iterator[None]:
-    if not request.config.getoption("--windows-rules"):
+    folder = request.path.relative_to(Path(__file__).parent).parts[0]
+    if (
+        request.config.getoption("--windows-rules") == "off"
+        or folder not in ("library", "nodes", "host")
+        or request.node.get_closest_marker("not_on_windows")
+    ):
         yield
         return
     from windows_rules import windows_rules

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .options import add_json_option
+from .options import add_json_option, check_output_folder
 
 
 def add_verb(verbs: Any) -> None:
@@ -34,6 +34,8 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     from ..measure.calibration.corruptions import photographs
     from ..measure.scale import DEFINED, PATH, reference
 
+    if options.out:
+        check_output_folder(options.out, option="-o")
     calibration = Calibration(photographs())
     scale = reference() if not options.write else calibration.reference()
     if options.write:

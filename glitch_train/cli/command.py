@@ -8,13 +8,17 @@ imported before a verb runs.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import logging
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from ..errors import GlitchTrainError
+from ..errors import GlitchTrainError, RecipeError
+from ..wording import shown_name
 from .console import json_for_stdout, let_consoles_print_all
 
 VERB_MODULES = (
@@ -31,6 +35,9 @@ VERB_MODULES = (
     "sweep",
     "matrix",
 )
+
+# But for what stands in names for bytes that are no characters. Source: PEP 383.
+_NO_TEXT = re.compile("[\x00\ud800-\udc7f\udd00-\udfff]")
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -51,9 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
+        _check_texts(options)
         result = options.run(options)
     except GlitchTrainError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{shown_name(str(error))}\n")  # a file's name may hold a line break
         return EXIT_FAILED
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted.\n")
@@ -80,6 +88,31 @@ def build_parser() -> argparse.ArgumentParser:
     for module in VERB_MODULES:
         importlib.import_module(f".{module}", __package__).add_verb(verbs)
     return parser
+
+
+def _check_texts(options: argparse.Namespace) -> None:
+    """Refuse what neither a path nor a setting can hold, wherever it was given.
+
+    Raises:
+        RecipeError: names the argument.
+    """
+    for name, value in vars(options).items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, (str, Path)) and _NO_TEXT.search(str(text)):
+                raise RecipeError(
+                    f"{name} {str(text)!r} has a NUL or half of a character, which no name or "
+                    "setting can hold; write it anew."
+                )
+            if isinstance(text, Path) and _is_too_long(text):
+                raise RecipeError(f"{name} {str(text)[:80]}… is too long for the name of a file.")
+
+
+def _is_too_long(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno == errno.ENAMETOOLONG
+    return False
 
 
 def _as_json(result: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..drawing.style import LINES, STYLES
-from .options import add_json_option
+from .options import add_json_option, check_overwrites_none
 
 
 def add_verb(verbs: Any) -> None:
@@ -53,6 +53,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         table=options.verdict,
     )
     figure_format(options.out)
+    check_overwrites_none([options.out], [one for one in options.record if one.is_file()])
     records = [record for path in options.record for record in read_records(path)]
     size = GraphSize(options.width, options.height)
     save_figure(draw_losses(records, size, shown), options.out)

@@ -25,14 +25,15 @@ _TOLD = (
 def add_verb(verbs: Any) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("inspect", help="say what a LoRA file is")
-    parser.add_argument("lora", type=Path, help=".safetensors file")
+    parser.add_argument("lora", type=Path, help=".safetensors file, or a folder that peft saved")
     add_json_option(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     from ..lora.family import source_network
-    from ..lora.read import NotCarriedOver, read_lora_file
+    from ..lora.foreign import NotCarriedOver
+    from ..lora.read import read_lora_file
     from ..transfer.report import describe_lora
 
     try:
@@ -44,6 +45,10 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     found = describe_lora(lora, network)
     found["alphas"] = sorted({m.alpha for m in lora.modules.values() if m.alpha is not None})
     found["metadata"] = {key: lora.metadata[key] for key in _TOLD if key in lora.metadata}
+    found["embeddings"] = list(lora.embeddings)
+    found["other_entries"] = len(lora.extras)
+    found["unread"] = dict(lora.unread)
+    found["notes"] = list(lora.notes)
     found |= {"what": f"a LoRA for {network.family.name}", "transferable": True}
     return {"text": _as_text(found), **found}
 
@@ -58,4 +63,10 @@ def _as_text(found: dict[str, Any]) -> str:
         f"alphas    {', '.join(f'{alpha:g}' for alpha in found['alphas']) or 'none (scale 1)'}",
         f"norm      {found['norm']:g}  (‖ΔW‖ over all modules)",
     ]
-    return "\n".join([*lines, *(f"{key}  {value}" for key, value in found["metadata"].items())])
+    left = [f"left out  {name} ({kind})" for name, kind in found["unread"].items()]
+    if found["embeddings"]:
+        lines.append(f"embedded  {', '.join(found['embeddings'])} (textual inversions)")
+    if found["other_entries"]:
+        lines.append(f"others    {found['other_entries']} entries that are no low-rank factors")
+    told = [f"{key}  {value}" for key, value in found["metadata"].items()]
+    return "\n".join([*lines, *left, *told, *found["notes"]])

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..drawing.style import STYLES
 from ..errors import ReportError
-from .options import add_json_option
+from .options import add_json_option, check_output
 
 
 def add_verb(verbs: Any) -> None:
@@ -37,6 +37,12 @@ def add_matrix_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--style", choices=STYLES, default="dark", help="of the pictures")
 
 
+def check_page(options: argparse.Namespace) -> None:
+    """Refuse a page whose name lies about its format, or a ``GlitchTrainError``."""
+    if options.page:
+        check_output(options.page, ".md", option="--page")
+
+
 def write_all(
     folder: Path,
     options: argparse.Namespace,
@@ -57,6 +63,7 @@ def write_all(
     from ..sweep.page import write_matrix, write_page
     from ..sweep.tables import matrix_dict
 
+    check_page(options)
     matrix = read_matrix(folder, on_damaged)
     files = write_matrix(matrix, folder, options.style)
     if options.page:

@@ -3,17 +3,91 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
+from ..errors import GlitchTrainError
 from ..settings import declared
-
-if TYPE_CHECKING:
-    pass
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """Give a verb the option ``--json``."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+# What people end the name of a file with; a folder or stem called so would hold something else.
+_FILE_ENDINGS = (
+    ".bin", ".ckpt", ".csv", ".gif", ".html", ".jpeg", ".jpg", ".json", ".jsonl", ".md", ".pdf",
+    ".png", ".pt", ".pth", ".safetensors", ".svg", ".tif", ".tiff", ".toml", ".txt", ".webp",
+    ".yaml", ".yml", ".zip",
+)  # fmt: skip
+
+
+def check_output(
+    out: Path, ending: str, inputs: Iterable[Path] = (), *, option: str = "-o"
+) -> None:
+    """Refuse an output whose name lies about its format, or that would overwrite an input.
+
+    Args:
+        out: the file to write.
+        ending: what its name must end in.
+        inputs: as :func:`check_overwrites_none`.
+        option: what it was given by.
+
+    Raises:
+        GlitchTrainError: says which, and what to do.
+    """
+    if out.suffix.lower() != ending:
+        raise GlitchTrainError(
+            f"{out.name} would hold a {ending} file; give {option} a name that ends in {ending}."
+        )
+    check_overwrites_none([out], inputs, option=option)
+
+
+def check_output_folder(out: Path, *, option: str = "--out", holds: str = "a folder") -> None:
+    """Refuse a folder, or a stem of several files, that is called like a file or is one.
+
+    Args:
+        out: where several files go.
+        option: what it was given by.
+        holds: what it is.
+
+    Raises:
+        GlitchTrainError: says why, and what to do.
+    """
+    # os.path's words answer for any name; Path's raise for one that is too long.
+    if os.path.isfile(out) and holds == "a folder":
+        raise GlitchTrainError(f"{option} {out} is a file, not a folder; give another name.")
+    if out.suffix.lower() in _FILE_ENDINGS:
+        raise GlitchTrainError(
+            f"{option} {out} is {holds}, and {out.suffix} is a file's ending; leave it out."
+        )
+
+
+def check_overwrites_none(
+    outputs: Iterable[Path], inputs: Iterable[Path], *, option: str = "-o"
+) -> None:
+    """Refuse outputs that would overwrite what is read.
+
+    Args:
+        outputs: the files to write.
+        inputs: files, or folders of them, that are read; what is not there is passed over.
+        option: what the outputs were given by.
+
+    Raises:
+        GlitchTrainError: names the first.
+    """
+    there = [out for out in outputs if os.path.exists(out)]
+    for given in inputs if there else ():
+        read = given.rglob("*") if os.path.isdir(given) else [given]
+        for one in read:
+            for out in there:
+                if os.path.exists(one) and out.samefile(one):
+                    raise GlitchTrainError(
+                        f"{option} {out} would overwrite what is read; give another name."
+                    )
 
 
 def add_settings(

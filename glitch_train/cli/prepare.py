@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import add_json_option, add_settings, read_settings
+from .options import add_json_option, add_settings, check_output_folder, read_settings
 
 if TYPE_CHECKING:
     from ..dataset.dataset import GlitchDataset
@@ -44,8 +45,9 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
 
     if options.workers is not None and not 1 <= options.workers <= 64:
         raise RecipeError(f"--workers must be 1 to 64, got {options.workers}.")
-    folder = options.folder.resolve()
-    if options.out.resolve() == folder:
+    check_output_folder(options.out)
+    folder = Path(os.path.realpath(options.folder))
+    if os.path.realpath(options.out) == str(folder):
         raise DatasetError(f"--out must be another folder than the pictures' own, {folder}.")
     start = read_recipe(options.recipe).dataset if options.recipe else DatasetRecipe()
     chosen = read_settings(options, DatasetRecipe, without=("folder",))
@@ -60,7 +62,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     report = DatasetReport.of(dataset)
     result: dict[str, Any] = {"text": report.to_markdown(), **report.to_dict()}
     if not dataset.samples:
-        return {**result, "error": no_pictures(dataset)}
+        return {**result, "error": no_pictures(folder, dataset.skipped, dataset.subfolders)}
     write_prepared(dataset, options.out, options.workers)
     return {**result, "out": str(options.out)}
 
@@ -77,9 +79,12 @@ def write_prepared(dataset: GlitchDataset, out: Path, workers: int | None = None
         The pictures' paths, numbered in the dataset's order.
 
     Raises:
-        DatasetError: when a picture can no longer be read or the disk does not take the files.
+        DatasetError: when pictures or captions of another set lie there, a picture can no longer be
+            read, or the disk does not take the files.
+        DiskError: when their paths would be too long.
     """
     from ..errors import DatasetError
+    from ..file_names import check_path_lengths
     from ..workers import in_order
 
     jobs = [
@@ -87,23 +92,52 @@ def write_prepared(dataset: GlitchDataset, out: Path, workers: int | None = None
         for index in range(len(dataset.samples))
         for variant in range(dataset.recipe.variants)
     ]
+    names = {job: _name_of(dataset, *job) for job in jobs}
+    check_path_lengths(*(out / f"{name}.png" for name in names.values()))
     try:
+        _check_out(out, set(names.values()))
         out.mkdir(parents=True, exist_ok=True)
-        return list(in_order(lambda job: _write_variant(dataset, out, *job), jobs, workers))
+        write = lambda job: _write_variant(dataset, out / names[job], *job)  # noqa: E731
+        return list(in_order(write, jobs, workers))
     except OSError as error:
         raise DatasetError(f"Cannot write to {out}: {error.strerror}.") from error
 
 
-def _write_variant(dataset: GlitchDataset, out: Path, index: int, variant: int) -> Path:
+def _check_out(out: Path, names: set[str]) -> None:
+    """Refuse a folder where another set would be mixed with the new one; nothing is deleted."""
+    from ..dataset.caption_files import is_caption
+    from ..dataset.folder import is_picture
+    from ..dataset.names import same_name
+    from ..errors import DatasetError
+    from ..wording import shown_name
+
+    there = sorted(same_name(path.name) for path in out.iterdir()) if out.is_dir() else []
+    ours = {name + ending for name in names for ending in (".png", ".txt")}
+    others = [name for name in there if (is_picture(name) or is_caption(name)) and name not in ours]
+    if others:
+        raise DatasetError(
+            f"{out} holds {len(others)} pictures or captions that are not of this set, for example "
+            f"{shown_name(others[0])}, and the two would be mixed; give --out another folder, or "
+            "empty that one."
+        )
+
+
+def _name_of(dataset: GlitchDataset, index: int, variant: int) -> str:
+    """Return what the files of one variant are called, without their endings."""
+    from ..dataset.names import stem_of
+
+    stem = stem_of(dataset.samples[index].name)
+    plain = "".join(c if c.isalnum() or c in "-_ " else "_" for c in stem)[:60].rstrip()
+    numbered = f"{index + 1:05}_{plain}"
+    return f"{numbered}_{variant + 1:03}" if dataset.recipe.variants > 1 else numbered
+
+
+def _write_variant(dataset: GlitchDataset, path: Path, index: int, variant: int) -> Path:
     from ..files import atomic_path, write_text
 
-    sample = dataset.samples[index]
-    stem = "".join(c if c.isalnum() or c in "-_ " else "_" for c in Path(sample.name).stem)[:60]
-    numbered = f"{index + 1:05}_{stem}"
-    if dataset.recipe.variants > 1:
-        numbered += f"_{variant + 1:03}"
-    picture = out / f"{numbered}.png"
+    picture = path.with_name(f"{path.name}.png")
     with atomic_path(picture) as part:
-        dataset.prepare(sample, variant).image.save(part, "PNG", compress_level=1)
-    write_text(out / f"{numbered}.txt", dataset.shown_caption(index, variant))
+        image = dataset.prepare(dataset.samples[index], variant).image
+        image.save(part, "PNG", compress_level=1)
+    write_text(path.with_name(f"{path.name}.txt"), dataset.shown_caption(index, variant))
     return picture

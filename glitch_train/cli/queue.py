@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import add_json_option
+from .options import add_json_option, check_output_folder, check_overwrites_none
 
 if TYPE_CHECKING:
     from ..comfyui.fetch import Fetched
@@ -79,16 +79,19 @@ def add_host_options(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     from ..comfyui.client import ComfyClient
-    from ..comfyui.fetch import fetch_outputs, save_graph
+    from ..comfyui.fetch import GRAPH_FILE, check_room_for_names, fetch_outputs, save_graph
     from ..comfyui.graph import load_graph
     from ..comfyui.overrides import with_overrides
     from ..comfyui.run import run_workflow, terminate_as_ctrl_c
 
-    graph = load_graph(options.workflow)
     out = options.out or Path("glitch_output") / options.workflow.stem
+    check_output_folder(out)
+    check_overwrites_none([out / GRAPH_FILE], [options.workflow], option="--out")
+    graph = load_graph(options.workflow)
     with terminate_as_ctrl_c(), ComfyClient(options.server) as client:
         info = client.object_info()
         graph = with_overrides(graph, options.set, info)
+        check_room_for_names(out)
         saved = save_graph(graph, out)
         with terminal_bar(graph) as bar:
             run = run_workflow(client, graph, bar, on_stop=_say_stopping, object_info=info)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..drawing.style import STYLES
-from .options import add_json_option
+from .options import add_json_option, check_output_folder, check_overwrites_none
 
 
 def add_verb(verbs: Any) -> None:
@@ -41,6 +41,14 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     from ..measure.report import report_run, side_by_side
 
     folders = options.glitched
+    if options.out:
+        from ..measure.report_files import report_paths
+
+        check_output_folder(options.out, option="-o", holds="the stem of four files' names")
+        written = report_paths(options.out)
+        models = [*(options.lora or []), *filter(None, [options.checkpoint])]
+        check_overwrites_none(written, models)
+        check_overwrites_none(written[-1:], [options.base, *folders])
     names = _one_each("--name", options.name, len(folders)) or [""] * len(folders)
     contexts = _contexts(options)
     pairs = [

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..wording import plain
-from .options import add_json_option
+from .options import add_json_option, check_output_folder
 
 if TYPE_CHECKING:
     from ..recipe.recipe import Recipe
@@ -76,7 +77,7 @@ def add_verb(verbs: Any) -> None:
         "whose state was kept (save_every); "
         "never: begin anew; must: refuse to (default: auto)",
     )
-    parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
+    parser.add_argument("--device", help="cpu, cuda:1, mps … (default: a GPU where there is one)")
     parser.add_argument(
         "--cache", type=Path, help="where encoded pictures and captions stay (default: OUT/cache)"
     )
@@ -96,6 +97,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any] | None:
     from ..training.team import join_team
     from .progress import TerminalProgress
 
+    check_output_folder(options.out)
     recipe = read_train_recipe(options)
     if options.plan:
         return describe_plan(plan_memory(recipe, device=options.device))
@@ -135,10 +137,10 @@ def read_train_recipe(options: argparse.Namespace) -> Recipe:
     recipe = read_recipe_of(options.recipe) if is_lora else read_recipe(options.recipe)
     recipe = with_assignments(recipe, options.set)
     if options.folder:
-        folder = dataclasses.replace(recipe.dataset, folder=str(options.folder.resolve()))
+        folder = dataclasses.replace(recipe.dataset, folder=os.path.realpath(options.folder))
         recipe = dataclasses.replace(recipe, dataset=folder)
     if options.checkpoint:
-        recipe = dataclasses.replace(recipe, checkpoint=str(options.checkpoint.resolve()))
+        recipe = dataclasses.replace(recipe, checkpoint=os.path.realpath(options.checkpoint))
     return recipe
 
 

@@ -8,13 +8,15 @@ from typing import Any
 
 from ..settings import declared
 from ..transfer.recipe import TransferRecipe
-from .options import add_json_option
+from .options import add_json_option, check_output, check_overwrites_none
 
 
 def add_verb(verbs: Any) -> None:
     """Declare the verb."""
     parser = verbs.add_parser("transfer", help="carry a LoRA over to another model family")
-    parser.add_argument("lora", type=Path, help="LoRA, LoCon or DoRA as .safetensors")
+    parser.add_argument(
+        "lora", type=Path, help="LoRA, LoCon or DoRA: .safetensors, or peft's folder"
+    )
     parser.add_argument(
         "--to",
         required=True,
@@ -48,8 +50,11 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     from ..transfer.base import find_base
     from ..transfer.transfer import transfer
 
+    inputs = [Path(one) for one in (options.lora, options.to, options.source) if one]
+    check_output(options.out, ".safetensors", inputs)
     if options.map:
         figure_format(options.map)
+        check_overwrites_none([options.map], inputs, option="--map")
     recipe = TransferRecipe(**{name: getattr(options, name) for name in declared(TransferRecipe)})
     target = find_base(options.to)
     source = find_base(options.source) if options.source else None

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..file_names import check_path_lengths, name_fault
 from ..files import atomic_path, disk_errors_said, write_text
 from .client import ComfyClient
 from .errors import RequestRefused
@@ -39,6 +40,15 @@ class Fetched:
     def all(self) -> list[Path]:
         """Return every file."""
         return [path for paths in self.files.values() for path in paths]
+
+
+def check_room_for_names(*folders: Path) -> None:
+    """Refuse folders below which files that are fetched would have too long a path.
+
+    Raises:
+        DiskError: names the path.
+    """
+    check_path_lengths(*(folder / PREVIEWS / GRAPH_FILE for folder in folders))
 
 
 def save_graph(graph: Mapping[str, Any], folder: Path) -> Path:
@@ -76,8 +86,11 @@ def fetch_outputs(
         shown = outputs[node]
         found = fetched.files.setdefault(node, [])
         for file in _files(graph, node, shown):
-            target = folder / (PREVIEWS if file["type"] != "output" else "") / file["filename"]
-            if target in fetched.all():  # two nodes with one name in different folders
+            called = re.split(r"[\\/]", file["filename"])[-1]
+            if name_fault(called):  # the host's system may take what ours does not
+                called = f"{_plain(node)}_{_plain(called)}"
+            target = folder / (PREVIEWS if file["type"] != "output" else "") / called
+            if _spelling(target) in map(_spelling, fetched.all()):  # of nodes in different folders
                 target = target.with_name(f"{_plain(node)}_{target.name}")
             try:
                 content = client.download(**file)
@@ -128,6 +141,11 @@ def _beside(entry: Mapping[str, Any]) -> list[str]:
 def _texts(shown: Mapping[str, Any]) -> list[str]:
     texts = shown.get("text")
     return [text for text in texts if isinstance(text, str)] if texts else []
+
+
+def _spelling(path: Path) -> str:
+    """Return what names have in common that are one on Windows and macOS."""
+    return str(path).casefold()
 
 
 def _plain(name: str) -> str:

@@ -107,7 +107,7 @@ class ComfyHttp:
         except TimeoutError:
             text = f"ComfyUI at {self.url} took longer than {self.timeout_s:g} s to answer {path}."
             raise ServerBusy(text) from None
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, UnicodeError) as error:  # the last of no host's name
             raise self.unreachable(error) from error
 
     def no_comfyui(self) -> ServerUnreachable:

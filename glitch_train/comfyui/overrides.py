@@ -42,6 +42,7 @@ def with_overrides(
 
     A setting that a recipe could name wins over connected recipes too: a Glitch Recipe node with it
     is put between the recipe and the loader or trainer. Later assignments win over earlier ones.
+    A chosen file is spelt as the host does, whichever system the workflow was made on.
 
     Args:
         graph: The workflow in API format; it is not changed.
@@ -71,7 +72,19 @@ def with_overrides(
                 for reader in [node] if where else _of_classes(changed, OWNERS):
                     over_recipes.setdefault(reader, {})[name] = value
     _lay_over_recipes(changed, over_recipes)
+    _spell_as_the_host(changed, object_info or {})
     return changed
+
+
+def _spell_as_the_host(graph: Graph, info: Mapping[str, Any]) -> None:
+    """Write chosen files as the host lists them: with its own system's separator."""
+    for entry in graph.values():
+        for name, described in described_inputs(info, entry["class_type"]).items():
+            value = entry["inputs"].get(name)
+            if isinstance(value, str) and value not in described.options:
+                spellings = (value.replace("\\", "/"), value.replace("/", "\\"))
+                known = [spelling for spelling in spellings if spelling in described.options]
+                entry["inputs"][name] = known[0] if known else value
 
 
 def _split(graph: Graph, wanted: str, info: Mapping[str, Any]) -> tuple[str, str]:

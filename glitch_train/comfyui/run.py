@@ -104,13 +104,18 @@ def _take(run: WorkflowRun, graph: Graph, event: Event) -> None:
 
 @contextlib.contextmanager
 def terminate_as_ctrl_c() -> Iterator[None]:
-    """Treat a request to end (SIGTERM) as Ctrl-C inside the block, so that the host is told too."""
+    """Treat a request to end as Ctrl-C inside the block, so that the host is told too.
+
+    It comes as SIGTERM, on Windows as SIGBREAK.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -6,7 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..encodings import Decoded, common_encoding, decode
 from ..plain_json import parse_json
+from ..wording import size_text
+from .names import same_name, stem_of
 from .pictures import PICTURE_SUFFIXES
 
 SIDECAR_SUFFIXES = (".txt", ".caption")
@@ -17,6 +20,13 @@ METADATA_NAME = "metadata.jsonl"
 
 CAPTION_FIELDS = ("text", "caption", "prompt")
 
+MAX_CAPTION_BYTES = 100_000
+MAX_METADATA_BYTES = 50_000_000
+"""What is larger is something else under a caption's name, and is not read into memory."""
+
+SHOWN_CHARACTERS = 60
+"""So much of a caption shows whether it was guessed right."""
+
 
 @dataclasses.dataclass
 class Captions:
@@ -25,8 +35,11 @@ class Captions:
     Attributes:
         source: the recipe's ``caption_source``.
         fixed: the caption of all pictures, for ``fixed``.
-        sidecars: picture stem to names of caption files, best first.
-        metadata: file name to caption out of :data:`METADATA_NAME`.
+        sidecars: picture stem, as :func:`.names.stem_of` has it, to names of caption files, best
+            first.
+        texts: caption file to what it says; what cannot be read is in ``reasons`` alone.
+        metadata: file name, as :func:`.names.same_name` has it, to caption out of
+            :data:`METADATA_NAME`.
         reasons: caption file to why it is not used, or what is odd about it.
         used: caption files that gave a picture its caption, and the first such picture.
     """
@@ -34,34 +47,34 @@ class Captions:
     source: str
     fixed: str = ""
     sidecars: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    texts: dict[str, str] = dataclasses.field(default_factory=dict)
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)
     reasons: dict[str, str] = dataclasses.field(default_factory=dict)
     used: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def of(self, folder: Path, picture: str) -> tuple[str, str]:
+    def of(self, picture: str) -> tuple[str, str]:
         """Return (caption, note) of a picture; the note is empty when all is well.
 
         Args:
-            folder: where the caption files are.
             picture: the picture's file name.
         """
         if self.source == "fixed":
             return self.fixed.strip(), ""
-        for name in self.sidecars.get(Path(picture).stem, ()):
-            try:
-                caption, note = decode_caption((folder / name).read_bytes())
-            except OSError as error:
-                self.reasons[name] = f"cannot be read: {error.strerror}"
-                continue
-            if note:
-                self.reasons[name] = note
+        readable = [name for name in self._sidecars_of(picture) if name in self.texts]
+        if readable:
+            name = readable[0]
             first = self.used.setdefault(name, picture)
             shared = "" if first == picture else f"shares {name} with {first}"
-            return caption, shared if caption else f"its caption {name} is empty"
-        if picture in self.metadata:
+            return self.texts[name], shared if self.texts[name] else f"its caption {name} is empty"
+        if same_name(picture) in self.metadata:
             self.used.setdefault(METADATA_NAME, picture)
-            return self.metadata[picture], ""
+            return self.metadata[same_name(picture)], ""
         return "", "no caption: trained with an empty one"
+
+    def _sidecars_of(self, picture: str) -> list[str]:
+        """Return a picture's caption files, best first: those of its own spelling first."""
+        found = self.sidecars.get(stem_of(picture), [])
+        return sorted(found, key=lambda name: Path(name).stem != Path(picture).stem)
 
     def why_unused(self, name: str, pictures: set[str]) -> str:
         """Return the reason for a caption file that no picture took.
@@ -80,10 +93,10 @@ class Captions:
             return "no picture takes its caption from it"
         if self.source == "metadata":
             return "not read, because caption_source is metadata"
-        owners = [picture for picture in pictures if Path(picture).stem == Path(name).stem]
+        owners = [picture for picture in pictures if stem_of(picture) == stem_of(name)]
         if not owners:
             return "caption without a picture"
-        better = [other for other in self.sidecars.get(Path(name).stem, ()) if other in self.used]
+        better = [other for other in self.sidecars.get(stem_of(name), ()) if other in self.used]
         return f"{better[0]} is used instead" if better else f"its picture {owners[0]} is skipped"
 
 
@@ -93,7 +106,7 @@ def is_caption(name: str) -> bool:
 
 
 def find_captions(folder: Path, names: Sequence[str], source: str, fixed: str) -> Captions:
-    """Find the caption files of a folder; ``metadata.jsonl`` is read at once.
+    """Find and read the caption files of a folder.
 
     Args:
         folder: the folder.
@@ -105,50 +118,84 @@ def find_captions(folder: Path, names: Sequence[str], source: str, fixed: str) -
     if source in ("auto", "sidecar"):
         for name in sorted(filter(is_caption, names), key=_preference):
             if name != METADATA_NAME:
-                captions.sidecars.setdefault(Path(name).stem, []).append(name)
+                captions.sidecars.setdefault(stem_of(name), []).append(name)
+        _read_sidecars(folder, captions)
     if source in ("auto", "metadata") and METADATA_NAME in names:
-        _read_metadata(folder, captions, set(names))
+        _read_metadata(folder, captions, names)
     return captions
 
 
-def decode_caption(raw: bytes) -> tuple[str, str]:
-    """Return (text, note) of a caption file's bytes; the text is stripped.
+def _read_sidecars(folder: Path, captions: Captions) -> None:
+    """Read all caption files: those of one folder are mostly written by one program, one way."""
+    raws: dict[str, bytes] = {}
+    for name in (name for names in captions.sidecars.values() for name in names):
+        try:
+            raws[name] = _read_bytes(folder / name, MAX_CAPTION_BYTES)
+        except ValueError as error:
+            captions.reasons[name] = f"cannot be read: {error}"
+    beside = common_encoding(raws.values())
+    for name, raw in raws.items():
+        try:
+            decoded = decode(raw, beside)
+        except ValueError as error:
+            captions.reasons[name] = f"cannot be read: {error}; save it as UTF-8"
+            continue
+        captions.texts[name] = decoded.text.strip()
+        if decoded.guessed:
+            captions.reasons[name] = _guess(decoded, captions.texts[name])
 
-    UTF-8, UTF-16 with a byte order mark, else Windows-1252, which older caption tools write.
+
+def _guess(decoded: Decoded, text: str) -> str:
+    """Say what was read, on one line, so that a person sees whether it is right."""
+    read = " ".join(text.split())
+    shown = read[:SHOWN_CHARACTERS] + ("…" if len(read) > SHOWN_CHARACTERS else "")
+    return (
+        f"not UTF-8, read as {decoded.encoding}, which is a guess: “{shown}”; if that is wrong, "
+        "save it as UTF-8"
+    )
+
+
+def _read_bytes(path: Path, most: int) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        ValueError: says why it cannot be read.
     """
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return _cleaned(raw.decode("utf-16", errors="replace")), "UTF-16"
     try:
-        return _cleaned(raw.decode("utf-8-sig")), ""
-    except UnicodeDecodeError:
-        return _cleaned(raw.decode("cp1252", errors="replace")), "not UTF-8, read as Windows-1252"
-
-
-def _cleaned(text: str) -> str:
-    return text.replace("\r\n", "\n").replace("\0", "").strip()
+        with path.open("rb") as file:
+            raw = file.read(most + 1)
+    except OSError as error:
+        raise ValueError(error.strerror or str(error)) from error
+    if len(raw) > most:
+        raise ValueError(f"it is larger than {size_text(most)}, so it is no caption")
+    return raw
 
 
 def _preference(name: str) -> tuple[int, str]:
     return SIDECAR_SUFFIXES.index(Path(name).suffix.lower()) if name != METADATA_NAME else 9, name
 
 
-def _read_metadata(folder: Path, captions: Captions, names: set[str]) -> None:
+def _read_metadata(folder: Path, captions: Captions, names: Sequence[str]) -> None:
     try:
-        text, note = decode_caption((folder / METADATA_NAME).read_bytes())
-    except OSError as error:
-        captions.reasons[METADATA_NAME] = f"cannot be read: {error.strerror}"
+        decoded = decode(_read_bytes(folder / METADATA_NAME, MAX_METADATA_BYTES))
+    except ValueError as error:
+        captions.reasons[METADATA_NAME] = f"cannot be read: {error}"
         return
-    odd = [note] if note else []
-    for number, line in enumerate(text.split("\n"), start=1):
+    pictures = {same_name(name) for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES}
+    odd: list[str] = []
+    for number, line in enumerate(decoded.text.split("\n"), start=1):
         if line.strip():
-            problem = _read_entry(line, captions, names)
+            problem = _read_entry(line, captions, pictures)
             odd += [f"line {number}: {problem}"] if problem else []
+    if decoded.guessed:
+        telling = (text for text in captions.metadata.values() if not text.isascii())
+        odd.insert(0, _guess(decoded, next(telling, "")))
     if odd:
         more = f", and {len(odd) - 3} more" if len(odd) > 3 else ""
         captions.reasons[METADATA_NAME] = "; ".join(odd[:3]) + more
 
 
-def _read_entry(line: str, captions: Captions, names: set[str]) -> str:
+def _read_entry(line: str, captions: Captions, pictures: set[str]) -> str:
     """Take one line of metadata.jsonl; returns what is wrong with it, or an empty string."""
     try:
         entry = parse_json(line)
@@ -160,9 +207,9 @@ def _read_entry(line: str, captions: Captions, names: set[str]) -> str:
     caption = next((entry[key] for key in CAPTION_FIELDS if isinstance(entry.get(key), str)), None)
     if caption is None:
         return f"{name} has no text"
-    if name not in names or Path(name).suffix.lower() not in PICTURE_SUFFIXES:
+    if same_name(name) not in pictures:
         return f"there is no picture {_whole(name)}"
-    captions.metadata[name] = _whole(caption).strip()
+    captions.metadata[same_name(name)] = _whole(caption).strip()
     return "" if caption == _whole(caption) else "half a character, read as ?"
 
 

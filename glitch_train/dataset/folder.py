@@ -10,12 +10,14 @@ from pathlib import Path
 
 from ..drawing.sizes import Size
 from ..errors import DatasetError
+from ..file_names import foreign_path
 from ..workers import in_order
 from .caption_files import is_caption
-from .pictures import PICTURE_SUFFIXES, open_picture
+from .names import is_system_folder, masked_stem, stem_of
+from .pictures import CHECK_ONLY, PICTURE_SUFFIXES, open_picture
 
-THUMBNAIL = (1, 1)
-"""Size asked of the decoder while checking: all of a JPEG's data is read, few pixels are made."""
+LEADS_OUT = "a link that leads out of the folder"
+"""Reason against a link: who may choose a folder must not read the whole disk through it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Entries:
     Attributes:
         files: regular files that may be read, sorted.
         odd: other names, with the reason why they are not read.
-        subfolders: folders in it, which are not looked into.
+        subfolders: folders in it, which are not looked into; a system's own are left out.
     """
 
     files: tuple[str, ...]
@@ -57,7 +59,8 @@ def list_folder(folder: Path) -> Entries:
         DatasetError: when the folder is missing or cannot be read.
     """
     if not os.path.isdir(folder):  # also of a name that no file system takes
-        raise DatasetError(f"There is no folder {folder}; choose one that holds your pictures.")
+        named = f"{folder}{foreign_path(str(folder))}"
+        raise DatasetError(f"There is no folder {named}; choose one that holds your pictures.")
     files: list[str] = []
     subfolders: list[str] = []
     odd: dict[str, str] = {}
@@ -67,12 +70,14 @@ def list_folder(folder: Path) -> Entries:
             reason = _reason_against(entry, root)
             if reason:
                 odd[entry.name] = reason
-            elif entry.is_dir():
-                subfolders.append(entry.name)
-            else:
+            elif not entry.is_dir():
                 files.append(entry.name)
+            elif not is_system_folder(entry.name):
+                subfolders.append(entry.name)
     except OSError as error:
         raise DatasetError(f"Cannot read the folder {folder}: {error.strerror}.") from error
+    odd |= _masks(files)
+    files = [name for name in files if name not in odd]
     return Entries(tuple(sorted(files)), odd, tuple(sorted(subfolders)))
 
 
@@ -83,6 +88,11 @@ def list_files(folder: Path) -> list[str]:
         DatasetError: as :func:`list_folder`.
     """
     return list(list_folder(folder).files)
+
+
+def is_picture(name: str) -> bool:
+    """Say whether a file is a picture by its name."""
+    return Path(name).suffix.lower() in PICTURE_SUFFIXES
 
 
 def folder_fingerprint(folder: Path) -> str:
@@ -108,7 +118,7 @@ def scan_pictures(
         names: files of it; captions and files of other kinds are passed over.
         workers: number of threads.
     """
-    pictures = (name for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES)
+    pictures = filter(is_picture, names)
     return in_order(lambda name: _scan(folder, name), pictures, workers)
 
 
@@ -117,7 +127,7 @@ def other_files(names: tuple[str, ...]) -> dict[str, str]:
     return {
         name: f"not a picture or caption ({Path(name).suffix.lower() or 'no suffix'})"
         for name in names
-        if Path(name).suffix.lower() not in PICTURE_SUFFIXES and not is_caption(name)
+        if not is_picture(name) and not is_caption(name)
     }
 
 
@@ -143,7 +153,7 @@ def content_of(raw: bytes) -> str:
 def _scan(folder: Path, name: str) -> ScannedPicture:
     try:
         raw = read_file(folder, name)
-        picture = open_picture(raw, name, needed=THUMBNAIL)
+        picture = open_picture(raw, name, needed=CHECK_ONLY)
     except DatasetError as error:
         return ScannedPicture(name, None, "", str(error))
     return ScannedPicture(name, picture.size, content_of(raw), picture.note)
@@ -151,13 +161,35 @@ def _scan(folder: Path, name: str) -> ScannedPicture:
 
 def _reason_against(entry: os.DirEntry[str], root: Path) -> str:
     if entry.is_symlink():
-        target = Path(entry.path).resolve()
-        if not target.exists():
+        try:
+            target = Path(entry.path).resolve(strict=True)
+        except FileNotFoundError:
             return "a link to nothing"
+        except (OSError, RuntimeError) as error:  # RuntimeError: Python 3.12 and older, of a loop
+            denied = isinstance(error, PermissionError)
+            return (
+                "a link into a folder that may not be read"
+                if denied
+                else "a link that leads to itself"
+            )
+        if target == root:
+            return "a link that leads back to the folder"
         if root not in target.parents:
-            return "a link that leads out of the folder"
+            return LEADS_OUT
     if entry.is_dir():
         return ""
     if not entry.is_file():
         return "not a regular file"
     return "a hidden file" if entry.name.startswith(".") else ""
+
+
+def _masks(names: list[str]) -> dict[str, str]:
+    """Return the files that other tools put beside pictures, with the reason against them."""
+    pictures = list(filter(is_picture, names))
+    stems = set(map(stem_of, pictures))
+    owners = {name: masked_stem(name, stems) for name in pictures}
+    return {
+        name: f"a mask or conditioning picture of {owner}, by its name: not trained as a picture"
+        for name, owner in owners.items()
+        if owner is not None
+    }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import DatasetError
+from .names import is_system_folder, same_name
 
 MAX_DEPTH = 4
 MAX_CHOICES = 2000
@@ -23,8 +24,9 @@ def folder_choices(roots: Sequence[Root]) -> list[str]:
         roots: where folders may lie.
     """
     found = [ROOT_ITSELF]
-    for label, root in roots:
-        found += [label + path for path in _folders_below(root.resolve())]
+    resolved = [root.resolve() for _, root in roots]
+    for (label, _), root in zip(roots, resolved, strict=True):
+        found += [label + path for path in _folders_below(root, resolved)]
     return found[:MAX_CHOICES]
 
 
@@ -38,31 +40,47 @@ def resolve_choice(choice: str, roots: Sequence[Root]) -> Path:
     Raises:
         DatasetError: when the folder is missing or lies outside the roots.
     """
-    for label, unresolved in reversed(roots):  # the first root, whose label is empty, last
-        root = unresolved.resolve()
-        if choice.startswith(label):
+    resolved = [root.resolve() for _, root in roots]
+    for (label, _), root in reversed(list(zip(roots, resolved, strict=True))):
+        if choice.startswith(label):  # the first root, whose label is empty, is tried last
             try:
                 folder = (root / choice[len(label) :]).resolve()
-            except ValueError:  # a name that no file system takes
+            except (ValueError, RuntimeError):  # no file system takes it, or a link to itself
                 continue
-            if not _inside(folder, root):
+            inside = next((one for one in resolved if folder.is_relative_to(one)), None)
+            if inside is None:
+                raise DatasetError(_outside(choice, root / choice[len(label) :], folder, root))
+            if any(map(is_system_folder, folder.relative_to(inside).parts)):
                 raise DatasetError(
-                    f"The folder {choice!r} lies outside {root}; choose one inside it."
+                    f"The folder {choice!r} is hidden or the system's own, for thumbnails or "
+                    "deleted files; choose the folder that your pictures lie in."
                 )
             if os.path.isdir(folder):
                 return folder
+    spelt = [one for one in folder_choices(roots) if same_name(one) == same_name(choice)]
+    if spelt and choice not in spelt:
+        return resolve_choice(spelt[0], roots)
     raise DatasetError(
         f"There is no folder {choice!r}; put your pictures into a folder below {roots[0][1]} and "
         "refresh the node list (key R)."
     )
 
 
-def _folders_below(root: Path) -> list[str]:
+def _outside(choice: str, place: Path, folder: Path, root: Path) -> str:
+    if os.path.normpath(place) == os.path.normpath(folder) or ".." in Path(choice).parts:
+        return f"The folder {choice!r} lies outside {root}; choose one inside it."
+    return (
+        f"The folder {choice!r} is a link to {folder}, which lies outside {root}; name that folder "
+        "in extra_model_paths.yaml under glitch_datasets, or copy its pictures into one inside."
+    )
+
+
+def _folders_below(root: Path, roots: Sequence[Path]) -> list[str]:
     found: list[str] = []
     for current, names, _ in os.walk(root):
-        names[:] = sorted(name for name in names if not name.startswith("."))
+        names[:] = sorted(name for name in names if not is_system_folder(name))
         here = Path(current).relative_to(root)
-        found += [(here / name).as_posix() for name in names]
+        found += [(here / name).as_posix() for name in names if _is_offered(current, name, roots)]
         if len(here.parts) + 1 >= MAX_DEPTH:
             names.clear()
         if len(found) > MAX_CHOICES:
@@ -70,5 +88,8 @@ def _folders_below(root: Path) -> list[str]:
     return sorted(found)
 
 
-def _inside(folder: Path, root: Path) -> bool:
-    return folder == root or root in folder.parents
+def _is_offered(current: str, name: str, roots: Sequence[Path]) -> bool:
+    """Say whether a folder can be chosen; a link may lead out of all of them."""
+    path = Path(current, name)
+    target = Path(os.path.realpath(path))
+    return not path.is_symlink() or any(target.is_relative_to(root) for root in roots)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import DatasetError
 from ..wording import shown_name
 from .caption_files import Captions, find_captions, is_caption
 from .dataset import FileReport, GlitchDataset, Sample
-from .folder import Entries, ScannedPicture, list_folder, other_files, scan_pictures
+from .folder import (
+    LEADS_OUT,
+    Entries,
+    ScannedPicture,
+    is_picture,
+    list_folder,
+    other_files,
+    scan_pictures,
+)
 from .recipe import DatasetRecipe
 
 OnProgress = Callable[[int, int], None]
@@ -67,18 +76,43 @@ def load_dataset(
         dict(origins or {}),
     )
     if not samples and not allow_empty:
-        raise DatasetError(no_pictures(dataset))
+        raise DatasetError(no_pictures(folder, dataset.skipped, dataset.subfolders))
     return dataset
 
 
-def no_pictures(dataset: GlitchDataset) -> str:
-    """Return the sentence for a dataset without a usable picture."""
-    folder, skipped = dataset.recipe.folder, dataset.skipped
+def check_folder(folder: Path) -> None:
+    """Look whether a folder holds a picture by its name, without opening any.
+
+    Raises:
+        DatasetError: says why not, as :func:`load_dataset` would.
+    """
+    entries = list_folder(folder)
+    if not any(map(is_picture, entries.files)):
+        others = tuple(_report_others(entries, Captions("auto"), set()))
+        raise DatasetError(no_pictures(folder, others, entries.subfolders))
+
+
+def no_pictures(folder: Path, skipped: Sequence[FileReport], subfolders: Sequence[str]) -> str:
+    """Return the sentence for a folder without a usable picture.
+
+    Args:
+        folder: the folder.
+        skipped: its files, with the reasons against them.
+        subfolders: folders in it.
+    """
     if not skipped:
-        if dataset.subfolders:
+        if subfolders:
             return f"The folder {folder} holds only subfolders; choose one of them."
         return f"The folder {folder} is empty; put pictures with captions into it."
-    first = skipped[0]
+    first = next((file for file in skipped if is_picture(file.name)), skipped[0])
+    if first.reason == LEADS_OUT:
+        target = os.path.realpath(folder / first.name)
+        return (
+            f"The folder {folder} holds links to files outside it, which are not followed (for "
+            f"example {shown_name(first.name)} to {shown_name(target)}); copy the files into it, "
+            "or choose the folder that they lie in (ComfyUI offers those that "
+            "extra_model_paths.yaml names under glitch_datasets)."
+        )
     return (
         f"The folder {folder} holds no readable picture ({len(skipped)} files skipped, "
         f"for example {shown_name(first.name)}: {first.reason}); use jpg, png, webp, bmp, tiff "
@@ -91,7 +125,7 @@ def _take(
 ) -> tuple[Sample | None, FileReport]:
     if picture.size is None:
         return None, FileReport(picture.name, False, picture.note)
-    caption, note = captions.of(folder, picture.name)
+    caption, note = captions.of(picture.name)
     reason = "; ".join(filter(None, (picture.note, note)))
     sample = Sample(str(folder), picture.name, caption, picture.size, picture.content)
     return sample, FileReport(picture.name, True, reason)

@@ -7,11 +7,12 @@ import dataclasses
 import functools
 import importlib
 import io
+import threading
 import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageColor, UnidentifiedImageError
 
 from ..drawing.sizes import Size
 from ..errors import DatasetError, RecipeError
@@ -26,6 +27,12 @@ PLUGINS = {".heic": "pillow_heif", ".heif": "pillow_heif", ".avif": "pillow_avif
 MAX_PIXELS = 178_956_970
 """Pillow's own limit against decompression bombs, also where a program has switched it off."""
 
+LARGE_PIXELS = 30_000_000
+"""Larger pictures are decoded one at a time: threads share the memory."""
+
+CHECK_ONLY = (1, 1)
+"""Size that is needed of a picture whose pixels are only checked."""
+
 DRAFT_GAP = 2.0
 """A JPEG is decoded at a reduced size only if that is at least this many times the size needed;
 the value with which Pillow's own thumbnails are "indistinguishable" from a full decode."""
@@ -34,7 +41,20 @@ EXIF_ORIENTATION = 0x0112
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that exchange width and height."""
 
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation to what turns the stored picture upright. Source: Exif 2.32, 4.6.4 A."""
+
 WHITE = (255, 255, 255)
+
+_one_large = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +111,9 @@ def open_picture(
     _load_plugin(name)
     try:
         with Image.open(io.BytesIO(raw)) as opened:
-            return _read(opened, needed, background)
+            large = opened.width * opened.height > LARGE_PIXELS
+            with _one_large if large else contextlib.nullcontext():
+                return _read(opened, needed, background)
     except UnidentifiedImageError as error:
         raise DatasetError(_unreadable(name)) from error
     except Image.DecompressionBombError as error:
@@ -107,17 +129,29 @@ def _read(opened: Image.Image, needed: Size | None, background: tuple[int, int, 
         raise DatasetError(
             f"{opened.width}×{opened.height} is too many pixels to open safely (a bomb?)"
         )
-    orientation = _orientation(opened)
-    sideways = orientation in SIDEWAYS
-    size = (opened.height, opened.width) if sideways else opened.size
+    if not opened.width * opened.height:
+        raise DatasetError("it has no pixels")
     note = _note(opened)
     if needed is not None and opened.format == "JPEG":
-        wanted = (needed[1], needed[0]) if sideways else needed
-        opened.draft(None, (round(wanted[0] * DRAFT_GAP), round(wanted[1] * DRAFT_GAP)))
-    opened.load()
-    upright = _transpose(opened) if orientation > 1 else opened
+        size, upright = _drafted(opened, needed)
+    else:
+        opened.load()  # some formats are upright then, and Pillow's versions differ in which
+        upright = _upright(opened)
+        size = upright.size
+    if needed == CHECK_ONLY:  # a conversion of all pixels would hold them twice more
+        upright = upright.crop((0, 0, 1, 1))
     image, color_note = to_rgb(upright, background)
     return Picture(image, size, "; ".join(filter(None, (note, color_note))))
+
+
+def _drafted(opened: Image.Image, needed: Size) -> tuple[Size, Image.Image]:
+    """Return a JPEG's full size, upright, and the picture decoded at a size that suffices."""
+    sideways = _orientation(opened) in SIDEWAYS
+    size = (opened.height, opened.width) if sideways else opened.size
+    wanted = (needed[1], needed[0]) if sideways else needed
+    opened.draft(None, (round(wanted[0] * DRAFT_GAP), round(wanted[1] * DRAFT_GAP)))
+    opened.load()
+    return size, _upright(opened)
 
 
 def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> tuple[Image.Image, str]:
@@ -173,11 +207,10 @@ def _orientation(opened: Image.Image) -> int:
         return 1
 
 
-def _transpose(opened: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(opened)
-    except Exception:  # a picture lying on its side beats none
-        return opened
+def _upright(opened: Image.Image) -> Image.Image:
+    """Turn a loaded picture as its EXIF says; nothing else of the EXIF needs to be whole."""
+    turn = TURNS.get(_orientation(opened))
+    return opened if turn is None else opened.transpose(turn)
 
 
 def _note(opened: Image.Image) -> str:

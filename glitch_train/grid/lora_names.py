@@ -31,7 +31,7 @@ def chosen_loras(
     Raises:
         GridError: for a name or a line that no file answers to.
     """
-    first = [name for name in known if _slashed(name) == _slashed(lora_name)]
+    first = [name for name in known if _slashed(name) == _slashed(lora_name)][:1]
     if not first and lora_name != NO_LORA:
         raise GridError(f"lora_name: models/loras has no {lora_name!r}{nearest(lora_name, known)}")
     found = [] if lora_name == NO_LORA else first

@@ -20,8 +20,9 @@ from ..model.network import (
     reference_network,
 )
 from ..model.unet_names import UNetLayout
+from .foreign import NotCarriedOver
 from .keys import underscored
-from .read import LoraFile, LoraModule, NotCarriedOver
+from .read import LoraFile, LoraModule
 
 # A piece of a module's name that only LoRAs of this family have. Sources: the key maps in
 # ComfyUI's comfy/lora.py, kohya-ss/sd-scripts' networks and diffusers' converters.
@@ -34,19 +35,24 @@ _OTHER_FAMILIES = (
     ("adaLN_modulation", "a diffusion transformer"),
     ("lora_transformer_", "a diffusion transformer"),
     ("noise_refiner", "Lumina 2"),
+    ("SelfAttention", "T5, a text encoder of Flux and SD3"),
     ("lora_te3_", "SD3"),
     ("_img_mlp", "Qwen-Image"),
     ("temporal_transformer", "AnimateDiff"),
     ("motion_modules", "AnimateDiff"),
 )
 _SITE = re.compile(
-    r"(?:(?P<diffusers>down|up)_blocks_(?P<level>\d+)_attentions_(?P<site>\d+)"
-    r"|(?P<ldm>in|out)put_blocks_(?P<block>\d+)_1"
+    r"(?:(?P<diffusers>down|up)_blocks_(?P<level>\d{1,2})_attentions_(?P<site>\d{1,2})"
+    r"|(?P<ldm>in|out)put_blocks_(?P<block>\d{1,2})_1"
     r"|mid_block_attentions_0|middle_block_1)"
-    r"_(?:transformer_blocks_(?P<depth>\d+)_)?(?P<job>.+)"
+    r"_(?:transformer_blocks_(?P<depth>\d{1,2})_)?(?P<job>.+)"
 )
+# Llama and its kind: model.layers.0.self_attn …, where CLIP has text_model.encoder.layers.
+_LANGUAGE_MODEL = re.compile(r"(model_)*layers_\d")
 _BY_CONTEXT = {SD15.context_dim: SD15, SD2.context_dim: SD2}
 _REFINER_CONTEXT = 1280
+# Of a UNet's levels, and of the blocks of each: SD1.5 has 4 and 2.
+_MOST_LEVELS = 8
 # Source: kohya-ss/sd-scripts, networks/lora.py and its SDXL conversion.
 _XL_HABIT = ("lora_unet_input_", "lora_unet_middle_", "lora_unet_output_", "lora_te1_", "lora_te2_")
 _SD_HABIT = ("lora_unet_down_", "lora_unet_mid_", "lora_unet_up_", "lora_te_")
@@ -154,6 +160,8 @@ def _refuse_other_families(lora: LoraFile) -> None:
                 raise _refusal(lora, family)
         if name.startswith("transformer."):
             raise _refusal(lora, "a diffusion transformer such as Flux or SD3")
+        if module.part != UNET and _LANGUAGE_MODEL.match(module.path):
+            raise _refusal(lora, "a language model, the text encoder of another family")
         is_refiner = _is_cross_key(module.path) and module.shape[1] == _REFINER_CONTEXT
         if is_refiner and module.part == UNET:
             raise _refusal(lora, "the SDXL refiner")
@@ -175,6 +183,11 @@ def _inferred(lora: LoraFile) -> Network:
     """Read the network off the LoRA's own names and shapes."""
     unet = [module for module in lora.modules.values() if module.part == UNET]
     sites = _sites(unet)
+    if not unet:
+        raise LoraFileError(
+            f"{lora.title} has text encoder modules alone, and they are those of no text encoder "
+            f"of {family_names(TRANSFERABLE)}; choose another LoRA."
+        )
     if not sites:
         raise LoraFileError(
             f"{lora.title} fits no known network and has no attention modules to tell its family "
@@ -233,6 +246,11 @@ def _layout(title: str, sites: Sites) -> UNetLayout:
     first = min(level for level, _ in down)
     levels = 1 + first + max(level for level, _ in up)
     per_level = 1 + max(site for _, site in down)
+    if max(levels, per_level) > _MOST_LEVELS:
+        raise LoraFileError(
+            f"{title} names {levels} levels with {per_level} blocks each; no Stable Diffusion UNet "
+            "is as large, download or save it again."
+        )
     channels = [0] * levels
     for (level, _), (width, _) in down.items():
         channels[level] = width

@@ -10,8 +10,10 @@ import torch
 from ..errors import LoraFileError
 from ..files import atomic_path, disk_errors_said
 from ..model.checkpoint import BaseModel
+from ..model.tensor_file import TensorFile
 from ..model.unet_names import rename, to_ldm_modules
 from ..recipe.recipe import Recipe
+from .dora import host_dora_scale
 from .layers import LoraLayers, TrainedLora
 
 RECIPE_KEY = "glitch_recipe"
@@ -84,13 +86,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         LoraFileError: when the file is missing or not safetensors.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as opened:
-            return dict(opened.metadata() or {})
-    except (OSError, SafetensorError) as error:
-        raise LoraFileError(f"{path} is not a readable safetensors file: {error}.") from error
+    return TensorFile(path).metadata
 
 
 def _named(layers: LoraLayers, prefix: str, dtype: torch.dtype) -> LoraStateDict:
@@ -103,26 +99,9 @@ def _named(layers: LoraLayers, prefix: str, dtype: torch.dtype) -> LoraStateDict
         rounded = alpha.to(dtype)
         state[f"{name}.alpha"] = rounded if rounded.float() == alpha else alpha
         if layer.magnitude is not None and layer.weight is not None:
-            scale = _dora_scale(layer.magnitude, layer.weight, layer.change())
+            scale = host_dora_scale(layer.magnitude, layer.weight, layer.change())
             state[f"{name}.dora_scale"] = _saved(scale, torch.float32)
     return state
-
-
-def _dora_scale(
-    magnitude: torch.Tensor, weight: torch.Tensor, change: torch.Tensor
-) -> torch.Tensor:
-    """Return a DoRA's magnitudes as the host reads them: (out, 1) or (out, 1, 1, 1), fp32.
-
-    The host makes ``dora_scale * (W + ΔW) / ‖W‖`` of them, by the norm of the frozen row where
-    the paper and peft have that of the changed one; the quotient of both is part of the number.
-
-    Source: ComfyUI comfy/weight_adapter/base.py, ``weight_decompose``.
-    """
-    with torch.inference_mode(False), torch.no_grad():
-        frozen = weight.flatten(1).float()
-        quotient = frozen.norm(dim=1) / (frozen + change).norm(dim=1)
-        scale = magnitude.flatten() * quotient
-        return scale.reshape(-1, *[1] * (weight.ndim - 1))
 
 
 def _saved(factor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

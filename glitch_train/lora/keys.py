@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ..model.network import TE1, TE2, UNET, Module, Network
 from ..model.weight_places import HOST_TOWERS
 
@@ -19,18 +21,19 @@ _SUFFIXES = (
     ("_lora.up.weight", UP),
     (".lora.down.weight", DOWN),
     (".lora.up.weight", UP),
-    (".lora_A.default.weight", DOWN),
-    (".lora_B.default.weight", UP),
-    (".lora_A.weight", DOWN),
-    (".lora_B.weight", UP),
-    (".lora_A", DOWN),
-    (".lora_B", UP),
-    (".lora_magnitude_vector.default.weight", DORA),
-    (".lora_magnitude_vector.weight", DORA),
-    (".lora_magnitude_vector", DORA),
     (".dora_scale", DORA),
     (".alpha", ALPHA),
 )
+# Peft's names, with the adapter's name in them or without. Source: huggingface/peft,
+# src/peft/utils/save_and_load.py.
+_PEFT = re.compile(
+    r"(.+)\.lora_(A|B|magnitude_vector)(?:\.(?!(?:weight|bias)$)[^.]+)?(?:\.weight)?"
+)
+_PEFT_FACTORS = {"A": DOWN, "B": UP, "magnitude_vector": DORA}
+PEFT_MAGNITUDE = ".lora_magnitude_vector"
+"""What only peft's keys of DoRA magnitudes have: they are of another meaning than the host's."""
+# Diffusers up to 0.20 named the attention of text encoders as it did that of the UNet.
+_OLD_TEXT_ATTENTION = re.compile(r"_self_attn_to_(q|k|v|out)(?:_0)?$")
 HOST_CLIPS = "text_encoders."
 """What stands before a tower's own names in the host's way to spell them."""
 _PREFIXES = (
@@ -57,7 +60,8 @@ def split_key(key: str) -> tuple[str, str] | None:
     for suffix, factor in _SUFFIXES:
         if key.endswith(suffix):
             return key[: -len(suffix)], factor
-    return None
+    found = _PEFT.fullmatch(key)
+    return (found[1], _PEFT_FACTORS[found[2]]) if found else None
 
 
 def split_name(name: str) -> tuple[str, str] | None:
@@ -72,10 +76,18 @@ def split_name(name: str) -> tuple[str, str] | None:
     """
     for prefix, part in _PREFIXES:
         if name.startswith(prefix):
-            return part, underscored(name[len(prefix) :])
+            return _placed(part, underscored(name[len(prefix) :]))
     if name.startswith(_BARE):
         return UNET, underscored(name)
     return None
+
+
+def _placed(part: str, path: str) -> tuple[str, str]:
+    """Return part and path; peft names the modules of a text encoder without its part."""
+    if part == UNET and not path.startswith("text_model_"):
+        return part, path
+    path = _OLD_TEXT_ATTENTION.sub(r"_self_attn_\1_proj", path)
+    return TE1 if part == UNET else part, path
 
 
 def underscored(path: str) -> str:

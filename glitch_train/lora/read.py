@@ -4,46 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ..errors import LoraFileError
-from ..model.network import kernel_of
+from ..model.network import TE1, TE2, kernel_of
 from ..model.tensor_file import TensorFile, dtype_of, one_thread, shape_of
-from ..plain_json import json_object
+from .checks import check_factors, check_key
+from .foreign import BUNDLED, refuse_what_is_no_lora
 from .keys import ALPHA, DORA, DOWN, MID, UP, format_of, split_key, split_name
-
-_FACTOR_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-# A piece of a key that only this kind of file has, and what to say about it.
-_NOT_LORA = (
-    (".hada_w1_a", "a LoHa (LyCORIS), whose product is not low-rank; convert it to LoRA first"),
-    (".lokr_w", "a LoKr (LyCORIS), whose product is not low-rank; convert it to LoRA first"),
-    (".oft_", "an OFT adapter, which rotates weights; only LoRA, LoCon and DoRA are read"),
-    (".on_input", "an (IA)³ adapter; only LoRA, LoCon and DoRA are read"),
-    (".a1.weight", "a GLoRA; only LoRA, LoCon and DoRA are read"),
-    ("lora_controlnet", "a Control-LoRA; load it as a ControlNet"),
-    ("input_hint_block", "a ControlNet; load it as one"),
-    ("lllite_", "a ControlNet-LLLite; load it with its own nodes"),
-    ("emb_params", "a textual inversion; load it by embedding:name in the prompt"),
-    ("model.diffusion_model.", "a full checkpoint, not a LoRA; load it as MODEL"),
-    ("first_stage_model.", "a full checkpoint or VAE, not a LoRA; load it as MODEL or VAE"),
-    ("cond_stage_model.", "a full checkpoint, not a LoRA; load it as MODEL"),
-    ("conditioner.embedders.", "a full checkpoint, not a LoRA; load it as MODEL"),
-)
-
-
-class NotCarriedOver(LoraFileError):
-    """A whole file of a kind or family that is recognised, but not carried over."""
-
-    def __init__(self, title: str, what: str, advice: str) -> None:
-        """Say what the file called ``title`` is, and what to do."""
-        super().__init__(f"{title} is {what}{advice}.")
-        self.what = what
+from .peft import PEFT_HEAD, SECOND_WIDTH, PeftSettings, read_peft_folder, with_config_beside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +97,8 @@ class LoraFile:
         extras: keys of entries that are no factors, such as whole differences.
         tensors: the file, or the state dict.
         metadata: text metadata; empty for a state dict.
+        unread: entries left out, to their number format, which torch does not have.
+        notes: what was taken for granted, one sentence each.
     """
 
     title: str
@@ -132,6 +106,8 @@ class LoraFile:
     extras: tuple[str, ...]
     tensors: Mapping[str, torch.Tensor] = dataclasses.field(repr=False)
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unread: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def format(self) -> str:
@@ -151,6 +127,12 @@ class LoraFile:
         return tuple(found)
 
     @property
+    def embeddings(self) -> tuple[str, ...]:
+        """Names of the textual inversions that lie beside the factors."""
+        bundled = (key for key in self.extras if key.startswith(BUNDLED))
+        return tuple(dict.fromkeys(key.split(".")[1] for key in bundled))
+
+    @property
     def ranks(self) -> tuple[int, ...]:
         """The ranks that occur."""
         return tuple(sorted({module.rank for module in self.modules.values()}))
@@ -162,13 +144,25 @@ class LoraFile:
 
 
 def read_lora_file(path: Path) -> LoraFile:
-    """Read a LoRA from a safetensors file, one module at a time.
+    """Read a LoRA from a safetensors file, one module at a time, or from a folder of peft's.
 
     Raises:
         LoraFileError: says what the file is instead, or what is broken in it.
     """
+    if path.is_dir():
+        return read_lora(*_titled(path))
     file = TensorFile(path)
-    return read_lora(file, path.name, file.metadata)
+    for key, kind in file.unread.items():
+        check_key(path.name, key)
+        if split_key(key):
+            raise LoraFileError(
+                f"{path.name}: {key} is in {kind}, which torch does not have; save it again in "
+                "fp16 or fp32."
+            )
+    metadata, note = with_config_beside(path, file.metadata)
+    lora = read_lora(file, path.name, metadata)
+    notes = (note, *lora.notes) if note else lora.notes
+    return dataclasses.replace(lora, unread=file.unread, notes=notes)
 
 
 def read_lora(
@@ -184,78 +178,74 @@ def read_lora(
     Raises:
         LoraFileError: says what the tensors are instead, or what is broken in them.
     """
-    _refuse_what_is_no_lora(tensors, title)
-    found: dict[str, dict[str, str]] = {}
-    extras = []
-    for key in tensors:
-        split = split_key(key)
-        if split is None:
-            extras.append(key)
-        else:
-            found.setdefault(split[0], {})[split[1]] = key
-    stated = _peft_alphas(metadata or {})
+    refuse_what_is_no_lora(tensors, title)
+    found, extras = _by_module(tensors, title)
+    settings = PeftSettings(title, metadata or {})
     modules = {}
     for name, keys in found.items():
         if keys.keys() <= {ALPHA, DORA}:
             extras += keys.values()  # belongs to a whole difference, or to nothing
             continue
-        _check_factors(title, name, keys, tensors)
+        check_factors(title, name, keys, tensors)
         with torch.no_grad(), one_thread():
-            modules[name] = _module(title, name, keys, tensors, stated)
+            modules[name] = _module(title, name, keys, tensors, settings)
     if not modules:
         raise LoraFileError(f"{title} holds no LoRA factors; choose a LoRA, LoCon or DoRA file.")
-    return LoraFile(title, modules, tuple(extras), tensors, dict(metadata or {}))
+    notes = tuple(note for note in (settings.note, _about_integers(modules)) if note)
+    return LoraFile(title, modules, tuple(extras), tensors, dict(metadata or {}), notes=notes)
 
 
 def product_energy(up: torch.Tensor, down: torch.Tensor) -> float:
-    """Return ‖up @ down‖² without building the product: the trace of two Gram matrices.
+    """Return ‖up @ down‖²: the trace of two Gram matrices, or by way of the product if smaller.
 
     Args:
         up: (out, rank), fp32.
         down: (rank, in) or (rank, in, kh, kw), fp32.
     """
     flat = down.flatten(1)
-    energy = float(((up.T @ up).double() * (flat @ flat.T).double()).sum())
+    if up.shape[1] ** 2 > up.shape[0] * flat.shape[1]:
+        return float((up @ flat).cpu().double().square().sum())
+    grams = ((up.T @ up).cpu(), (flat @ flat.T).cpu())  # MPS has no float64
+    energy = float((grams[0].double() * grams[1].double()).sum())
     return 0.0 if energy < 0.0 else energy  # rounding of a product of nearly nothing; NaN stays
 
 
-def _refuse_what_is_no_lora(tensors: Mapping[str, torch.Tensor], title: str) -> None:
+def _titled(folder: Path) -> tuple[Mapping[str, torch.Tensor], str, Mapping[str, str]]:
+    tensors, metadata = read_peft_folder(folder)
+    return tensors, folder.resolve().name, metadata
+
+
+def _by_module(
+    tensors: Mapping[str, torch.Tensor], title: str
+) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Return the factors of each module, factor to key, and the keys that are no factors."""
+    found: dict[str, dict[str, str]] = {}
+    extras = []
     for key in tensors:
-        for piece, what in _NOT_LORA:
-            if piece in key:
-                kind, mark, advice = re.split("([,;])", what, maxsplit=1)
-                raise NotCarriedOver(title, kind, mark + advice)
+        check_key(title, key)
+        split = None if key.startswith(BUNDLED) else split_key(key)
+        if split is None:
+            extras.append(key)
+            continue
+        factors = found.setdefault(split[0], {})
+        if split[1] in factors:
+            raise LoraFileError(
+                f"{title} holds two LoRAs for {split[0]} ({factors[split[1]]} and {key}); "
+                "save each adapter to a file of its own."
+            )
+        factors[split[1]] = key
+    return found, extras
 
 
-def _check_factors(
-    title: str, name: str, keys: Mapping[str, str], tensors: Mapping[str, torch.Tensor]
-) -> None:
-    for factor, other in ((DOWN, UP), (UP, DOWN)):
-        if factor not in keys:
-            raise LoraFileError(
-                f"{title}: {name} has its {other} factor but no {factor} factor; the file is "
-                "incomplete, save or download it again."
-            )
-    for factor in keys.keys() & {DOWN, UP, MID, DORA}:
-        dtype = dtype_of(tensors, keys[factor])
-        if dtype not in _FACTOR_DTYPES:
-            raise LoraFileError(
-                f"{title}: the {factor} factor of {name} is {str(dtype)[6:]}; "
-                "LoRA factors must be fp16, bf16, fp32 or fp64."
-            )
-    up, down = shape_of(tensors, keys[UP]), shape_of(tensors, keys[DOWN])
-    mid = shape_of(tensors, keys[MID]) if MID in keys else None
-    if len(up) not in (2, 4) or len(down) not in (2, 4) or kernel_of(up):
-        raise LoraFileError(
-            f"{title}: {name} has factors of shape {up} and {down}; they must be matrices or "
-            "2D convolutions."
-        )
-    if 0 in up or 0 in down:
-        raise LoraFileError(f"{title}: {name} has rank {up[1]}; the rank must be at least 1.")
-    if up[1] != (mid or down)[0] or (mid and (len(mid) != 4 or mid[1] != down[0])):
-        raise LoraFileError(
-            f"{title}: the factors of {name} do not fit together: up is {up}, down is {down}."
-        )
+def _about_integers(modules: Mapping[str, LoraModule]) -> str:
+    whole = [m for m in modules.values() if not m.dtype.is_floating_point]
+    if not whole:
+        return ""
+    kinds = ", ".join(sorted({str(module.dtype)[6:] for module in whole}))
+    return (
+        f"The factors of {len(whole)} modules are {kinds}: taken as plain numbers, as ComfyUI "
+        "takes them; a scale that lies beside them is not applied."
+    )
 
 
 def _module(
@@ -263,16 +253,19 @@ def _module(
     name: str,
     keys: dict[str, str],
     tensors: Mapping[str, torch.Tensor],
-    stated: Mapping[str, Any],
+    settings: PeftSettings,
 ) -> LoraModule:
     part, path = split_name(name) or ("", name)
     rank = shape_of(tensors, keys[UP])[1]
+    widths = shape_of(tensors, keys[UP])[0], shape_of(tensors, keys[DOWN])[1]
+    if part == TE1 and name.startswith(PEFT_HEAD) and SECOND_WIDTH in widths:
+        part = TE2
     if ALPHA in keys and math.prod(shape_of(tensors, keys[ALPHA])) != 1:
         raise LoraFileError(
             f"{title}: the alpha of {name} is {shape_of(tensors, keys[ALPHA])}, where one number "
             "belongs; save or download the file again."
         )
-    alpha = float(tensors[keys[ALPHA]]) if ALPHA in keys else _peft_alpha(part, name, rank, stated)
+    alpha = float(tensors[keys[ALPHA]]) if ALPHA in keys else settings.alpha(name, part, rank)
     module = LoraModule(name, part, path, keys, tensors, alpha)
     up, down = module.factors()
     energy = product_energy(up, down) * module.scale**2
@@ -282,20 +275,3 @@ def _module(
             "Use an earlier save."
         )
     return dataclasses.replace(module, energy=energy)
-
-
-def _peft_alphas(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Return diffusers' ``lora_adapter_metadata``: peft settings under ``unet.lora_alpha`` …"""
-    return json_object(metadata.get("lora_adapter_metadata", ""))
-
-
-def _peft_alpha(part: str, name: str, rank: int, stated: Mapping[str, Any]) -> float | None:
-    """Return the alpha that peft's settings give a module, None without settings."""
-    head = {"unet": "unet.", "te1": "text_encoder.", "te2": "text_encoder_2."}.get(part, "")
-    alpha = stated.get(f"{head}lora_alpha")
-    for pattern, value in (stated.get(f"{head}alpha_pattern") or {}).items():
-        if name.endswith(pattern):
-            alpha = value
-    if not isinstance(alpha, (int, float)):
-        return None
-    return float(alpha) * math.sqrt(rank) if stated.get(f"{head}use_rslora") else float(alpha)

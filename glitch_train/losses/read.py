@@ -7,13 +7,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ..encodings import decode
 from ..errors import RecordError
 from ..files import read_text
 from ..plain_json import parse_json
 from .about import About
 from .record import LossRecord
 from .series import Log, logs_of_rows, to_record
-from .tables import csv_rows, decode, json_lines, json_rows
+from .tables import csv_rows, json_lines, json_rows
 from .tensorboard import read_scalars
 
 EVENT_MARK = ".tfevents."
@@ -259,13 +260,14 @@ def _about(folder: Path) -> About:
 
 def _text(path: Path) -> str:
     try:
-        return decode(path.read_bytes())
+        # Numbers and tags are ASCII, so that any further letters may be guessed.
+        return decode(path.read_bytes(), otherwise="latin-1").text
     except OSError as error:
         raise RecordError(f"Cannot read {path}: {error.strerror}.") from error
     except ValueError as error:
         raise RecordError(
-            f"{path} is not a text file; give a CSV, a JSON, a run folder or an event file "
-            "(events.out.tfevents.…)."
+            f"{path} is not a text file: {error}; give a CSV, a JSON, a run folder or an event "
+            "file (events.out.tfevents.…)."
         ) from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import csv
 import io
@@ -29,45 +28,12 @@ SURELY_A_TIME = 1e8
 CUT_AFTER = 8
 """Losses it takes to know how long one is, so that the last can be seen to be cut off."""
 
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-_BINARY = re.compile(r"[\0-\x08\x0e-\x19\x1b-\x1f]")
 _NOTHING = {"", "none", "null", "na", "n/a", "-", "--"}
 _SPACES = str.maketrans({"\u2212": "-", **dict.fromkeys("\u00a0\u202f\u2009'\u2019 ")})
 _COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
 _POINT = re.compile(r"[-+]?\d*\.\d+(?:[eE][-+]?\d+)?")
 _COMMA_GROUPS = re.compile(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?")
 _POINT_GROUPS = re.compile(r"[-+]?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d*)?")
-
-
-def decode(content: bytes) -> str:
-    """Return a log's text. Its numbers and tags are ASCII, so any further letters may be guessed.
-
-    Args:
-        content: UTF-8, UTF-16 or UTF-32, with or without a byte order mark, or a code page.
-
-    Raises:
-        ValueError: it is no text.
-    """
-    encoding = next((name for mark, name in _BOMS if content.startswith(mark)), "")
-    if not encoding and content[1:2] == b"\0":
-        encoding = "utf-16-le"
-    elif not encoding and content[:1] == b"\0":
-        encoding = "utf-16-be"
-    try:
-        text = content.decode(encoding or "utf-8")
-    except UnicodeDecodeError:
-        if encoding:
-            raise
-        text = content.decode("latin-1")
-    if _BINARY.search(text):
-        raise ValueError("control characters")
-    return text
 
 
 def csv_rows(text: str) -> tuple[list[Row], list[str]]:

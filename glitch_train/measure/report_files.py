@@ -35,12 +35,17 @@ def save_report(
     Returns:
         The four paths.
     """
-    paths = tuple(stem.with_name(f"{stem.name}.{kind}") for kind in ("md", "json", "csv", "png"))
+    paths = report_paths(stem)
     write_text(paths[0], report.to_markdown())
     write_text(paths[1], to_json(report))
     write_text(paths[2], report.to_csv())
     save_figure(radar or draw_radar(report, style=style), paths[3], metadata)
     return paths
+
+
+def report_paths(stem: Path) -> tuple[Path, ...]:
+    """Return the four files of a report: .md, .json, .csv and .png."""
+    return tuple(stem.with_name(f"{stem.name}.{kind}") for kind in ("md", "json", "csv", "png"))
 
 
 def to_json(report: GlitchReport) -> str:

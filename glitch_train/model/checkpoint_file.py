@@ -6,12 +6,14 @@ gives its memory back at once, while a mapping stays whole as long as one tensor
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import torch
 
 from ..errors import CheckpointError, LoraFileError
+from ..file_names import foreign_path
 from .checkpoint import BaseModel, TextEncoder, Weights, build_text_encoder, build_unet
 from .clip_tokens import END_TOKEN, token_chunks
 from .encoders import Encoders, TokenChunks
@@ -71,8 +73,10 @@ def tokenize(caption: str, towers: int) -> TokenChunks:
 
 
 def _open(path: Path) -> TensorFile:
-    if not path.is_file():
-        is_what = "is a folder" if path.is_dir() else "does not exist"
+    if not os.path.isfile(path):  # also of a name that no file system takes
+        is_what = (
+            "is a folder" if os.path.isdir(path) else f"does not exist{foreign_path(str(path))}"
+        )
         raise CheckpointError(f"The checkpoint {path} {is_what}; give one .safetensors file.")
     try:
         return TensorFile(path)

@@ -22,6 +22,8 @@ _TEXT_JOBS = (
     "mlp.fc1", "mlp.fc2",
 )  # fmt: skip
 TEXT_LAYERS = "text_model.encoder.layers"
+TEXT_PROJECTION = "text_projection"
+"""What makes the pooled embedding; of SDXL's two text encoders, the host uses the second's."""
 _PLACED = re.compile(
     r"(?:(?P<way>down|up)_blocks\.(?P<index>\d+)|mid_block)"
     r"\.(?P<kind>attentions|resnets|downsamplers|upsamplers)\.(?P<site>\d+)"
@@ -230,6 +232,10 @@ def _text_modules(tower: TextTower) -> dict[str, Module]:
             key = f"{tower.part}.{name}"
             role = Role(tower.part, "text", 0, 0, layer, job)
             modules[key] = Module(key, name, role, _text_shape(job, tower.width))
+    if tower.part == TE2:
+        key = f"{TE2}.{TEXT_PROJECTION}"
+        role = Role(TE2, "edge", 0, 0, 0, TEXT_PROJECTION)
+        modules[key] = Module(key, TEXT_PROJECTION, role, (tower.width, tower.width))
     return modules
 
 

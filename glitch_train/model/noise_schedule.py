@@ -43,7 +43,7 @@ def own_alphas(sigmas: torch.Tensor) -> torch.Tensor | None:
     Raises:
         CheckpointError: when they are not 1000 finite levels, each above the one before.
     """
-    levels = sigmas.detach().double().cpu()
+    levels = sigmas.detach().cpu().double()  # MPS has no float64
     rises = levels.ndim == 1 and bool((levels > 0).all() and (levels.diff() > 0).all())
     if levels.shape != (TRAIN_TIMESTEPS,) or not rises or not levels.isfinite().all():
         raise CheckpointError(

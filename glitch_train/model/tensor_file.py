@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from ..errors import LoraFileError
 from ..files import atomic_path
 from ..plain_json import parse_json
+from ..wording import size_text
+from .file_kind import what_it_is
 
 DTYPES = {
     "F64": torch.float64,
@@ -34,11 +37,13 @@ DTYPES = {
     "F8_E5M2": torch.float8_e5m2,
 }
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
-# Zip archives (torch.save since 1.6) and bare pickle streams.
-_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
-# The format's own limit. Source: huggingface/safetensors, MAX_HEADER_SIZE.
-_MAX_HEADER_BYTES = 100_000_000
+_TOLD_BY_BYTES = 512
+# What torch can count, sizes of 0 aside.
+_MOST_VALUES, _MOST_SIZES = 2**62, 8
+# The format's own limit is 100 MB (huggingface/safetensors, MAX_HEADER_SIZE). A checkpoint has a
+# tenth of one, kohya's tags may take a few; lists in lists take thirty times their text in memory.
+_MAX_HEADER_BYTES = 16_000_000
 
 
 class TensorFile(Mapping[str, torch.Tensor]):
@@ -46,7 +51,8 @@ class TensorFile(Mapping[str, torch.Tensor]):
 
     Attributes:
         path: the file.
-        metadata: its text metadata.
+        metadata: its text metadata; values of other JSON types as JSON.
+        unread: names of entries in a number format that torch does not have, to that format.
         shapes: tensor name to shape, known without reading the tensor.
         dtypes: tensor name to dtype.
     """
@@ -61,10 +67,12 @@ class TensorFile(Mapping[str, torch.Tensor]):
         try:
             with path.open("rb") as opened:
                 self._size = os.fstat(opened.fileno()).st_size
-                header, self._start = _read_header(path, opened.read(8), opened)
-        except OSError as error:
-            raise LoraFileError(f"Cannot read {path}: {error.strerror or error}.") from error
-        self.metadata: dict[str, str] = dict(header.pop("__metadata__", None) or {})
+                header, self._start = _read_header(path, opened)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            reason = getattr(error, "strerror", None) or error
+            raise LoraFileError(f"Cannot read {path}: {reason}.") from error
+        self.metadata = _as_text(header.pop("__metadata__", None))
+        self.unread: dict[str, str] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, torch.dtype] = {}
         self._spans: dict[str, tuple[int, int]] = {}
@@ -90,28 +98,38 @@ class TensorFile(Mapping[str, torch.Tensor]):
 
     def _add(self, name: str, entry: Any) -> None:
         try:
-            dtype = DTYPES[entry["dtype"]]
+            kind = str(entry["dtype"])
+            if not kind.isidentifier():
+                raise ValueError(kind)
             shape = tuple(int(size) for size in entry["shape"])
             begin, end = (int(offset) for offset in entry["data_offsets"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise LoraFileError(
                 f"{self.path.name} is not a readable safetensors file: its header has no valid "
-                f"entry for {name!r}; save it again."
+                f"entry for {name[:100]!r}; save it again."
             ) from error
-        count = 1
-        for size in shape:
-            count *= size
         if self._start + end > self._size:
             raise LoraFileError(
                 f"{self.path.name} is cut short: its header promises {self._start + end} bytes, "
                 f"the file has {self._size}; download or copy it again."
             )
-        if min(shape, default=0) < 0 or end - begin != count * dtype.itemsize or begin < 0:
+        dtype = DTYPES.get(kind)
+        if dtype is None:
+            self.unread[name] = kind
+            return
+        if not _countable(shape) or end - begin != math.prod(shape) * dtype.itemsize or begin < 0:
             raise LoraFileError(
-                f"{self.path.name} is damaged: {name!r} should have {count * dtype.itemsize} "
-                f"bytes and has {end - begin}; save or download it again."
+                f"{self.path.name} is damaged: {name[:100]!r} has {end - begin} bytes for the "
+                f"shape {list(shape[:8])} in {kind}; save or download it again."
             )
         self.shapes[name], self.dtypes[name], self._spans[name] = shape, dtype, (begin, end)
+
+
+def _countable(shape: tuple[int, ...]) -> bool:
+    """Say whether a shape is one that a tensor can have."""
+    if len(shape) > _MOST_SIZES or min(shape, default=0) < 0:
+        return False
+    return math.prod(max(size, 1) for size in shape) < _MOST_VALUES
 
 
 def shape_of(tensors: Mapping[str, torch.Tensor], name: str) -> tuple[int, ...]:
@@ -179,15 +197,38 @@ def write_tensors(
         raise LoraFileError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
-def _read_header(path: Path, first: bytes, opened: Any) -> tuple[dict[str, Any], int]:
-    if path.suffix.lower() in _PICKLE_SUFFIXES or first.startswith(_PICKLE_STARTS):
+def _as_text(metadata: Any) -> dict[str, str]:
+    """Return metadata as the format wants it: text; what is no object says nothing."""
+    if not isinstance(metadata, dict):
+        return {}
+    texts = {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for key, value in metadata.items()
+    }
+    # JSON can name halves of characters, which no file can hold.
+    return {_whole(key): _whole(value) for key, value in texts.items()}
+
+
+def _whole(text: str) -> str:
+    return text.encode("utf-8", errors="replace").decode("utf-8")
+
+
+def _read_header(path: Path, opened: BinaryIO) -> tuple[dict[str, Any], int]:
+    """Return the header and where the tensors begin.
+
+    The content decides: a valid header whose length looks like a pickle's first bytes is read.
+    """
+    start = opened.read(_TOLD_BY_BYTES)
+    length = int.from_bytes(start[:8], "little")
+    # The format wants the header to begin with a brace.
+    if start[8:9] == b"{" and _MAX_HEADER_BYTES < length <= os.fstat(opened.fileno()).st_size:
         raise LoraFileError(
-            f"{path.name} is a pickle, which can run code when it is opened and is never read "
-            "here; get the file as .safetensors."
+            f"{path.name} has a header of {size_text(length)}, more than any model has; download "
+            "it again, or save it with less metadata."
         )
-    length = int.from_bytes(first, "little")
-    if len(first) < 8 or length > _MAX_HEADER_BYTES:
-        raise LoraFileError(f"{path.name} is not a safetensors file; choose a .safetensors file.")
+    if start[8:9] != b"{" or length > _MAX_HEADER_BYTES:
+        raise _refusal(path, start)
+    opened.seek(8)
     raw = opened.read(length)
     if len(raw) < length:
         raise LoraFileError(
@@ -201,6 +242,16 @@ def _read_header(path: Path, first: bytes, opened: Any) -> tuple[dict[str, Any],
             f"{path.name} is not a readable safetensors file: its header is not JSON; "
             "download or copy it again."
         ) from error
-    if not isinstance(header, dict):
-        raise LoraFileError(f"{path.name} is not a safetensors file; choose a .safetensors file.")
+    if path.suffix.lower() in _PICKLE_SUFFIXES:
+        raise LoraFileError(
+            f"{path.name} is a safetensors file, but by its name ComfyUI would open it as a "
+            f"pickle; rename it to {path.stem}.safetensors."
+        )
     return header, 8 + length
+
+
+def _refusal(path: Path, start: bytes) -> LoraFileError:
+    said = what_it_is(path, start)
+    is_what = "" if said.startswith(("not ", "a pickle")) else ", not a safetensors file"
+    what, mark, advice = said.partition(";")
+    return LoraFileError(f"{path.name} is {what}{is_what}{mark}{advice}.")

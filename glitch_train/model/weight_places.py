@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from .network import TE1, TE2, TEXT_LAYERS, Module, TextTower
+from .network import TE1, TE2, TEXT_LAYERS, TEXT_PROJECTION, Module, TextTower
 
 # Source: mlfoundations/open_clip, src/open_clip/transformer.py; its names in a layer.
 OPEN_CLIP = {
@@ -48,6 +48,9 @@ class TowerPlace:
     def weight(self, weights: Mapping[str, torch.Tensor], module: Module) -> torch.Tensor:
         """Return a module's weight, (outputs, inputs)."""
         layer, job = f"{self.layers}{module.role.block}", module.role.job
+        if job == TEXT_PROJECTION:
+            name = f"{self.prefix}{TEXT_PROJECTION}"
+            return weights[name].T if self.is_open_clip else weights[f"{name}.weight"]
         if not self.is_open_clip:
             return weights[f"{layer}.{job}.weight"]
         if job in OPEN_CLIP_PACKED:

@@ -98,10 +98,10 @@ def read_recipe(path: Path) -> Recipe:
         text = read_text(path)
     except OSError as error:
         raise RecipeError(f"Cannot read the recipe {path}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
+    except ValueError as error:
         raise RecipeError(
-            f"The recipe {path} is not a text file; give a .toml or .json file, or a LoRA as "
-            ".safetensors."
+            f"The recipe {path} cannot be read as text: {error}; give a .toml or .json file, or a "
+            "LoRA as .safetensors."
         ) from error
     if path.suffix.lower() != ".toml":
         return Recipe.from_json(text, f"The recipe {path}")

@@ -7,7 +7,7 @@ import re
 
 from ..dataset.framing import MAX_SIDE, MIN_SIDE
 from ..errors import RecipeError
-from ..files import name_fault
+from ..file_names import name_fault
 from ..seeds import MAX_SEED
 from ..settings import choice, integer, number, switch, validate, words
 from ..text_lists import prompts

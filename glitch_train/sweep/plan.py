@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..comfyui.fetch import check_room_for_names
 from ..comfyui.graph import Graph, GraphError, load_graph, nodes_of
 from ..comfyui.our_nodes import FILENAME_PREFIX, GRID, LOSS_GRAPH, OUTPUT_NAME, TRAINER
 from ..comfyui.overrides import with_overrides
@@ -91,6 +92,7 @@ def plan_sweep(
     Raises:
         GraphError: a workflow is no experiment, or has nothing of a name that is to be set.
         RecipeError: a value does not fit.
+        DiskError: the paths of what it makes would be too long.
     """
     jobs = []
     graphs = {slug: load_graph(path) for slug, path in workflows.items()}
@@ -105,6 +107,7 @@ def plan_sweep(
             roles = _watch(set_up, slug, seed, object_info or {})
             folder = out / slug / f"seed{seed}"
             jobs.append(Job(slug, seed, set_up, folder, graph_key(set_up), roles))
+    check_room_for_names(*(job.folder for job in jobs))
     return jobs
 
 

@@ -168,8 +168,9 @@ def check_names(recipes: Sequence[Recipe]) -> None:
         TrainingError: names it.
     """
     names = [recipe.train.output_name for recipe in recipes]
+    folded = [name.casefold() for name in names]  # as some disks take them
     for name in names:
-        if names.count(name) > 1:
+        if folded.count(name.casefold()) > 1:
             raise TrainingError(
                 f"Two recipes have the output_name {name!r}; give each run a name of its own."
             )

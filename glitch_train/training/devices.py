@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 
@@ -21,7 +22,7 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
         device: where training runs.
 
     Raises:
-        TrainingError: for fp16 on a CPU, which cannot train.
+        TrainingError: for one that the device cannot train in.
     """
     if precision == "auto":
         if device.type != "cuda":
@@ -29,7 +30,31 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
     if precision == "fp16" and device.type == "cpu":
         raise TrainingError("precision fp16 needs a GPU; on this CPU choose auto or fp32.")
-    return _DTYPES[precision]
+    dtype = _DTYPES[precision]
+    if dtype != torch.float32 and not _can_train_in(device, dtype):
+        raise TrainingError(
+            f"precision {precision} cannot be trained in on a device of the kind {device.type}; "
+            "choose auto or fp32."
+        )
+    return dtype
+
+
+@functools.cache
+def _can_train_in(device: torch.device, dtype: torch.dtype) -> bool:
+    """Find out whether a device computes in a format, and for fp16 scales gradients.
+
+    What a device has differs by torch's version and the system's, so both are tried.
+    """
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            value = torch.ones(1, 1, device=device, requires_grad=True)
+            scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+            rounded = value.to(dtype)
+            scaler.scale((rounded @ rounded).float().sum()).backward()
+            scaler.unscale_(torch.optim.SGD([value], lr=0.0))
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ImportError):
+        return False
+    return True
 
 
 def peak_memory_mb(device: torch.device) -> float:
@@ -42,9 +67,21 @@ def peak_memory_mb(device: torch.device) -> float:
     try:
         import resource
     except ImportError:  # Windows
-        return math.nan
+        return _peak_working_set() / 2**20
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def _peak_working_set() -> float:
+    """Return the most memory Windows gave this process, in bytes; NaN without psutil.
+
+    Source: psutil's documentation, Process.memory_info, on Windows.
+    """
+    try:
+        import psutil
+    except ImportError:
+        return math.nan
+    return getattr(psutil.Process().memory_info(), "peak_wset", math.nan)
 
 
 def free_bytes(device: torch.device) -> float:
@@ -60,6 +97,8 @@ def free_bytes(device: torch.device) -> float:
             "active_bytes.all.current", 0
         )
         return torch.cuda.mem_get_info(device)[0] + unused
+    if device.type not in ("cpu", "mps"):
+        return math.inf
     try:
         import psutil
     except ImportError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 
 import torch
@@ -140,8 +141,10 @@ class MemoryPlan:
         if self.micro_batch < self._rehearsals.pictures:
             step += f" of {self.micro_batch} at a time"
         stored = "" if recipe.base_precision == "as precision" else f" in {recipe.base_precision}"
+        known = math.isfinite(self.free)
+        free = f"{size_text(self.free_in_all)} free" if known else "nobody says how much is free"
         said = (
-            f"Memory: about {size_text(needs.total)} needed, {size_text(self.free_in_all)} free; "
+            f"Memory: about {size_text(needs.total)} needed, {free}; "
             f"base{stored} {size_text(needs.base)}, LoRA {size_text(needs.lora)}, "
             f"{recipe.optimizer} {size_text(needs.optimizer)}, {step} {size_text(needs.step)}."
         )

@@ -84,8 +84,9 @@ def denoised(
     base = predictor.base
     scheduler = sample_scheduler(sampler, base.prediction_type, base.alphas_cumprod)
     scheduler.set_timesteps(steps, device=predictor.device)
-    # Of its own, so that a scheduler that draws takes nothing from the global one.
-    stream = torch.Generator(device=predictor.device).manual_seed(0)
+    # Of its own, so that a scheduler that draws takes nothing from the global one; on the CPU,
+    # which every device can take numbers from, while not every device has a generator.
+    stream = torch.Generator().manual_seed(0)
     # The modes are opened within a step: around a yield they would leak into the caller.
     with torch.inference_mode(False), torch.no_grad():
         batch = predictor.with_trained_prompts(batch.to(predictor.device, predictor.dtype))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -26,10 +26,12 @@ class Base:
     Attributes:
         network: its modules.
         measured: ‖W‖ of a module, or None when no weights are at hand.
+        weight: W of a module, (out, in, …), or None when no weights are at hand.
     """
 
     network: Network
     measured: NormOf | None = None
+    weight: Callable[[Module], torch.Tensor] | None = None
 
 
 def find_base(name: str) -> Base:
@@ -90,12 +92,13 @@ def base_of_weights(
     network = read_network(unet, [tower for tower, _ in towers], called)
     place_of = {tower.part: place for tower, place in towers}
 
-    def measured(module: Module) -> float:
+    def weight(module: Module) -> torch.Tensor:
         part = module.role.part
         if part == UNET:
-            weight = weights[f"{prefix}{module.ldm}.weight"]
-        else:
-            weight = place_of[part].weight(weights, module)
-        return float(torch.linalg.vector_norm(weight, dtype=torch.float32))
+            return weights[f"{prefix}{module.ldm}.weight"]
+        return place_of[part].weight(weights, module)
 
-    return Base(network, measured)
+    def measured(module: Module) -> float:
+        return float(torch.linalg.vector_norm(weight(module), dtype=torch.float32))
+
+    return Base(network, measured, weight)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 
+from ..errors import LoraFileError
+from ..lora.dora import host_dora_scale
 from ..lora.family import named_modules
-from ..lora.keys import ALPHA, DORA, DOWN, MID, UP, lora_name
+from ..lora.keys import ALPHA, DORA, DOWN, MID, PEFT_MAGNITUDE, UP, lora_name
 from ..lora.read import LoraFile, LoraModule
 from ..model.network import GATED, UNET, Module, Network
 from .base import Base
@@ -17,11 +20,11 @@ from .fit import Factors, add_up, fit_factors, truncate
 from .loudness import estimated_norm, gain
 from .mapping import Group
 from .recipe import TransferRecipe
-from .report import Patch, TransferReport, skipped_modules
+from .report import Patch, Skipped, TransferReport, skipped_modules
 
 _FACTOR_KEYS = {DOWN: "lora_down.weight", UP: "lora_up.weight", MID: "lora_mid.weight"}
-# fp64 files are written as fp32: no tool trains or applies LoRAs in fp64.
-_SAVED_DTYPES = {torch.float64: torch.float32}
+# What is computed from other formats is written as fp32: fp8 and integers would round it away.
+_SAVED_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
 class Carrier:
@@ -31,6 +34,7 @@ class Carrier:
         state: the factors so far, by their keys in the new file.
         patches: what was done.
         dora_dropped: how many modules lost a DoRA magnitude.
+        dora_as_read: how many have peft's magnitudes, which the host takes otherwise.
         extras_kept: whether entries that are no factors were kept.
     """
 
@@ -53,7 +57,7 @@ class Carrier:
         """
         self.state: dict[str, torch.Tensor] = {}
         self.patches: list[Patch] = []
-        self.dora_dropped = 0
+        self.dora_dropped = self.dora_as_read = 0
         self.extras_kept = False
         self._lora, self._origin, self._target, self._recipe = lora, origin, target, recipe
         self._key_of = {m.name: key for key, m in named_modules(lora, origin).items()}
@@ -78,11 +82,13 @@ class Carrier:
         self.patches.append(Patch(target, names, exact, energy * by**2, loudness))
 
     def carry_extras(self) -> None:
-        """Keep entries that are no factors, where nothing moves."""
+        """Keep entries that are no factors or of modules nobody knows, where nothing moves."""
         same = _same_unet(self._origin, self._target.network)
         self.extras_kept = same and self._recipe.mapping != "shuffled"
         if self.extras_kept:
-            for key in self._lora.extras:
+            modules = self._lora.modules.values()
+            unknown = (one.keys.values() for one in modules if one.name not in self._key_of)
+            for key in itertools.chain(self._lora.extras, *unknown):
                 self.state.setdefault(key, self._lora.tensors[key].clone())
 
     def report(self, offered: Collection[str]) -> TransferReport:
@@ -93,15 +99,17 @@ class Carrier:
         """
         target, recipe = self._target, self._recipe
         of_lora = (recipe.mapping, self._lora, self._origin, target.network)
+        skipped = skipped_modules(*of_lora, self.patches, offered)
         return TransferReport(
             lora=self._lora,
             source=self._origin,
             target=target.network,
             recipe=recipe,
             patches=tuple(self.patches),
-            skipped=skipped_modules(*of_lora, self.patches, offered),
+            skipped=tuple(map(self._with_what_was_kept, skipped)),
             extras_kept=self.extras_kept,
             dora_dropped=self.dora_dropped,
+            dora_as_read=self.dora_as_read,
             target_measured=target.measured is not None,
             source_measured=self._norm_of_source is not None,
         )
@@ -133,7 +141,7 @@ class Carrier:
 
     def _write(self, target: Module, like: LoraModule, factors: Factors) -> None:
         name = lora_name(self._target.network, target)
-        dtype = _SAVED_DTYPES.get(like.dtype, like.dtype)
+        dtype = like.dtype if like.dtype in _SAVED_DTYPES else torch.float32
         down, up = factors.down, factors.up
         if len(target.shape) == 4 and down.ndim == 2:
             down = down[:, :, None, None]
@@ -161,9 +169,29 @@ class Carrier:
         if magnitude is None:
             return
         if self._recipe.mapping == "by_name" or self._stays(module, target):
-            self.state[f"{name}.dora_scale"] = magnitude.detach().cpu().clone()
+            shaped = _host_magnitude(magnitude, target, module.keys[DORA])
+            if PEFT_MAGNITUDE in module.keys[DORA]:
+                shaped = self._host_scale(shaped, target, module)
+            self.state[f"{name}.dora_scale"] = shaped.detach().cpu().clone()
         else:
             self.dora_dropped += 1
+
+    def _host_scale(
+        self, magnitude: torch.Tensor, target: Module, module: LoraModule
+    ) -> torch.Tensor:
+        """Turn peft's magnitudes into the host's numbers, where the weight is at hand."""
+        if self._target.weight is None:
+            self.dora_as_read += 1
+            return magnitude
+        up, down = module.factors()
+        change = up @ down.flatten(1) * module.scale
+        weight = self._target.weight(target).detach().cpu()
+        return host_dora_scale(magnitude.float(), weight, change)
+
+    def _with_what_was_kept(self, one: Skipped) -> Skipped:
+        if not self.extras_kept or one.name in self._key_of:
+            return one
+        return Skipped(one.name, f"{one.reason}; kept under its own name")
 
     def _stays(self, module: LoraModule, target: Module) -> bool:
         same_family = self._origin.family is self._target.network.family
@@ -190,6 +218,25 @@ def _chosen(group: Group, depth: str) -> Group:
     if depth == "first":
         return group[:1]
     return group[-1:] if depth == "last" else group
+
+
+def _host_magnitude(magnitude: torch.Tensor, target: Module, key: str) -> torch.Tensor:
+    """Give a DoRA's magnitudes the shape in which the host multiplies them into the weight.
+
+    Peft keeps (out,), or (1, out, 1, 1) for convolutions; LyCORIS (out, 1, …), or in its early
+    versions (1, in, …), one number per input.
+
+    Source: ComfyUI comfy/weight_adapter/base.py, ``weight_decompose``.
+    """
+    by_input = magnitude.ndim > 1 and magnitude.shape[0] == 1 and PEFT_MAGNITUDE not in key
+    ones = (1,) * (len(target.shape) - 2)
+    shape = (1, target.n_in, *ones) if by_input else (target.n_out, 1, *ones)
+    if magnitude.numel() != max(shape):
+        raise LoraFileError(
+            f"{key} has {magnitude.numel()} magnitudes where the weight has {max(shape)}; save or "
+            "download the LoRA again."
+        )
+    return magnitude.reshape(shape)
 
 
 def _like_weight(factor: torch.Tensor, target: Module, kernel: Sequence[int]) -> torch.Tensor:

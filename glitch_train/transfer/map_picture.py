@@ -222,7 +222,7 @@ def _draw_text(
                 1.0,
             )
             for module in report.target.modules.values()
-            if module.role.part == tower.part
+            if module.role.part == tower.part and module.role.stage == "text"
         ]
         _draw_cells(axes, cells, (x, 0.0), loudness, scale)
         x += tower.layers + 2.0

@@ -10,7 +10,7 @@ from ..errors import LoraFileError
 from ..lora.family import named_modules, same_weight
 from ..lora.keys import HOST_CLIPS
 from ..lora.read import LoraFile, LoraModule
-from ..model.network import PART_TITLES, TE1, TE2, UNET, Module, Network, Role
+from ..model.network import PART_TITLES, TE1, TE2, TEXT_PROJECTION, UNET, Module, Network, Role
 from ..model.weight_places import HOST_TOWERS
 from ..seeds import generator
 
@@ -112,6 +112,8 @@ def _host_text_names(module: Module) -> list[str]:
     name, flat = module.ldm, module.ldm.replace(".", "_")
     part = module.role.part
     clips = [f"{HOST_CLIPS}{at.prefix}{name}" for at in HOST_TOWERS.values() if at.part == part]
+    if name == TEXT_PROJECTION:
+        return [f"lora_te2_{flat}", *clips]
     if part == TE2:
         return [f"lora_te2_{flat}", f"text_encoder_2.{name}", *clips]
     return [f"lora_te_{flat}", f"lora_te1_{flat}", f"text_encoder.{name}", *clips]

@@ -57,6 +57,7 @@ class TransferReport:
         skipped: the LoRA's modules that feed nothing.
         extras_kept: whether entries that are no factors were kept.
         dora_dropped: target modules that got a DoRA's direction without its magnitude.
+        dora_as_read: target modules whose magnitudes are peft's, for want of the weights.
         target_measured: whether the target's weights were at hand.
         source_measured: whether the weights of the LoRA's own base were at hand.
     """
@@ -69,6 +70,7 @@ class TransferReport:
     skipped: tuple[Skipped, ...]
     extras_kept: bool
     dora_dropped: int
+    dora_as_read: int
     target_measured: bool
     source_measured: bool
 
@@ -107,8 +109,8 @@ class TransferReport:
     def text_counts(self) -> dict[str, int]:
         """Return the target's text encoder modules: all, and those patched."""
         return {
-            "target_total": sum(m.role.part != UNET for m in self.target.modules.values()),
-            "target_reached": sum(p.target.role.part != UNET for p in self.patches),
+            "target_total": sum(m.role.stage == "text" for m in self.target.modules.values()),
+            "target_reached": sum(p.target.role.stage == "text" for p in self.patches),
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -127,6 +129,9 @@ class TransferReport:
             },
             "dora_magnitudes_left_behind": self.dora_dropped,
             "other_entries": {"count": len(self.lora.extras), "kept": self.extras_kept},
+            "dora_magnitudes_as_read": self.dora_as_read,
+            "unread_entries": len(self.lora.unread),
+            "notes": list(self.lora.notes),
             "loudest": [
                 {"name": patch.target.key, "loudness": _short(patch.loudness)}
                 for patch in self.loudest
@@ -184,7 +189,7 @@ class TransferReport:
         return [*lines, *(f"| {count} | {reason} |" for reason, count in reasons.most_common()), ""]
 
     def _notes(self) -> list[str]:
-        notes = []
+        notes = list(self.lora.notes)
         if not self.target_measured:
             notes.append(
                 "The target's weights are not at hand: ‖W‖ is estimated as that of freshly "
@@ -200,9 +205,23 @@ class TransferReport:
                 f"DoRA: {self.dora_dropped} modules got the direction only; the magnitudes belong "
                 "to the base they were trained on."
             )
+        if self.dora_as_read:
+            notes.append(
+                f"DoRA: {self.dora_as_read} modules keep peft's magnitudes as they are. ComfyUI "
+                "takes them against ‖W‖, peft against ‖W + ΔW‖: carry the LoRA to the checkpoint "
+                "itself, and both agree."
+            )
         if self.lora.extras and not self.extras_kept:
             notes.append(
                 f"{len(self.lora.extras)} entries that are no low-rank factors were left behind."
+            )
+        if self.lora.embeddings and not self.extras_kept:
+            notes.append(f"Textual inversions left behind: {', '.join(self.lora.embeddings)}.")
+        if self.lora.unread:
+            kinds = ", ".join(sorted(set(self.lora.unread.values())))
+            notes.append(
+                f"{len(self.lora.unread)} entries in a number format that cannot be read ({kinds}) "
+                "were left out."
             )
         return [f"- {note}" for note in notes]
 

@@ -11,18 +11,21 @@ from __future__ import annotations
 import builtins
 import contextlib
 import errno
-import fcntl
 import functools
+import importlib
 import io
 import os
 import signal
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+fcntl = importlib.import_module("fcntl") if sys.platform == "linux" else None
 
 RESERVED = frozenset(
     ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
@@ -45,7 +48,15 @@ MISSING = (
     (os, ("fork", "killpg", "getpgrp", "getpgid", "setsid", "mkfifo")),
     (signal, ("SIGKILL", "SIGHUP")),  # and SIGALRM, by which pytest-timeout ends a test
 )
-"""Availability: Unix. Source: docs.python.org, os and signal."""
+"""Availability: Unix. Source: docs.python.org, os and signal.
+
+Both are missing for what lies in this repository; other libraries ask ``sys.platform`` which system
+it is, and get what they then expect.
+"""
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+_OURS = ("glitch_train", "nodes", "tests", "tools")
+_STANDARD_LIBRARY = os.path.dirname(os.__file__)
 
 _applied = False
 
@@ -67,13 +78,13 @@ def windows_rules(*, longest_file: int | None = None) -> Iterator[None]:
             default, since the folders of tests alone are long.
     """
     global _applied
+    if fcntl is None:
+        pytest.skip("only Linux' /proc says what a process holds")
     _listen()
     with pytest.MonkeyPatch.context() as patch:
-        for module in MISSING_MODULES:
-            patch.setitem(sys.modules, module, None)
+        patch.setattr(builtins, "__import__", functools.partial(_import, builtins.__import__))
         for place, names in MISSING:
-            for name in names:
-                patch.delattr(place, name, raising=False)
+            _take_away(patch, place, names)
         # TerminateProcess, and nothing gentler. Source: docs.python.org, subprocess, Popen.kill.
         patch.setattr(subprocess.Popen, "kill", subprocess.Popen.terminate)
         patch.setattr(os, "fsync", functools.partial(_fsync, os.fsync))
@@ -81,11 +92,30 @@ def windows_rules(*, longest_file: int | None = None) -> Iterator[None]:
         patch.setattr(io, "open", opener)
         patch.setattr(builtins, "open", opener)
         _Limit.file = longest_file
-        _applied = True
+        if longest_file is not None:
+            patch.setitem(sys.modules, "winreg", registry(long_paths=0))
+        before, _applied = _applied, True
         try:
             yield
         finally:
-            _applied = False
+            _applied = before
+
+
+def registry(*, long_paths: int) -> Any:
+    """Return a ``winreg`` whose LongPathsEnabled is 0 or 1.
+
+    Source: "Maximum Path Length Limitation"; docs.python.org, winreg.
+    """
+
+    def value(_key: object, name: str) -> tuple[int, int]:
+        assert name == "LongPathsEnabled"
+        return long_paths, 4  # REG_DWORD
+
+    return types.SimpleNamespace(
+        HKEY_LOCAL_MACHINE=0,
+        OpenKey=lambda *_: contextlib.nullcontext(),
+        QueryValueEx=value,
+    )
 
 
 class _Limit:
@@ -103,14 +133,54 @@ def _fsync(fsync: Any, handle: int) -> None:
 
 
 def _open(opened: Any, file: Any, mode: str = "r", *rest: Any, **more: Any) -> Any:
-    """Texts without an encoding are in the code page, 1252 in the west. Source: "Code Pages"."""
+    """Texts without an encoding are in the code page, 1252 in the west. Source: "Code Pages".
+
+    The pack itself always names one, as with Python's ``-X warn_default_encoding`` and its warning
+    made an error. Source: docs.python.org, "Opt-in EncodingWarning".
+    """
     encoding = rest[1] if len(rest) > 1 else more.get("encoding")
     if "b" not in mode and encoding in (None, "locale"):
+        if _is_below(_caller(), "glitch_train", "nodes"):
+            raise EncodingWarning(f"{file} is opened as text in the code page.")
         if len(rest) > 1:
             rest = (rest[0], "cp1252", *rest[2:])
         else:
             more["encoding"] = "cp1252"
     return opened(file, mode, *rest, **more)
+
+
+def _caller() -> str:
+    """Return the file of the code that asks the standard library to open something."""
+    frame = sys._getframe(2)
+    while frame.f_back and os.path.dirname(frame.f_code.co_filename) == _STANDARD_LIBRARY:
+        frame = frame.f_back
+    return frame.f_code.co_filename
+
+
+@functools.cache
+def _is_below(file: str, *folders: str) -> bool:
+    """Say whether code lies in some of the repository's folders; a host reaches it by a link."""
+    real = os.path.realpath(file)
+    return any(real.startswith(f"{_REPOSITORY / folder}{os.sep}") for folder in folders)
+
+
+def _import(imported: Any, name: str, scope: Any = None, *rest: Any, **more: Any) -> Any:
+    if name in MISSING_MODULES and _is_below((scope or {}).get("__file__", ""), *_OURS):
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    return imported(name, scope, *rest, **more)
+
+
+def _take_away(patch: pytest.MonkeyPatch, place: Any, names: tuple[str, ...]) -> None:
+    taken = {name: getattr(place, name) for name in names if hasattr(place, name)}
+
+    def kept(name: str) -> Any:  # asked for what a module lacks. Source: PEP 562
+        if name not in taken or _is_below(sys._getframe(1).f_code.co_filename, *_OURS):
+            raise AttributeError(f"module {place.__name__!r} has no attribute {name!r}")
+        return taken[name]
+
+    for name in taken:
+        patch.delattr(place, name)
+    patch.setattr(place, "__getattr__", kept, raising=False)
 
 
 @functools.cache

@@ -13,18 +13,26 @@ sys.path[:0] = map(str, Path(__file__).parents[:2])  # for ``graphs`` and ``shor
 
 from fewer_layers import place_smaller_sdxl  # noqa: E402
 
+WINDOWS = Path(__file__).parents[1] / "helpers" / "windows_host"
 POCKET_SD15 = "pocket_sd15.safetensors"
 
 
 @pytest.fixture(scope="package")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """The pack in a real host, with a checkpoint of each family among its models."""
+def host(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Host]:
+    """The pack in a real host, with a checkpoint of each family among its models.
+
+    Windows' rules hold in its process as they do here, unless --windows-rules is off.
+    """
     from glitch_demo.pocket import pocket_sd15  # imports torch: only where needed
 
     host = Host(tmp_path_factory.mktemp("host"), extra_args=("--preview-method", "latent2rgb"))
     checkpoints: Path = host.base_dir / "models" / "checkpoints"
     link_or_copy(pocket_sd15(), checkpoints / POCKET_SD15)
     place_smaller_sdxl(host)
+    if request.config.getoption("--windows-rules") == "on":
+        link_or_copy(WINDOWS, host.base_dir / "custom_nodes" / WINDOWS.name)
     with host:
         yield host
 

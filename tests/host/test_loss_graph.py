@@ -75,7 +75,7 @@ def test_files_are_saved(drawn: dict[str, Any], host: Host) -> None:
     folder = host.base_dir / "output" / "curves"
     stem = drawn["file"]["filename"].removesuffix(".png")
     assert drawn["file"]["subfolder"] == "curves"
-    assert "<svg" in (folder / f"{stem}.svg").read_text()
+    assert "<svg" in (folder / f"{stem}.svg").read_text("utf-8")
     for suffix in ("", "_1"):
         rows = list(csv.DictReader((folder / f"{stem}{suffix}.csv").open()))
         assert [float(row["step"]) for row in rows] == list(range(1, STEPS + 1))

@@ -86,7 +86,7 @@ def test_queue_to_the_end(
 
     assert Image.open(picture).size == (96, 64)
     assert Path(picture).parent == out
-    assert json.loads((out / "workflow_api.json").read_text())["1"]["inputs"]["width"] == 96
+    assert json.loads((out / "workflow_api.json").read_text("utf-8"))["1"]["inputs"]["width"] == 96
     assert told["interrupted"] is False
     assert said.err == ""
 

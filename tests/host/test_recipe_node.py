@@ -98,7 +98,9 @@ def test_a_recipe_goes_through_the_lora_and_comes_back(client: ComfyClient, host
         "steps": "settings beside caption dropout",
         "seed": "settings beside caption dropout",
     }
-    in_folder = json.loads((host.base_dir / f"output/glitch/{path.stem}/recipe.json").read_text())
+    in_folder = json.loads(
+        (host.base_dir / f"output/glitch/{path.stem}/recipe.json").read_text("utf-8")
+    )
     assert in_folder == found.to_dict()
 
     for said in (outputs[loader]["text"][0], outputs[report]["text"][0]):

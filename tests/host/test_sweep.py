@@ -103,7 +103,7 @@ def test_a_sweep_goes_on_where_it_stopped(
     assert (told["done"], list(told["failed"])) == ([RUNS[1]], [RUNS[0]])
     assert told["changed"] == RUNS[:2]
     assert "sd15_standard, seed 1 failed: ComfyUI does not accept the workflow: node 2" in said.err
-    (lora,) = json.loads((out / "high_learning_rate/seed1/done.json").read_text())["loras"]
+    (lora,) = json.loads((out / "high_learning_rate/seed1/done.json").read_text("utf-8"))["loras"]
     assert read_metadata(Path(lora))["ss_steps"] == "3"
     assert first.stat().st_mtime_ns == written, "the older results are still there"
 
@@ -115,19 +115,19 @@ def _check_results(out: Path) -> None:
         for slug in EXPERIMENTS:
             folder = out / slug / f"seed{seed}"
             assert {name for name in FILES if (folder / name).is_file()} == FILES
-            done = json.loads((folder / "done.json").read_text())
+            done = json.loads((folder / "done.json").read_text("utf-8"))
             (lora,) = done["loras"]
             assert Path(lora).name == f"{slug}_seed{seed}_00001.safetensors"
             about = read_metadata(Path(lora))
             assert (about["ss_seed"], about["ss_steps"]) == (str(seed), "2")
             assert float(about["ss_learning_rate"]) == (2e-4 if "high" in slug else 1e-4)
             loras.add(lora)
-            grids.append(json.loads((folder / "grid.json").read_text())["pairs"])
+            grids.append(json.loads((folder / "grid.json").read_text("utf-8"))["pairs"])
     assert len(loras) == 4
     assert all(grid == grids[0] for grid in grids), "the same pictures are drawn for all"
     base = [Image.open(out / slug / "seed1/base/01.png").tobytes() for slug in EXPERIMENTS]
     assert base[0] == base[1]
-    matrix = json.loads((out / "matrix.json").read_text())["experiments"]
+    matrix = json.loads((out / "matrix.json").read_text("utf-8"))["experiments"]
     assert {slug: row["seeds"] for slug, row in matrix.items()} == dict.fromkeys(
         EXPERIMENTS, [1, 2]
     )

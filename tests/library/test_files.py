@@ -9,9 +9,10 @@ import pytest
 from windows_rules import is_bad_name
 
 from glitch_train.comfyui.graph import load_graph
-from glitch_train.dataset.caption_files import decode_caption
+from glitch_train.encodings import decode
 from glitch_train.errors import RecipeError
-from glitch_train.files import name_fault, read_text
+from glitch_train.file_names import name_fault
+from glitch_train.files import read_text
 from glitch_train.losses.read import read_csv, read_json
 from glitch_train.recipe.recipe import read_recipe
 from glitch_train.recipe.train import TrainRecipe
@@ -59,11 +60,11 @@ def test_records_and_workflows_of_windows_programs(windows_text) -> None:
     assert load_graph(windows_text("b.json", graph))["1"]["class_type"] == "é"
 
 
-@pytest.mark.parametrize("name", [one for one in ENCODINGS if one != "UTF-32"])
+@pytest.mark.parametrize("name", ENCODINGS)
 def test_captions_of_windows_programs(name: str) -> None:
     r"""Catches a \r within a caption."""
     mark, encoding = ENCODINGS[name]
-    assert decode_caption(mark + "é\r\nb\r\n".encode(encoding))[0] == "é\nb"
+    assert decode(mark + "é\r\nb\r\n".encode(encoding)).text == "é\nb\n"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from windows_rules import LONGEST_FILE, windows_rules
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+pytestmark = pytest.mark.not_on_windows(reason="applies the rules itself")
 
 
 @pytest.fixture
@@ -80,6 +80,16 @@ def test_long_paths(tmp_path: Path) -> None:
             (tmp_path / f"{name}x").touch()
         with pytest.raises(FileNotFoundError, match="too long"):
             (tmp_path / name[:-11]).mkdir()
+
+
+def test_the_pack_names_its_encodings(file: Path) -> None:
+    """Catches a text that is UTF-8 here and in the code page there."""
+    scope: dict = {}
+    module = Path(__file__).parents[2] / "glitch_train" / "some" / "module.py"
+    source = "def read(path):\n    return path.read_text()\n"
+    exec(compile(source, str(module), "exec"), scope)  # noqa: S102
+    with windows_rules(), pytest.raises(EncodingWarning, match="a.txt"):
+        scope["read"](file)
 
 
 def test_what_is_missing_there(file: Path) -> None:

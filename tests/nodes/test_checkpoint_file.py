@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import gc
+import re
 import weakref
 from importlib import import_module
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from glitch_train.model.checkpoint_file import load_checkpoint, tokenize
@@ -39,6 +42,57 @@ def both(pack, loaded, checkpoint) -> tuple:
     weights = pack("nodes.weights")
     theirs = weights.base_model(*loaded[:2]), weights.encoders(*loaded)
     return theirs, load_checkpoint(checkpoint, CPU)
+
+
+MEANS_MORE_IN_PROMPTS = st.sampled_from(
+    [
+        *("embedding:nosuch", "embedding:", "EMBEDDING:a", "<|endoftext|>", "<|startoftext|>"),
+        *(
+            "(word:1.3)",
+            "((word))",
+            r"\(series\)",
+            "\\",
+            "[a|b]",
+            "{a}",
+            "a:1.2",
+            ")(",
+            "\0\1",
+            "\0\2",
+        ),
+    ]
+)
+WORDS = st.text(max_size=12) | st.sampled_from(["a", "portrait,", "naïve", "日本語", "🙂", "don't"])
+
+
+@pytest.fixture(scope="module")
+def node_tokenize(pack, loaded):
+    """Return what turns a caption into tokens in the node, and the host's CLIP."""
+    return pack("nodes.weights").encoders(*loaded).tokenize, loaded[1]
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.lists(MEANS_MORE_IN_PROMPTS | WORDS, max_size=30).map(" ".join))
+def test_the_node_and_the_command_line_see_the_same_tokens(node_tokenize, caption: str) -> None:
+    """Catches an embedding's name that the node drops and the command line trains, and the like."""
+    tokenize_in_node, clip = node_tokenize
+    theirs = tokenize_in_node(caption)
+    mine = tokenize(caption, len(theirs))
+    assert all(map(torch.equal, theirs, mine))
+    assert len(theirs) == len(clip.tokenize(""))
+    for chunks in theirs:  # literal text: no special token but start, end and padding
+        inner = [token for chunk in chunks.tolist() for token in chunk[1 : chunk.index(49407)]]
+        assert not {49406, 49407} & set(inner)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.lists(WORDS, max_size=120).map(" ".join))
+def test_tokens_of_plain_captions_are_those_of_prompts(node_tokenize, caption: str) -> None:
+    """Catches a word that is trained as other tokens than a prompt with the same word has."""
+    assume(not re.search(r"[()\\\0\1\2]|embedding:|<\|", caption))
+    tokenize_in_node, clip = node_tokenize
+    prompt = clip.tokenize(caption)
+    for name, chunks in zip("lg", tokenize_in_node(caption), strict=False):
+        assert chunks.tolist() == [[token for token, _ in chunk] for chunk in prompt[name]]
 
 
 # Before the tests that hold the same checkpoint twice: a training needs the room.

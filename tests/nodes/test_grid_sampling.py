@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 pytestmark = pytest.mark.host
 
@@ -61,3 +63,28 @@ def test_cells_are_bit_for_bit_the_plain_nodes(
     assert len({picture.tobytes() for picture in got.values()}) == len(got) == 6
     assert len(reads) == 1
     assert seen[-1] == (5, 2)
+
+
+def test_a_lora_that_the_host_would_ignore_is_refused(
+    pack: Callable[[str], ModuleType], loaded: tuple, tmp_path: Path
+) -> None:
+    """Catches a grid of base pictures under a LoRA's name: the host only logs it."""
+    model, clip, _ = loaded
+    refuse = pack("nodes.grid_sampling").refuse_strangers
+    query = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
+    known = {"kohya": LORA, "old diffusers": {f"{_with_processor(query)}_lora.up.weight": ONE}}
+    unknown = {"new diffusers": {f"{query}.lora_A.weight": ONE}, "empty": {"a": ONE}}
+    for name, state in (known | unknown).items():
+        save_file(state, tmp_path / f"{name}.safetensors")
+    refuse({name: tmp_path / f"{name}.safetensors" for name in known}, model, clip)
+    errors = pack("glitch_train.errors")
+    for name in unknown:
+        with pytest.raises(errors.GridError, match=f"{name} names no module that ComfyUI's"):
+            refuse({name: tmp_path / f"{name}.safetensors"}, model, clip)
+
+
+ONE = torch.ones(1)
+
+
+def _with_processor(name: str) -> str:
+    return name.replace(".to_", ".processor.to_")

@@ -185,7 +185,7 @@ class Host:
                 process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
-        if os.name == "posix":
+        if hasattr(os, "killpg"):
             _signal_group(process, signal.SIGKILL)  # children that outlived their parent
         process.wait()
         _close_input(process)
@@ -303,7 +303,7 @@ def _close_input(process: subprocess.Popen[bytes]) -> None:
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     try:
-        if os.name == "posix":
+        if hasattr(os, "killpg"):
             os.killpg(process.pid, number)  # its own session: the group has the process's id
         else:
             process.send_signal(number)

@@ -6,9 +6,11 @@ import contextlib
 import dataclasses
 import glob
 import logging
+import os
 from pathlib import Path
 
 from ...errors import GlitchTrainError, TrainingError
+from ...file_names import check_path_lengths
 from ...files import disk_errors_said, read_text, write_text
 from ...recipe.recipe import Recipe
 from .endings import reached
@@ -49,6 +51,10 @@ class RunPaths:
         """Folder of the sample pictures."""
         return self.folder / "samples"
 
+    def sample(self, step: int, row: int) -> Path:
+        """The sample picture of a prompt after a step."""
+        return self.samples / f"step{step:06}_prompt{row:02}.png"
+
     @property
     def strip(self) -> Path:
         """All sample pictures in one, prompts × steps."""
@@ -69,22 +75,27 @@ def claim_run(output_name: str, runs_folder: Path, loras_folder: Path) -> RunPat
         loras_folder: where LoRA files live.
 
     Returns:
-        Paths whose name is ``output_name`` with ``_00001``, ``_00002`` …: nothing is overwritten.
+        Paths whose name is ``output_name`` with ``_00001``, ``_00002`` …: nothing is overwritten,
+        nor made in a spelling that is the same name on Windows and macOS.
 
     Raises:
-        DiskError: when no folder can be made there.
+        DiskError: when no folder can be made there, or a file's path would be too long.
     """
     with disk_errors_said(runs_folder):
         runs_folder.mkdir(parents=True, exist_ok=True)
-        number = 1
+        places = [runs_folder, *([loras_folder] if loras_folder.is_dir() else [])]
+        taken = {name.casefold() for place in places for name in os.listdir(place)}
+        number = 0
         while True:
-            name = f"{output_name}_{number:05}"
-            folder, lora = runs_folder / name, loras_folder / f"{name}.safetensors"
-            if not lora.exists():
-                with contextlib.suppress(FileExistsError):
-                    folder.mkdir()
-                    return RunPaths(name, folder, lora)
             number += 1
+            name = f"{output_name}_{number:05}"
+            if {name.casefold(), f"{name}.safetensors".casefold()} & taken:
+                continue
+            paths = RunPaths(name, runs_folder / name, loras_folder / f"{name}.safetensors")
+            check_path_lengths(paths.lora, paths.snapshot(0), paths.sample(0, 0))
+            with contextlib.suppress(FileExistsError):
+                paths.folder.mkdir()
+                return paths
 
 
 def unfinished_run(
@@ -105,7 +116,7 @@ def unfinished_run(
         paths = RunPaths(folder.name, folder, loras_folder / f"{folder.name}.safetensors")
         try:
             theirs = Recipe.from_json(read_text(paths.recipe))
-        except (OSError, GlitchTrainError):
+        except (OSError, ValueError, GlitchTrainError):
             continue
         if not same_run(recipe, theirs):
             continue

@@ -190,12 +190,9 @@ class Samples:
                 done, last = done + 1, latents
                 if done < total:  # the end is said when the strip is there
                     yield Sampling(step, done, total)
-            path = self._paths.samples / f"step{step:06}_prompt{row:02}.png"
-            save_png(
-                self._encoders.decode_picture(last),
-                path,
-                {TEXT: json.dumps(self._about(step, prompt))},
-            )
+            picture = self._encoders.decode_picture(last)
+            about = {TEXT: json.dumps(self._about(step, prompt))}
+            save_png(picture, self._paths.sample(step, row), about)
         strip = self.strip()
         if strip is not None:
             self._save_strip(strip)

@@ -9,7 +9,8 @@ import sys
 from types import FrameType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_NAMES = ("SIGINT", "SIGTERM", "SIGBREAK")  # the last is Windows': Ctrl-Break, and all it can send
+_SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
 class StopSignal(contextlib.AbstractContextManager["StopSignal"]):

@@ -62,8 +62,8 @@ def test_the_report_and_the_files(folder: Path, tmp_path: Path, capsys) -> None:
     )
     with Image.open(out / "00001_0.png") as opened:
         assert opened.size == (64, 72)
-    assert (out / "00001_0.txt").read_text().startswith("glz, Picture 0")
-    assert (out / "00004_3.txt").read_text() == "glz"
+    assert (out / "00001_0.txt").read_text("utf-8").startswith("glz, Picture 0")
+    assert (out / "00004_3.txt").read_text("utf-8") == "glz"
 
 
 def test_all_files_broken(tmp_path: Path, capsys) -> None:
@@ -144,6 +144,34 @@ def test_the_pictures_own_folder_is_not_written_to(folder: Path, capsys) -> None
     assert sorted(folder.iterdir()) == before
 
 
+@pytest.mark.not_on_windows(reason="a link")
+def test_a_link_to_itself_as_folder_is_one_sentence(tmp_path: Path, capsys) -> None:
+    """Catches a traceback of Python 3.12 and older over a link that leads nowhere."""
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert main(["prepare", str(tmp_path / "loop"), "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert "There is no folder" in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_two_sets_are_not_mixed(folder: Path, tmp_path: Path, capsys) -> None:
+    """Catches pictures of an earlier run beside the new ones, where both would be trained."""
+    out = tmp_path / "out"
+    options = ["--width=64", "--height=64", "--random-flip", "--variants-per-picture"]
+    assert prepare(capsys, folder, "--out", out, *options, "2")[0] == 0
+    (out / "notes.md").write_text("mine")
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    assert main(["prepare", str(folder), "--out", str(out), *options, "1"]) == 1
+    error = capsys.readouterr().err
+    assert "holds 16 pictures or captions that are not of this set" in error
+    assert len(error.strip().splitlines()) == 1
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    assert prepare(capsys, folder, "--out", out, *options, "2", "--trigger-word", "new")[0] == 0
+    assert {path: path.stat().st_mode for path in out.iterdir()}.keys() == before.keys()
+    assert all(path.read_text().startswith("new") for path in out.glob("*.txt"))
+
+
+@pytest.mark.not_on_windows(reason="names that only POSIX takes")
 def test_odd_names_make_plain_ones(tmp_path: Path, capsys) -> None:
     """Catches a name that leaves the folder, is too long, or collides with another."""
     folder = tmp_path / "in"

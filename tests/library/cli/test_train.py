@@ -83,7 +83,7 @@ def test_a_lora_is_a_recipe(place: Path, checkpoint: Path, capsys) -> None:
         (["--set", "steps"], "--set takes name=value"),
         (["--checkpoint", "gone.safetensors"], "gone.safetensors does not exist"),
         (["--folder", "nowhere"], "nowhere"),
-        (["--out", "recipe.toml"], "Cannot write recipe.toml: File exists; free space there"),
+        (["--out", "recipe.toml"], "--out recipe.toml is a file, not a folder; give another"),
         (["--out", "recipe.toml/x"], "Cannot write recipe.toml/x: Not a directory"),
         (["--device", "toaster"], "The device 'toaster' cannot be used here"),
         (["--cache", "recipe.toml"], "Cannot write to the cache recipe.toml: Not a directory"),
@@ -151,7 +151,9 @@ def test_a_signal_saves_and_the_same_command_goes_on(
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=process_environment(),
     )  # fmt: skip
     losses = place / "out" / "glitch_lora_00001" / "losses.csv"
-    while child.poll() is None and not (losses.is_file() and losses.read_text().count("\n") > 3):
+    while child.poll() is None and not (
+        losses.is_file() and losses.read_text("utf-8").count("\n") > 3
+    ):
         pass
     child.send_signal(sent)
     out, err = child.communicate()

@@ -214,3 +214,19 @@ def test_a_lora_is_no_base(xl_lora: Path) -> None:
     """Catches a LoRA given as the checkpoint to carry over to."""
     with pytest.raises(CheckpointError, match="This model is of an unknown architecture"):
         find_base(str(xl_lora))
+
+
+def test_an_output_never_overwrites_an_input(
+    xl_lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a LoRA lost by ``-o``, also by way of a link, and a name whose ending lies."""
+    before = xl_lora.read_bytes()
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(xl_lora)
+    for out in (xl_lora, link):
+        code, told = run(capsys, "transfer", xl_lora, "--to", "sd15", "-o", out)
+        assert (code, "would overwrite what is read" in told) == (1, True)
+    code, told = run(capsys, "transfer", xl_lora, "--to", "sd15", "-o", tmp_path / "x.pt")
+    assert (code, "ends in .safetensors" in told) == (1, True)
+    assert xl_lora.read_bytes() == before
+    assert not (tmp_path / "x.pt").exists()

@@ -189,7 +189,7 @@ def test_outputs_come_under_plain_names(address: str, tmp_path: Path) -> None:
         "5": ["5_r.png"],
     }
     assert b"subfolder=glitch&type=output" in (tmp_path / "r.csv").read_bytes()
-    assert (tmp_path / "4_How_it_glitched.txt").read_text() == "one\ntwo\n"
+    assert (tmp_path / "4_How_it_glitched.txt").read_text("utf-8") == "one\ntwo\n"
     assert fetched.loras == ["/models/loras/a.safetensors"]
     assert fetched.missing == ["gone.png"]
 

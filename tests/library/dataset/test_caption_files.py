@@ -108,7 +108,65 @@ def test_encodings(folder: Path) -> None:
     dataset = load(folder)
     assert captions(dataset) == ["marked café\nline two", "café “quoted”", "wide café"]
     assert about(dataset, "a.txt").reason == ""
-    assert about(dataset, "b.txt").reason == "not UTF-8, read as Windows-1252"
+    assert about(dataset, "b.txt").reason == (
+        "not UTF-8, read as Windows-1252 (Western Europe), which is a guess: “café “quoted””; if "
+        "that is wrong, save it as UTF-8"
+    )
+
+
+def test_what_cannot_be_read_is_named_and_not_trained(folder: Path) -> None:
+    """Catches a picture, or a text of an unknown encoding, as a caption of random letters."""
+    (folder / "a.txt").write_bytes("ภาพถ่ายหญิงสาว".encode("cp874"))
+    (folder / "a.caption").write_text("the next best")
+    (folder / "b.txt").write_bytes(b"\x89PNG\r\n\x1a\n\0\0")
+    (folder / "c.txt").write_bytes(b"x" * 2_000_000)
+    dataset = load(folder)
+    assert captions(dataset) == ["the next best", "", ""]
+    for name, why in (("a.txt", "no encoding"), ("b.txt", "control"), ("c.txt", "larger than")):
+        assert not about(dataset, name).used
+        assert why in about(dataset, name).reason
+    assert "no caption" in about(dataset, "b.png").reason
+
+
+def test_a_guessed_metadata_file_shows_what_was_read(folder: Path) -> None:
+    """Catches a guess over all captions that nobody can check."""
+    lines = ['{"file_name": "a.png", "text": "portrait"}', '{"file_name": "b.png", "text": "été"}']
+    (folder / "metadata.jsonl").write_bytes("\r\n".join(lines).encode("cp1252"))
+    dataset = load(folder)
+    assert captions(dataset) == ["portrait", "été", ""]
+    assert "Windows-1252 (Western Europe), which is a guess: “été”" in (
+        about(dataset, "metadata.jsonl").reason
+    )
+
+
+def test_captions_of_one_folder_tell_together_how_they_are_written(folder: Path) -> None:
+    """Catches two signs of Chinese that alone would be Korean."""
+    for name, text in (("a", "风景"), ("b", "一个女孩站在雨中的街道上"), ("c", "红色的外套")):
+        (folder / f"{name}.txt").write_bytes(text.encode("gbk"))
+    assert captions(load(folder)) == ["风景", "一个女孩站在雨中的街道上", "红色的外套"]
+
+
+def test_one_name_in_two_spellings(tmp_path: Path) -> None:
+    """Catches a Mac's names, é as e and an accent, that find no caption of a Linux program."""
+    for name in ("cafe\u0301", "na\u00efve", "o\u0308l"):
+        Image.new("RGB", (32, 24), (len(name), 0, 0)).save(tmp_path / f"{name}.png")
+    (tmp_path / "caf\u00e9.txt").write_text("coffee")
+    (tmp_path / "nai\u0308ve.caption").write_text("simple")
+    line = '{"file_name": "\u00f6l.png", "text": "oil"}'
+    (tmp_path / "metadata.jsonl").write_text(line, encoding="utf-8")
+    dataset = load(tmp_path)
+    assert {sample.name[:2]: sample.caption for sample in dataset.samples} == {
+        "ca": "coffee", "na": "simple", "o\u0308": "oil",
+    }  # fmt: skip
+    assert not any(file.reason for file in dataset.files)
+
+
+def test_two_spellings_side_by_side_keep_their_own_captions(tmp_path: Path) -> None:
+    """Catches two pictures whose names differ in spelling alone, with one caption for both."""
+    for number, name in enumerate(("cafe\u0301", "caf\u00e9")):
+        Image.new("RGB", (32, 24), (number, 0, 0)).save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text(f"caption {number}")
+    assert captions(load(tmp_path)) == ["caption 0", "caption 1"]
 
 
 def test_empty_captions_are_named(folder: Path) -> None:

@@ -41,11 +41,39 @@ def test_nothing_outside_the_roots(outside: str, roots: list[Root]) -> None:
         resolve_choice(outside, roots)
 
 
+@pytest.mark.not_on_windows(reason="links need a privilege there")
 def test_a_link_does_not_lead_out(roots: list[Root], tmp_path: Path) -> None:
     """Catches a folder that is inside by its name only."""
     (tmp_path / "input" / "link").symlink_to(tmp_path / "outside")
-    with pytest.raises(DatasetError, match="lies outside"):
+    assert "link" not in folder_choices(roots)
+    with pytest.raises(DatasetError, match=r"is a link to .*outside, which lies outside .*name"):
         resolve_choice("link", roots)
+
+
+def test_a_link_to_an_allowed_folder_is_followed(roots: list[Root], tmp_path: Path) -> None:
+    """Catches a refusal of what may be chosen anyway, and a loop that ends the host's start."""
+    (tmp_path / "input" / "link").symlink_to(tmp_path / "more" / "faces")
+    (tmp_path / "input" / "loop").symlink_to(tmp_path / "input" / "loop")
+    assert folder_choices(roots) == [".", "faces", "faces/wet", "link", "datasets: faces"]
+    assert resolve_choice("link", roots) == tmp_path / "more" / "faces"
+    with pytest.raises(DatasetError, match="There is no folder 'loop'"):
+        resolve_choice("loop", roots)
+
+
+@pytest.mark.parametrize("name", ["@eaDir", "#recycle", "$RECYCLE.BIN", ".thumbnails", "__MACOSX"])
+def test_folders_of_the_system_are_not_offered(roots: list[Root], name: str) -> None:
+    """Catches a NAS's small copies of the pictures in the list, or trained."""
+    (roots[0][1] / "faces" / name / "SYNOFILE_THUMB_M.jpg").mkdir(parents=True)
+    assert folder_choices(roots) == [".", "faces", "faces/wet", "datasets: faces"]
+    for choice in (f"faces/{name}", f"faces/{name}/SYNOFILE_THUMB_M.jpg"):
+        with pytest.raises(DatasetError, match="the system's own"):
+            resolve_choice(choice, roots)
+
+
+def test_a_workflow_of_a_mac_finds_its_folder(roots: list[Root]) -> None:
+    """Catches two spellings of one name, é and e with an accent, as two folders."""
+    (roots[0][1] / "cafe\u0301").mkdir()
+    assert resolve_choice("caf\u00e9", roots).name == "cafe\u0301"
 
 
 @pytest.mark.parametrize("missing", ["face", "datasets: wet", "a\0b"])

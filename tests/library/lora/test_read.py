@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from loras import dense, everything, lora_state, some
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from glitch_train.errors import LoraFileError
 from glitch_train.lora.family import named_modules, source_network
+from glitch_train.lora.file import read_metadata
 from glitch_train.lora.read import product_energy, read_lora, read_lora_file
 from glitch_train.model.families import SD2, SD15, SDXL, SSD1B, TRANSFERABLE, VEGA
 from glitch_train.model.network import Module, Network, build_network, reference_network
@@ -106,8 +107,10 @@ def test_text_encoder_names(prefix: str, key: str) -> None:
         ({"unet.lora_alpha": 8}, 4.0),
         ({"unet.lora_alpha": 8, "unet.use_rslora": True}, 8 / 2**0.5),
         ({"unet.lora_alpha": 8, "unet.alpha_pattern": {"attn1.to_q": 1}}, 0.5),
+        ({"unet.lora_alpha": 8, "unet.alpha_pattern": {"ttn1.to_q": 1}}, 4.0),
+        ({"unet.lora_alpha": 8, "unet.alpha_pattern": {".*attn1.to_(q|k)": 6, "to_q": 1}}, 3.0),
     ],
-    ids=["no alpha", "lora_alpha", "rslora", "alpha_pattern"],
+    ids=["no alpha", "lora_alpha", "rslora", "alpha_pattern", "half a word", "regex, first wins"],
 )
 def test_pefts_alpha_is_in_the_metadata(stated: dict, scale: float) -> None:
     """Catches a peft LoRA taken at the wrong strength: its alpha is no tensor."""
@@ -210,8 +213,10 @@ REFUSED = {
     "only up": ({f"{Q}.lora_up.weight": torch.ones(320, 2)}, "up factor but no down factor"),
     "zero rank": (_pair(Q, down=torch.ones(0, 320), up=torch.ones(320, 0)), "has rank 0"),
     "ranks differ": (_pair(Q, up=torch.ones(320, 3)), "do not fit together"),
-    "integers": (_pair(Q, up=torch.ones(320, 2, dtype=torch.int8)), "is int8; LoRA factors must"),
-    "fp8": (_pair(Q, up=torch.ones(320, 2).to(torch.float8_e4m3fn)), "is float8_e4m3fn"),
+    "flags": (_pair(Q, up=torch.ones(320, 2, dtype=torch.bool)), "is bool; LoRA factors must"),
+    "two adapters": (
+        {f"unet.mid_block.attentions.0.proj_in.lora_{f}.{a}.weight": torch.ones(2, 2)
+         for f in "AB" for a in ("one", "two")}, "two LoRAs for .*a file of its own"),
     "NaN": (_pair(Q, up=torch.full((320, 2), torch.nan)), "holds NaN"),
     "infinite": (_pair(Q, up=torch.full((320, 2), torch.inf)), "holds NaN or infinite"),
     "alphas": ({**_pair(Q), f"{Q}.alpha": torch.ones(2)}, "alpha of .* where one number belongs"),
@@ -224,6 +229,20 @@ REFUSED = {
     "SD3": (_pair("transformer.transformer_blocks.0.attn.to_q"), "diffusion transformer"),
     "refiner": (_pair(K, down=torch.ones(2, 1280)), "SDXL refiner"),
     "unknown": (_pair("what_is_this"), "unknown family"),
+    "T5 of SD3": (_pair("text_encoder_3.encoder.block.0.layer.0.SelfAttention.q"),
+                  "a LoRA for T5, a text encoder of Flux and SD3"),
+    "T5 of Flux": (_pair("lora_te2_encoder_block_0_layer_0_SelfAttention_q"), "a LoRA for T5"),
+    "Llama": (_pair("lora_te1_model_layers_0_self_attn_q_proj"), "a LoRA for a language model"),
+    "CLIP of no family": (_pair("lora_te_text_model_encoder_layers_0_self_attn_q_proj",
+                                down=torch.ones(2, 64)), "no text encoder of SD1.5, SD2.x, SDXL"),
+    "a product of gigabytes": (_pair(Q, down=torch.ones(40_000, 1), up=torch.ones(1, 40_000)),
+                               "fits no published network"),
+    "a middle of gigabytes": (_pair(Q, up=torch.ones(1, 20_000), down=torch.ones(1, 20_000),
+                                    mid=torch.ones(20_000, 1, 1, 1)), "larger than any of Stable"),
+    "a hundred levels": ({**_pair("lora_unet_down_blocks_0_attentions_0_proj_in"),
+                          **_pair("lora_unet_up_blocks_99_attentions_0_proj_in")},
+                         "100 levels .* no Stable Diffusion UNet"),
+    "a line break": (_pair("lora_unet_\n"), "called 'lora_unet_.*no module's name"),
 }  # fmt: skip
 
 
@@ -262,9 +281,30 @@ FILES = {
     "wrong sizes": (_lying_header, "is damaged"),
     "pickle inside": (_pickled, "is a pickle, which can run code"),
     "torch.save": (lambda path: torch.save(PAIR, path), "is a pickle"),
-    "empty": (lambda path: path.write_bytes(b""), "is not a safetensors file"),
-    "text": (lambda path: path.write_text("<!doctype html><html>"), "is not a safetensors file"),
-    "no JSON": (lambda path: path.write_bytes(b"\x04" + b"\0" * 7 + b"abcd"), "not JSON"),
+    "empty": (lambda path: path.write_bytes(b""), "is empty, not a safetensors file; download"),
+    "page": (lambda path: path.write_text("\n<!doctype html><html>"), "is a saved web page"),
+    "JSON": (
+        lambda path: path.write_text('{"error": "Access denied"}'),
+        "is JSON text .*Access denied.* download the file again",
+    ),
+    "LFS": (
+        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+        "is a Git LFS pointer.*git lfs pull",
+    ),
+    "message": (lambda path: path.write_text("Entry not\nfound"), "text that begins with 'Entry n"),
+    "vast header": (
+        lambda path: path.write_bytes((17_000_000).to_bytes(8, "little") + b"{" * 17_000_001),
+        "has a header of .*more than any model has",
+    ),
+    "no header": (lambda path: path.write_bytes(b"\x04" + b"\0" * 7 + b"abcd"), "is not a safe"),
+    "no JSON": (lambda path: path.write_bytes(b"\x04" + b"\0" * 7 + b"{bcd"), "not JSON"),
+    "infinite shape": (
+        lambda path: path.write_bytes(
+            (60).to_bytes(8, "little")
+            + b'{"a":{"dtype":"F32","shape":[1e999],"data_offsets":[0,4]}}  1234'
+        ),
+        "no valid entry for 'a'",
+    ),
     "missing": (lambda path: None, "Cannot read .*No such file"),
 }
 
@@ -279,12 +319,52 @@ def test_broken_files_get_their_sentence(name: str, tmp_path: Path) -> None:
         read_lora_file(path)
 
 
-def test_a_ckpt_is_never_opened(tmp_path: Path) -> None:
-    """Catches a file taken for safe although its name says that it is a pickle."""
+def test_a_name_that_lies_is_said(tmp_path: Path) -> None:
+    """Catches a file that the host would open as a pickle, or one called a pickle that is none."""
     path = tmp_path / "lora.pt"
     save_file(PAIR, path)
-    with pytest.raises(LoraFileError, match=r"get the file as \.safetensors"):
+    said = "lora.pt is a safetensors file, but .* rename it to lora.safetensors"
+    with pytest.raises(LoraFileError, match=said):
         read_lora_file(path)
+
+
+@pytest.mark.parametrize("length", [0x0280, 0x0380, 0x0480, 0x0580])
+def test_a_header_as_long_as_a_pickles_first_bytes_is_read(length: int, tmp_path: Path) -> None:
+    """Catches a valid file called a pickle for the length of its header."""
+    path = tmp_path / "padded.safetensors"
+    save_file(PAIR, path, {"pad": ""})
+    short = int.from_bytes(path.read_bytes()[:8], "little")
+    header = json.loads(path.read_bytes()[8 : 8 + short])
+    header["__metadata__"]["pad"] = "x" * (length - len(json.dumps(header)))
+    data = path.read_bytes()[8 + short :]
+    path.write_bytes(length.to_bytes(8, "little") + json.dumps(header).encode() + data)
+    assert load_file(path).keys() == PAIR.keys()
+    assert len(read_lora_file(path).modules) == 1
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [[1, 2], "text", 7, None, {"ss_base_model_version": 1.5, "ss_steps": None, "a": {"b": [1]}}],
+    ids=["list", "string", "number", "null", "other values"],
+)
+def test_metadata_of_any_type_is_read(metadata: object, tmp_path: Path) -> None:
+    """Catches a traceback for metadata that is no object of texts."""
+    path = tmp_path / "odd.safetensors"
+    with_metadata(path, metadata)
+    lora = read_lora_file(path)
+    assert source_network(lora).family is SD15
+    assert all(isinstance(value, str) for value in lora.metadata.values())
+    assert read_metadata(path) == lora.metadata
+
+
+def with_metadata(path: Path, metadata: object) -> None:
+    """Write a LoRA of one module with any ``__metadata__``."""
+    save_file(_pair(Q), path)
+    raw = path.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length]) | {"__metadata__": metadata}
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + length :])
 
 
 def test_a_whole_network_with_text_encoders_is_read(tmp_path: Path) -> None:
@@ -296,3 +376,140 @@ def test_a_whole_network_with_text_encoders_is_read(tmp_path: Path) -> None:
     assert {module.part for module in lora.modules.values()} == {"unet", "te1"}
     assert lora.format == "kohya, diffusers names"
     assert len(lora.modules) == len(reference_network(SD15).modules)
+
+
+@pytest.mark.parametrize("name", ["odd.weight", f"{Q}.lora_mid.weight"], ids=["beside", "factor"])
+def test_an_entry_of_an_unknown_number_format(name: str, tmp_path: Path) -> None:
+    """Catches a whole file refused for one odd entry, or a factor left out without a word."""
+    path = tmp_path / "odd.safetensors"
+    save_file({**_pair(Q), name: torch.ones(4)}, path)
+    odd = path.read_bytes().replace(b'"F32","shape":[4]', b'"F6X","shape":[4]')
+    path.write_bytes(odd)
+    if name.startswith(Q):
+        with pytest.raises(LoraFileError, match=r"lora_mid\.weight is in F6X, .* save it again"):
+            read_lora_file(path)
+        return
+    lora = read_lora_file(path)
+    assert list(lora.modules) == [Q]
+    assert lora.unread == {"odd.weight": "F6X"}
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"unet.alpha_pattern": [1]},
+        {"unet.alpha_pattern": {"(": 1}},
+        {"unet.lora_alpha": "8"},
+        {"unet.lora_alpha": 10**400},
+        {"unet.alpha_pattern": {"(.*)*proj_on": 1}},
+    ],
+    ids=["list", "no regex", "text", "huge", "endless"],
+)
+def test_odd_peft_settings_are_one_sentence(stated: dict) -> None:
+    """Catches a traceback, or a strength that is guessed."""
+    name = "unet.mid_block.attentions.0.proj_in"
+    state = {f"{name}.lora_{f}.weight": torch.ones(2, 2) for f in "AB"}
+    with pytest.raises(LoraFileError, match="x: peft's settings give .* peft does not write; save"):
+        read_lora(state, "x", {"lora_adapter_metadata": json.dumps(stated)})
+
+
+@pytest.mark.parametrize(
+    ("folder", "width", "part"), [("text_encoder", 768, "te1"), ("text_encoder_2", 1280, "te2")]
+)
+def test_a_peft_folders_settings_count(folder: str, width: int, part: str, tmp_path: Path) -> None:
+    """Catches a peft folder read at scale 1, and its text encoder taken for a UNet."""
+    path = tmp_path / folder / "adapter_model.safetensors"
+    path.parent.mkdir()
+    name = "base_model.model.text_model.encoder.layers.0.self_attn.q_proj"
+    factors = {"A": torch.ones(4, width), "B": torch.ones(width, 4)}
+    save_file({f"{name}.lora_{f}.weight": value for f, value in factors.items()}, path)
+    path.with_name("adapter_config.json").write_text('{"r": 4, "lora_alpha": 16}')
+    lora = read_lora_file(path)
+    assert (lora.modules[name].scale, lora.modules[name].part) == (4.0, part)
+    network = source_network(lora)
+    assert list(named_modules(lora, network)) == [
+        f"{part}.text_model.encoder.layers.0.self_attn.q_proj"
+    ]
+
+
+@pytest.mark.parametrize("stated", ["{", "[1]", '"a"'])
+def test_broken_peft_settings_are_said(stated: str) -> None:
+    """Catches a strength taken for granted without a word."""
+    state = {f"unet.mid_block.attentions.0.proj_in.lora_{f}.weight": torch.ones(2, 2) for f in "AB"}
+    lora = read_lora(state, "x", {"lora_adapter_metadata": stated})
+    assert lora.notes == (
+        "Its lora_adapter_metadata is no JSON object; factors without an alpha are taken at "
+        "scale 1.",
+    )
+
+
+def test_a_peft_folder_without_its_settings(tmp_path: Path) -> None:
+    """Catches a peft LoRA of unknown strength taken at scale 1 without a word, or a traceback."""
+    name = "base_model.model.mid_block.attentions.0.proj_in"
+    path = tmp_path / "adapter_model.safetensors"
+    with pytest.raises(LoraFileError, match=r"a folder without an adapter_model\.safetensors"):
+        read_lora_file(tmp_path)
+    save_file({f"{name}.lora_{f}.weight": torch.ones(2, 2) for f in "AB"}, path)
+    assert "no adapter_config.json beside" in read_lora_file(path).notes[0]
+    with pytest.raises(LoraFileError, match=r"Cannot read .*adapter_config\.json.* copy it there"):
+        read_lora_file(tmp_path)
+    path.with_name("adapter_config.json").write_text("{")
+    for place in (path, tmp_path):
+        with pytest.raises(LoraFileError, match=r"adapter_config\.json is no JSON object"):
+            read_lora_file(place)
+
+
+def test_integers_are_said() -> None:
+    """Catches quantised factors taken for plain numbers, as the host does, without a word."""
+    factors = {"down": torch.ones(2, 320).to(torch.int8), "up": torch.ones(320, 2).to(torch.int8)}
+    (note,) = read_lora(_pair(Q, **factors), "x").notes
+    assert note.startswith("The factors of 1 modules are int8: taken as plain numbers")
+
+
+@pytest.mark.parametrize("adapter", ["my_style", "default_0", "default"])
+def test_adapter_names_in_keys(adapter: str) -> None:
+    """Catches a peft LoRA that was saved with its adapter's name called no LoRA."""
+    name = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    state = {
+        f"{name}.lora_A.{adapter}.weight": torch.ones(2, 320),
+        f"{name}.lora_B.{adapter}.weight": torch.ones(320, 2),
+        f"{name}.lora_magnitude_vector.{adapter}.weight": torch.ones(320),
+    }
+    lora = read_lora(state, "x")
+    assert list(lora.modules) == [name]
+    assert lora.kinds == ("LoRA", "DoRA")
+    assert not lora.extras
+
+
+@pytest.mark.parametrize("old", ["q", "k", "v", "out"])
+def test_old_diffusers_names_of_text_attention(old: str) -> None:
+    """Catches text encoders dropped from files of diffusers up to 0.20."""
+    name = f"text_encoder.text_model.encoder.layers.3.self_attn.to_{old}"
+    state = {
+        f"{name}_lora.down.weight": torch.ones(1, 768),
+        f"{name}_lora.up.weight": torch.ones(768, 1),
+    }
+    lora = read_lora(state, "x")
+    assert list(named_modules(lora, source_network(lora))) == [
+        f"te1.text_model.encoder.layers.3.self_attn.{old}_proj"
+    ]
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.int8])
+def test_factors_in_small_formats_are_plain_numbers(dtype: torch.dtype, tmp_path: Path) -> None:
+    """Catches fp8 and int8 factors refused; the host casts them and nothing else."""
+    path = tmp_path / "small.safetensors"
+    stream = torch.Generator().manual_seed(0)
+    pair = _pair(Q, down=torch.randn(2, 320, generator=stream).mul(4).to(dtype))
+    pair[f"{Q}.lora_up.weight"] = torch.randn(320, 2, generator=stream).mul(4).to(dtype)
+    save_file(pair, path)
+    up, down = read_lora_file(path).modules[Q].factors()
+    assert torch.equal(up, pair[f"{Q}.lora_up.weight"].to(torch.float32))
+    assert torch.equal(down, pair[f"{Q}.lora_down.weight"].to(torch.float32))
+
+
+def test_an_embedding_beside_a_lora_is_named() -> None:
+    """Catches a LoRA refused for the textual inversion that OneTrainer put into its file."""
+    lora = read_lora({**_pair(Q), "bundle_emb.mytoken.emb_params": torch.ones(1, 768)}, "x")
+    assert list(lora.modules) == [Q]
+    assert lora.embeddings == ("mytoken",)

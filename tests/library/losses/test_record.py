@@ -75,12 +75,12 @@ def test_the_record_can_be_read_while_it_grows(tmp_path: Path) -> None:
 def test_a_lost_loss_stays_lost_and_a_gap_stays_a_gap(tmp_path: Path) -> None:
     """Catches NaN written as an empty cell, which says that nothing was measured."""
     write_run(tmp_path, [0.1, math.nan, math.inf, 0.1], {})
-    text = (tmp_path / "losses.csv").read_text()
+    text = (tmp_path / "losses.csv").read_text("utf-8")
     assert ",nan," in text
     back = read_record(tmp_path)
     assert math.isnan(back.loss[1])
     assert math.isinf(back.loss[2])
-    assert json.loads((tmp_path / "losses.json").read_text())["columns"]["loss"][1] == "nan"
+    assert json.loads((tmp_path / "losses.json").read_text("utf-8"))["columns"]["loss"][1] == "nan"
 
 
 def test_the_hosts_own_loss_map() -> None:
@@ -224,7 +224,7 @@ def test_a_folder_without_a_record(tmp_path: Path) -> None:
 def test_kohyas_event_files(writer: str) -> None:
     """Catches a wrong field, byte order or tag: real files written with kohya's tags."""
     record = read_record(EVENTS / writer)
-    expected = json.loads((EVENTS / "expected.json").read_text())
+    expected = json.loads((EVENTS / "expected.json").read_text("utf-8"))
     assert record.name == writer
     assert record.steps == expected["step"]
     np.testing.assert_allclose(record.array("loss"), expected["loss/current"], rtol=1e-6)

@@ -107,7 +107,7 @@ def test_what_was_not_measured_says_why(tmp_path: Path) -> None:
     """Catches a missing model told as a missing effect."""
     _run(tmp_path, STANDARD, 1, caption_hold=0.1)
     folder = _run(tmp_path, "caption_dropout", 1, caption_hold=None, overall=0.5)
-    report = json.loads((folder / "report.json").read_text())
+    report = json.loads((folder / "report.json").read_text("utf-8"))
     report["runs"][0]["effects"]["caption_hold"]["sentence"] = "It needs a vision model."
     (folder / "report.json").write_text(json.dumps(report))
     matrix = read_matrix(tmp_path)
@@ -133,7 +133,7 @@ def test_too_few_pairs_tell_nothing(tmp_path: Path) -> None:
     """Catches a difference of two pictures called an absence."""
     for slug in (STANDARD, "high_learning_rate"):
         folder = _run(tmp_path, slug, 1, texture=0.5)
-        report = json.loads((folder / "report.json").read_text())
+        report = json.loads((folder / "report.json").read_text("utf-8"))
         report["runs"][0]["effects"]["texture"] |= {"index_low": None, "index_high": None}
         (folder / "report.json").write_text(json.dumps(report))
     matrix = read_matrix(tmp_path)
@@ -148,13 +148,13 @@ def test_matrix_writes_its_files(out: Path, capsys: pytest.CaptureFixture[str]) 
     assert {Path(path).name for path in told["files"]} == {
         "matrix.json", "matrix.csv", "matrix.md", "matrix.png", "strip.png"
     }  # fmt: skip
-    rows = list(csv.DictReader(io.StringIO((out / "matrix.csv").read_text())))
+    rows = list(csv.DictReader(io.StringIO((out / "matrix.csv").read_text("utf-8"))))
     high = {row["effect"]: row for row in rows if row["experiment"] == "high_learning_rate"}
     assert (high["texture"]["expected"], high["texture"]["moved"]) == ("True", "more")
     assert float(high["texture"]["mean"]) == pytest.approx(0.7)
     (wide,) = [row for row in rows if row["experiment"] == "wide"]
     assert (wide["effect"], wide["seeds"], wide["loss_final"]) == ("", "1 2 3", "0.12")
-    table = (out / "matrix.md").read_text()
+    table = (out / "matrix.md").read_text("utf-8")
     assert "| high_learning_rate | – | **0.70 [0.60, 0.80]** | **0.30 [0.20, 0.40]** |" in table
     assert "| wide | 0.2000 | 0.1200 | converged | stable | cannot tell |" in table
 
@@ -173,7 +173,7 @@ def test_a_page_for_readers(out: Path, tmp_path: Path) -> None:
     (out / "sweep.json").write_text(json.dumps(asked))
     page = tmp_path / "docs" / "matrix.md"
     assert main(["matrix", str(out), "--page", str(page)]) == 0
-    text = page.read_text()
+    text = page.read_text("utf-8")
     assert "    python -m glitch_train sweep --seeds 1 2 3\n" in text
     links = [part.partition(")")[0] for part in text.split("](")[1:]]
     of_each = [

@@ -34,11 +34,11 @@ def test_presets_on_two_workers(two_workers, place: Path, checkpoint: Path, caps
     assert {slug: row["seeds"] for slug, row in told["experiments"].items()} == {
         slug: [1, 2] for slug in NAMES[:2]
     }
-    done = json.loads((out / "random_crop_and_flip/seed2/done.json").read_text())
+    done = json.loads((out / "random_crop_and_flip/seed2/done.json").read_text("utf-8"))
     about = read_metadata(Path(done["loras"][0]))
     assert (about["ss_seed"], about["ss_steps"], about["ss_network_dim"]) == ("2", "3", "2")
     assert (about["ss_random_crop"], about["ss_flip_aug"]) == ("True", "True")
-    assert "without pictures" in (out / "matrix.md").read_text()
+    assert "without pictures" in (out / "matrix.md").read_text("utf-8")
     for name in ("loss.png", "losses.csv", "verdict.md", "recipe.json"):
         assert (out / "random_crop_and_flip/seed2" / name).is_file()
 

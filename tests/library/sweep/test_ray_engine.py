@@ -59,7 +59,7 @@ def test_closing_keeps_what_was_trained(two_workers, place: Path, checkpoint: Pa
     running = run_all([short, endless], out, share=ONE_CORE)
     assert next(running).name == "short"
     losses = out / "endless_00001" / "losses.csv"
-    while not (losses.is_file() and losses.read_text().count("\n") > 3):
+    while not (losses.is_file() and losses.read_text("utf-8").count("\n") > 3):
         time.sleep(0.1)
     running.close()
     saved = out / "endless_00001.safetensors"

@@ -153,7 +153,9 @@ def test_a_signal_to_one_process_stops_all(place: Path, checkpoint: Path) -> Non
         env=process_environment(),
     )  # fmt: skip
     losses = place / "out" / "glitch_lora_00001" / "losses.csv"
-    while launcher.poll() is None and not (losses.is_file() and losses.read_text().count("\n") > 3):
+    while launcher.poll() is None and not (
+        losses.is_file() and losses.read_text("utf-8").count("\n") > 3
+    ):
         time.sleep(0.1)
     workers = psutil.Process(launcher.pid).children()
     second = next(worker for worker in workers if worker.environ().get("RANK") == "1")

@@ -480,3 +480,54 @@ def test_files_written_are_ordinary_safetensors(tmp_path: Path) -> None:
         assert opened.metadata() == {"z": "ü", "a": "1"}
     ours = TensorFile(path)
     assert all(torch.equal(ours[key], value) for key, value in state.items())
+
+
+@pytest.mark.parametrize(
+    ("suffix", "shape"),
+    [("lora_magnitude_vector", (32,)), ("lora_magnitude_vector.weight", (32,)),
+     ("dora_scale", (32,)), ("dora_scale", (32, 1)), ("dora_scale", (1, 32))],
+    ids=["peft", "peft's module", "flat", "LyCORIS", "LyCORIS by input"],
+)  # fmt: skip
+def test_magnitudes_get_the_shape_that_the_host_applies(suffix: str, shape: tuple) -> None:
+    """Catches one number per output spread over the inputs of a square weight."""
+    keep = some(["down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"])
+    state = lora_state(SMALL_SD, keep=keep)
+    name = next(iter(state)).partition(".")[0]
+    magnitudes = torch.arange(32.0)
+    state[f"{name}.{suffix}"] = magnitudes.reshape(shape)
+    carried = transfer(read_lora(state, "x"), Base(SMALL_SD), TransferRecipe())
+    expected = magnitudes[None] if shape == (1, 32) else magnitudes[:, None]
+    assert torch.equal(carried.state[f"{name}.dora_scale"], expected)
+
+
+def test_what_nobody_knows_stays_at_home() -> None:
+    """Catches modules of the family's own that are dropped for want of a place in our list."""
+    odd = "lora_te1_text_model_embeddings_token_embedding"
+    state = lora_state(SMALL_XL, keep=some(["te2.text_projection", "unet.conv_in"]))
+    state |= {f"{odd}.lora_down.weight": torch.ones(1, 768), f"{odd}.alpha": torch.tensor(1.0)}
+    state[f"{odd}.lora_up.weight"] = torch.ones(49408, 1)
+    carried = transfer(read_lora(state, "x"), Base(SMALL_XL), TransferRecipe())
+    assert carried.state.keys() == state.keys()
+    assert all(torch.equal(carried.state[key], state[key]) for key in state)
+    (skipped,) = carried.report.skipped
+    assert skipped.name == odd
+    assert skipped.reason.endswith("; kept under its own name")
+
+
+def test_peft_magnitudes_without_the_weights_are_said() -> None:
+    """Catches numbers that mean one thing to peft and another to the host passed on in silence."""
+    state = lora_state(SMALL_SD, keep=some(["conv_in"]))
+    state["lora_unet_conv_in.lora_magnitude_vector"] = torch.ones(16)
+    carried = transfer(read_lora(state, "x"), Base(SMALL_SD), TransferRecipe())
+    assert carried.report.dora_as_read == 1
+    assert "against ‖W‖, peft against ‖W + ΔW‖" in carried.report.to_markdown()
+
+
+def test_peft_magnitudes_of_a_convolution() -> None:
+    """Catches peft's (1, out, 1, 1) taken for one number per input."""
+    state = lora_state(SMALL_SD, keep=some(["down_blocks.1.resnets.0.conv2"]))
+    name = next(iter(state)).partition(".")[0]
+    state[f"{name}.lora_magnitude_vector"] = torch.arange(32.0)[None, :, None, None]
+    carried = transfer(read_lora(state, "x"), Base(SMALL_SD), TransferRecipe())
+    scale = carried.state[f"{name}.dora_scale"]
+    assert torch.equal(scale, torch.arange(32.0)[:, None, None, None])

@@ -200,7 +200,7 @@ def test_png_carries_texts_and_svg_is_svg(tmp_path: Path) -> None:
         assert picture.info["prompt"] == '{"1": "ü"}'
         assert picture.size == (1200, 700)
     save_figure(figure, tmp_path / "a.svg", {"prompt": "x"})
-    content = (tmp_path / "a.svg").read_text()
+    content = (tmp_path / "a.svg").read_text("utf-8")
     assert "<svg" in content
     assert "<image" not in content
     with pytest.raises(RecordError, match=r"use \.png, \.svg or \.pdf"):

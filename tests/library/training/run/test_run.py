@@ -33,8 +33,8 @@ def test_a_run_leaves_everything_behind(tmp_path: Path, folder: Path) -> None:
     assert all(saved[key].equal(run.lora[key]) for key in saved)
     record = read_csv(run.paths.losses)
     assert record.loss == pytest.approx([report.loss for report in steps], rel=1e-6)
-    assert Recipe.from_json(run.paths.recipe.read_text()) == run.recipe
-    assert json.loads(run.paths.recipe.read_text())["train"]["network_dim"] == 2
+    assert Recipe.from_json(run.paths.recipe.read_text("utf-8")) == run.recipe
+    assert json.loads(run.paths.recipe.read_text("utf-8"))["train"]["network_dim"] == 2
 
 
 def test_the_second_run_encodes_nothing(tmp_path: Path, folder: Path) -> None:
