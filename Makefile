@@ -3,6 +3,7 @@
 # make matrix     measure which technique glitches what, on the pocket models (about an hour)
 # make workflows  write workflows/ anew from their description, after a node changed
 # make check      the fast checks: style, types, the library's tests
+# make check-lower  the same tests with the oldest packages that are promised to work
 #
 # COMFYUI_PATH=/path/to/ComfyUI   use your own ComfyUI instead of the one that is installed here
 # JOBS=4   run tests in so many processes (default 2; a ComfyUI and its tests take up to 5 GB)
@@ -36,7 +37,7 @@ endif
 export COMFYUI_PATH
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix workflows check env clean
+.PHONY: help demo test matrix workflows check check-lower env clean
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -60,6 +61,11 @@ check: env
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports --no-logo
 	$(TEST) tests/library tests/tools -m "not slow"
+
+# Found before those of the environment, which stay as they are.
+check-lower: env
+	$(PIP) --no-deps --upgrade --target $(VENV)/lower -r tests/lower-bounds.txt
+	PYTHONPATH=$(abspath $(VENV)/lower) $(TEST) tests/library tests/tools -m "not slow"
 
 # Each stamp is newer than what it was made from; a second call has nothing to do.
 env: $(VENV)/.stamp-pack

@@ -1,5 +1,13 @@
 """Errors that a person can act on: one sentence saying what is wrong, where, and what to do."""
 
+import reprlib
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 120  # a line of a terminal
+
+quoted = _SHORT.repr
+"""Returns a value as it stands in such a sentence: like ``repr``, shortened where it is long."""
+
 
 class GlitchTrainError(Exception):
     """Base of every error this library raises on purpose; its text is meant to be shown as is."""
@@ -31,6 +39,10 @@ class DiskError(GlitchTrainError):
 
 class FileHeldError(DiskError):
     """Another program, or this one, holds a file that was to be replaced: only Windows minds."""
+
+
+class EnvironmentFault(GlitchTrainError):
+    """A package, a file, memory or a driver fails that this library needs and does not own."""
 
 
 class RecordError(GlitchTrainError):

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .errors import RecipeError
+from .errors import RecipeError, quoted
 
 META = "glitch_setting"
 
@@ -146,7 +146,7 @@ def check_text(name: str, value: Any) -> None:
         RecipeError: it is no text, or has a character that no file can hold.
     """
     if not isinstance(value, str):
-        raise RecipeError(f"{name} must be text, got {value!r}.")
+        raise RecipeError(f"{name} must be text, got {quoted(value)}.")
     odd = re.search(r"[\0\ud800-\udfff]", value)
     if odd:
         raise RecipeError(
@@ -168,7 +168,7 @@ def from_mapping(recipe_type: type, values: Mapping[str, Any]) -> Any:
     known = declared(recipe_type)
     for name in values:
         if name not in known:
-            raise RecipeError(f"There is no setting called {name!r}{nearest(name, known)}")
+            raise RecipeError(f"There is no setting called {quoted(name)}{nearest(name, known)}")
     return recipe_type(**values)
 
 
@@ -192,10 +192,10 @@ def _check(name: str, value: Any, kind: type, setting: Setting) -> None:
     if setting.choices:
         if value not in setting.choices:
             allowed = ", ".join(setting.choices)
-            raise RecipeError(f"{name} must be one of {allowed}; got {value!r}.")
+            raise RecipeError(f"{name} must be one of {allowed}; got {quoted(value)}.")
     elif kind is bool:
         if not isinstance(value, bool):
-            raise RecipeError(f"{name} must be true or false, got {value!r}.")
+            raise RecipeError(f"{name} must be true or false, got {quoted(value)}.")
     elif kind is str:
         check_text(name, value)
         if setting.check:
@@ -208,7 +208,9 @@ def _check_number(name: str, value: Any, kind: type, setting: Setting) -> None:
     whole = kind is int
     fits = isinstance(value, int) if whole else isinstance(value, (int, float))
     if not fits or isinstance(value, bool) or not -math.inf < value < math.inf:
-        raise RecipeError(f"{name} must be a {'whole ' if whole else ''}number, got {value!r}.")
+        raise RecipeError(
+            f"{name} must be a {'whole ' if whole else ''}number, got {quoted(value)}."
+        )
     low, high = setting.low, setting.high
     if (low is not None and value < low) or (high is not None and value > high):
         raise RecipeError(f"{name} must be {low} to {high}, got {value}.")

@@ -36,7 +36,32 @@ def percent(share: float) -> str:
     number = 100 * share
     if abs(number) < 0.05:
         return "less than 0.1 %" if number else "0 %"
-    return f"{number:.0f} %" if abs(number) >= 9.95 else f"{number:.1f} %"
+    return f"{number:,.0f} %" if abs(number) >= 9.95 else f"{number:.1f} %"
+
+
+def loss_text(loss: float) -> str:
+    """Return four digits, written out up to ten million: ``0.08214``, ``36,030``."""
+    text = f"{loss:.4g}"
+    return f"{loss:,.0f}" if "e+" in text and abs(loss) < 1e7 else text
+
+
+def with_error(value: float, error: float) -> str:
+    """Return ``31 ± 50``: both with as many decimals as the error has to say, and in one notation.
+
+    Args:
+        value: the number.
+        error: its standard error, in the same unit.
+    """
+    size = max(abs(error), abs(value) / 1000)
+    if not size or not math.isfinite(size):
+        return f"{value:.3g} ± {error:.3g}"
+    if not 1e-6 < max(abs(value), abs(error)) < 1e7:
+        return f"({value:.3g} ± {error:.3g})" if value else f"0 ± {error:.3g}"
+    decimals = max(0, 1 - math.floor(math.log10(size)))
+    number = f"{value:,.{decimals}f}"
+    # A negative number that is rounded to nothing is nothing.
+    number = number.lstrip("-") if not float(number.replace(",", "")) else number
+    return f"{number} ± {error:,.{decimals}f}"
 
 
 def shown(value: Any) -> str:

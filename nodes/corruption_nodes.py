@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 from comfy_api.latest import io
 
 from ..glitch_train.dataset.corruptions.chain import CORRUPTIONS, CorruptionStep, chain_text
+from .node import GlitchNode
 from .sockets import CATEGORY, GlitchCorruptionSocket, widgets
 
 
-class CorruptionNode(io.ComfyNode):
+class CorruptionNode(GlitchNode):
     """GLITCH_CORRUPTION so far → GLITCH_CORRUPTION with one more step."""
 
     kind: ClassVar[str]

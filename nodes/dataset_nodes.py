@@ -11,6 +11,7 @@ from ..glitch_train.errors import DatasetError
 from ..glitch_train.recipe.partial import PartialRecipe
 from ..glitch_train.wording import where_from
 from . import folders, host
+from .node import GlitchNode
 from .sockets import (
     CATEGORY,
     GlitchCorruptionSocket,
@@ -23,7 +24,7 @@ from .sockets import (
 CACHES = ("until restart", "keep")
 
 
-class GlitchDatasetLoader(io.ComfyNode):
+class GlitchDatasetLoader(GlitchNode):
     """A folder of pictures and captions → GLITCH_DATASET."""
 
     @classmethod
@@ -161,7 +162,7 @@ class GlitchDatasetLoader(io.ComfyNode):
         return io.NodeOutput(dataset, pictures, captions, report, ui={"text": (said,)})
 
 
-class GlitchContactSheet(io.ComfyNode):
+class GlitchContactSheet(GlitchNode):
     """GLITCH_DATASET → one picture with sources, prepared variants and captions."""
 
     @classmethod

@@ -14,7 +14,8 @@ from comfy_api.latest import io
 
 from ..glitch_train.grid.lora_names import NO_LORA, chosen_loras, shown_names
 from ..glitch_train.grid.plan import BASE, GridPlan, GridRecipe, Shot, Variant, plan_grid
-from . import host
+from . import host, made_files
+from .node import GlitchNode
 from .sockets import CATEGORY, LoraModelSocket, tooltip, widgets
 
 MAX_LORAS = 4
@@ -23,7 +24,7 @@ _LORA_SOCKETS = tuple("lora" if n == 1 else f"lora_{n}" for n in range(1, MAX_LO
 _HOSTS_OWN = ("sampler_name", "scheduler")
 
 
-class GlitchGrid(io.ComfyNode):
+class GlitchGrid(GlitchNode):
     """MODEL, CLIP, VAE and LoRAs → one labelled picture of everything that was varied."""
 
     @classmethod
@@ -145,12 +146,13 @@ class GlitchGrid(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(
-        cls, lora_name: str = NO_LORA, lora_names: str = "", **_: Any
+        cls, lora_name: str = NO_LORA, lora_names: str = "", **more: Any
     ) -> list[Any]:
-        """Run again when a LoRA's file changed."""
+        """Run again when a LoRA's file changed, or the last picture is gone."""
         files = _chosen(lora_name, lora_names, yet_to_come=True)
         states = ((name, _path(name).stat()) for name in files)
-        return [(name, state.st_size, state.st_mtime_ns) for name, state in states]
+        known = [(name, state.st_size, state.st_mtime_ns) for name, state in states]
+        return [*known, made_files.fingerprint({**more, "loras": known})]
 
     @classmethod
     def execute(
@@ -259,7 +261,9 @@ def _save(
     for shot, pixels in done.items():
         paste_shot(picture, plan, shot, Image.fromarray(pixels))
     folder, stem, subfolder = host.output_place(filename_prefix)
-    save_png(picture.image, Path(folder) / f"{stem}.png", host.png_texts(node))
+    path = Path(folder) / f"{stem}.png"
+    save_png(picture.image, path, host.png_texts(node))
+    made_files.remember([path])
     numbers = {shot: number for number, shot in enumerate(plan.in_reading_order(done))}
     shown = {"filename": f"{stem}.png", "subfolder": subfolder, "type": "output"}
     return picture.image, grid_settings(plan, picture, numbers), shown

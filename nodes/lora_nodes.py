@@ -13,13 +13,14 @@ from ..glitch_train.errors import LoraFileError
 from ..glitch_train.grid.lora_names import chosen_loras
 from ..glitch_train.transfer.recipe import TransferRecipe
 from . import host
+from .node import GlitchNode
 from .sockets import CATEGORY, LoraModelSocket, widgets
 
 FROM_SOCKET = "none"
 _STRENGTH = {"default": 1.0, "min": -100.0, "max": 100.0, "step": 0.01}
 
 
-class GlitchCrossModelLoraApplier(io.ComfyNode):
+class GlitchCrossModelLoraApplier(GlitchNode):
     """MODEL, CLIP and any Stable Diffusion LoRA → MODEL and CLIP that wear it."""
 
     @classmethod

@@ -9,13 +9,14 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..glitch_train.drawing.style import LINES, STYLES, X_AXES, Y_AXES
-from . import host
+from . import host, made_files
+from .node import GlitchNode
 from .sockets import CATEGORY, LossMapSocket
 
 MAX_RUNS = 6
 
 
-class GlitchLossGraph(io.ComfyNode):
+class GlitchLossGraph(GlitchNode):
     """Draws losses over steps and says what they mean."""
 
     @classmethod
@@ -81,6 +82,11 @@ class GlitchLossGraph(io.ComfyNode):
         return host.prefix_or_sentence(filename_prefix)
 
     @classmethod
+    def fingerprint_inputs(cls, **inputs: Any) -> int:
+        """Draw again when a file of the last graph is gone."""
+        return made_files.fingerprint(inputs)
+
+    @classmethod
     def execute(
         cls,
         loss_map: Any,
@@ -105,12 +111,13 @@ class GlitchLossGraph(io.ComfyNode):
         options = GraphOptions(table=table, **looks)
         figure = draw_losses(records, GraphSize(width, height), options, verdicts)
         folder, name, subfolder = host.output_place(filename_prefix)
-        save_figure(figure, Path(folder) / f"{name}.png", host.png_texts(cls))
-        if save_svg:
-            save_figure(figure, Path(folder) / f"{name}.svg")
+        pictures = [Path(folder) / f"{name}.{kind}" for kind in ("png", "svg")[: 1 + save_svg]]
+        for path in pictures:
+            save_figure(figure, path, host.png_texts(cls) if path.suffix == ".png" else None)
         tables = [Path(folder) / f"{name}{f'_{n}' if n else ''}.csv" for n in range(len(records))]
         for path, record in zip(tables, records, strict=True):
             write_text(path, record.to_csv())
+        made_files.remember([*pictures, *tables])
         text = "\n".join(to_markdown(verdict) for verdict in verdicts)
         shown = {"filename": f"{name}.png", "subfolder": subfolder, "type": "output"}
         return io.NodeOutput(

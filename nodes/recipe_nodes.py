@@ -7,10 +7,11 @@ from comfy_api.latest import io
 from ..glitch_train.recipe.experiments import EXPERIMENTS, experiment_named, presets_help
 from ..glitch_train.recipe.partial import NO_PRESET, PartialRecipe, combine, parse_settings
 from . import host
+from .node import GlitchNode
 from .sockets import CATEGORY, GlitchRecipeSocket
 
 
-class GlitchRecipe(io.ComfyNode):
+class GlitchRecipe(GlitchNode):
     """A preset and further settings → GLITCH_RECIPE; recipes chain."""
 
     @classmethod

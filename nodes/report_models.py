@@ -105,19 +105,18 @@ def _changed_weights(
     """Yield every weight that differs between two models: name, base's, glitched."""
     weights.unload(*models, *(clip.patcher for clip in clips))
     for base, glitched in (models, tuple(clip.patcher for clip in clips)):
-        theirs = glitched.model.state_dict()
+        theirs = set(weights.weight_names(glitched))
         same = base.model is glitched.model
         touched = base.patches.keys() | glitched.patches.keys()
-        for name, weight in base.model.state_dict().items():
+        for name in weights.weight_names(base):
             if name not in theirs:
                 raise ReportError(f"The glitched model has no {name}; connect the same family.")
-            if weight.ndim < 2 or (same and name not in touched):
+            if same and name not in touched:
                 continue
             host.stop_if_interrupted()
-            pair = (
-                weights.patched(base, name, weight),
-                weights.patched(glitched, name, theirs[name]),
-            )
+            pair = weights.patched(base, name).float(), weights.patched(glitched, name).float()
+            if pair[0].ndim < 2:
+                continue
             if pair[0].shape != pair[1].shape or not torch.equal(*pair):
                 yield name, *pair
 

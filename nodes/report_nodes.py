@@ -9,14 +9,15 @@ from comfy_api.latest import io
 
 from ..glitch_train.drawing.style import STYLES
 from ..glitch_train.measure.text import PROBE_PROMPTS
-from . import host, report_models
+from . import host, made_files, report_models
+from .node import GlitchNode
 from .sockets import CATEGORY, LoraModelSocket
 
 MAX_RUNS = 6
 _MORE = tuple(f"glitched_{number}" for number in range(2, MAX_RUNS + 1))
 
 
-class GlitchReport(io.ComfyNode):
+class GlitchReport(GlitchNode):
     """Says how glitched pictures differ from their base, one measure per effect."""
 
     @classmethod
@@ -119,6 +120,11 @@ class GlitchReport(io.ComfyNode):
         return host.prefix_or_sentence(filename_prefix)
 
     @classmethod
+    def fingerprint_inputs(cls, **inputs: Any) -> int:
+        """Measure again when a file of the last report is gone."""
+        return made_files.fingerprint(inputs)
+
+    @classmethod
     def execute(
         cls,
         base: Any,
@@ -158,7 +164,8 @@ class GlitchReport(io.ComfyNode):
         report = side_by_side(found)
         radar = draw_radar(report, style=style)
         stem = Path(place[0]) / place[1]
-        save_report(report, stem, metadata=host.png_texts(cls), radar=radar)
+        files = save_report(report, stem, metadata=host.png_texts(cls), radar=radar)
+        made_files.remember(files)
         shown = {"filename": f"{place[1]}.png", "subfolder": place[2], "type": "output"}
         text = report.to_markdown()
         return io.NodeOutput(

@@ -11,7 +11,8 @@ from ..glitch_train.recipe.partial import PartialRecipe
 from ..glitch_train.recipe.recipe import Recipe
 from ..glitch_train.recipe.train import RESUMES, TrainRecipe
 from ..glitch_train.settings import declared
-from . import host
+from . import host, made_files
+from .node import GlitchNode
 from .sockets import (
     CATEGORY,
     GlitchDatasetSocket,
@@ -25,7 +26,7 @@ from .sockets import (
 _SAMPLES = tuple(name for name in declared(TrainRecipe) if name.startswith("sample_"))
 
 
-class GlitchLoraTrainer(io.ComfyNode):
+class GlitchLoraTrainer(GlitchNode):
     """Trains a LoRA on the host's device."""
 
     @classmethod
@@ -84,6 +85,11 @@ class GlitchLoraTrainer(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, **inputs: Any) -> int:
+        """Run again when the LoRA that the last run names is gone."""
+        return made_files.fingerprint(inputs)
+
+    @classmethod
     def execute(
         cls,
         model: Any,
@@ -125,6 +131,7 @@ class GlitchLoraTrainer(io.ComfyNode):
             for event in events:
                 live.show(event)
                 host.stop_if_interrupted()
+        made_files.remember([run.lora_path])
         model, clip = host.with_lora(model, clip, run.lora)
         return io.NodeOutput(
             model,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import comfy.lora
 import comfy.model_management
+import comfy.model_patcher
 import comfy.model_sampling
 import numpy as np
 import torch
@@ -17,10 +19,15 @@ from ..glitch_train.model.checkpoint import BaseModel, TextEncoder, build_text_e
 from ..glitch_train.model.checkpoint_file import tokenize
 from ..glitch_train.model.encoders import Encoders
 from ..glitch_train.model.noise_schedule import own_alphas
+from ..glitch_train.model.quantised import packed
 from ..glitch_train.model.weight_places import HOST_CLIP_G, HOST_CLIP_L, HOST_TOWERS, IN_HOST
 
 _TOWERS = (HOST_CLIP_L, HOST_CLIP_G)
 """In the order in which the families that are trained join them."""
+
+# Source: ComfyUI comfy/ops.py, scaled_fp8_ops and mixed_precision_ops; comfy/sd1_clip.py.
+_SCALES = (".scale_weight", ".scale_input", ".input_scale", ".scaled_fp8")
+_INPUT_SCALE = ".pre_quant_scale"
 
 
 def base_model(model: Any, clip: Any) -> BaseModel:
@@ -92,17 +99,29 @@ def unload(*patchers: Any) -> None:
     comfy.model_management.soft_empty_cache()
 
 
-def _patched(patcher: Any, prefix: str) -> dict[str, torch.Tensor]:
-    """Return the weights below ``prefix`` with the patcher's patches applied."""
-    weights = {}
-    for name, weight in patcher.model.state_dict().items():
-        if name.startswith(prefix):
-            weights[name[len(prefix) :]] = patched(patcher, name, weight)
-    return weights
+def weight_names(patcher: Any) -> Iterator[str]:
+    """Yield the names of all weights of a host's model, without the scales of quantised ones.
+
+    Raises:
+        CheckpointError: for a model whose inputs are scaled too, which its weights do not show.
+    """
+    for name, _ in patcher.model.named_parameters(remove_duplicate=False):
+        if name.endswith(_INPUT_SCALE):
+            raise packed(_called(patcher), "NVFP4 with scaled inputs")
+        if not name.endswith(_SCALES):
+            yield name
 
 
-def patched(patcher: Any, name: str, weight: torch.Tensor) -> torch.Tensor:
-    """Return a weight with the patcher's patches applied; the weight itself where it has none."""
+def patched(patcher: Any, name: str) -> torch.Tensor:
+    """Return a weight as the host computes with it: dequantised, the patcher's patches applied.
+
+    What has neither patches nor scales is the host's own tensor; what is no copy of it keeps more
+    than fp8's three bits, in which small patches would be lost.
+
+    Raises:
+        CheckpointError: for a weight that some loader has packed in its own way.
+    """
+    weight = whole(patcher, name)
     patches = patcher.patches.get(name)
     wrappers = getattr(patcher, "weight_wrapper_patches", {}).get(name, ())
     if not patches and not wrappers:
@@ -113,7 +132,33 @@ def patched(patcher: Any, name: str, weight: torch.Tensor) -> torch.Tensor:
             result = comfy.lora.calculate_weight(patches, result, name)
         for wrapper in wrappers:
             result = wrapper(result)
-        return result.to(weight.dtype)
+        return result.to(weight.dtype if weight.dtype.itemsize > 1 else torch.float16)
+
+
+def whole(patcher: Any, name: str) -> torch.Tensor:
+    """Return a weight without patches; quantised ones as fp16 numbers, or what they compute in."""
+    weight, _, convert = comfy.model_patcher.get_key_weight(patcher.model, name)
+    if convert is not None:
+        with torch.inference_mode(False), torch.no_grad():
+            converted = convert(weight)
+            if converted is not weight:
+                return converted.half() if converted.dtype == torch.float32 else converted
+    if not weight.is_floating_point():
+        raise packed(_called(patcher), f"{weight.dtype} numbers ({type(weight).__name__})")
+    return weight
+
+
+def _called(patcher: Any) -> str:
+    return f"{type(patcher.model).__name__} ({type(patcher).__name__})"
+
+
+def _patched(patcher: Any, prefix: str) -> dict[str, torch.Tensor]:
+    """Return the weights below ``prefix`` with the patcher's patches applied."""
+    return {
+        name[len(prefix) :]: patched(patcher, name)
+        for name in weight_names(patcher)
+        if name.startswith(prefix)
+    }
 
 
 def _tower(clip: Any, name: str) -> Any:

@@ -1,8 +1,8 @@
 """The command line: one verb per task, each in a module of its own.
 
 A verb's module has ``add_verb(subparsers)``, which declares its arguments and sets ``run`` to a
-function that takes the parsed arguments and returns what ``--json`` prints. Nothing heavy is
-imported before a verb runs.
+function that takes the parsed arguments and returns what ``--json`` prints, with ``text`` where
+people are told it in other words. Nothing heavy is imported before a verb runs.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ import argparse
 import errno
 import importlib
 import logging
+import os
 import re
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..environment import environment_said
 from ..errors import GlitchTrainError, RecipeError
 from ..wording import shown_name
-from .console import json_for_stdout, let_consoles_print_all
+from .console import json_for_stdout, let_consoles_print_all, stdout_kept
 
 VERB_MODULES = (
     "train",
@@ -58,19 +61,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        _check_texts(options)
-        result = options.run(options)
+        with environment_said():
+            _check_texts(options)
+            with stdout_kept():
+                result = options.run(options)
+            if result is None:  # another process of the same run reports
+                return EXIT_OK
+            as_json = options.json or "text" not in result
+            _write(_as_json(result) if as_json else f"{result['text']}\n")
     except GlitchTrainError as error:
+        if options.debug:
+            traceback.print_exc()
         sys.stderr.write(f"{shown_name(str(error))}\n")  # a file's name may hold a line break
         return EXIT_FAILED
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted.\n")
         return EXIT_INTERRUPTED
-    if result is None:  # another process of the same run reports
-        return EXIT_OK
-    text = _as_json(result) if options.json else f"{result['text']}\n"
-    # A file name may hold bytes that are no characters; escaped, JSON still reads it.
-    sys.stdout.write(text.encode("utf-8", errors="backslashreplace").decode("utf-8"))
     if result.get("interrupted"):
         return EXIT_INTERRUPTED
     if "error" in result:  # a report is still worth having when the work itself failed
@@ -83,6 +89,9 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser with every verb."""
     parser = argparse.ArgumentParser(
         prog="glitch_train", description="Train, read and transfer glitch LoRAs without ComfyUI."
+    )
+    parser.add_argument(
+        "--debug", action="store_true", help="before an error's sentence, show where it arose"
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     for module in VERB_MODULES:
@@ -113,6 +122,22 @@ def _is_too_long(path: Path) -> bool:
     except OSError as error:
         return error.errno == errno.ENAMETOOLONG
     return False
+
+
+def _write(text: str) -> None:
+    """Write the result to stdout, and find out here whether it arrived."""
+    # A file name may hold bytes that are no characters; escaped, JSON still reads it.
+    whole = text.encode("utf-8", errors="backslashreplace").decode("utf-8")
+    try:
+        sys.stdout.write(whole)
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer would fail again at exit. Source: Python's docs, "Note on
+        # SIGPIPE".
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # ``| head`` has read enough
+            error.filename = "stdout"
+            raise
 
 
 def _as_json(result: dict[str, Any]) -> str:

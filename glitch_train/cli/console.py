@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
+import ctypes
 import io
 import json
+import os
 import sys
+from collections.abc import Iterator
 
 _PLAIN = {
     "→": "->",
@@ -27,6 +31,9 @@ _PLAIN = {
 
 _HANDLER = "glitch_train.plain"
 
+_STDOUT, _STDERR = 1, 2
+"""Descriptors, as C and processes started here know them."""
+
 
 def let_consoles_print_all() -> None:
     """Have stdout and stderr write what they have no character for in others, and never raise."""
@@ -34,6 +41,27 @@ def let_consoles_print_all() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_HANDLER)
+
+
+@contextlib.contextmanager
+def stdout_kept() -> Iterator[None]:
+    """Keep stdout for the result: what libraries print meanwhile, in C too, goes to stderr."""
+    sys.stdout.flush()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        with contextlib.suppress(OSError):  # closed from the start
+            kept = os.dup(_STDOUT)
+            stack.callback(os.close, kept)
+            os.dup2(_STDERR, _STDOUT)
+            stack.callback(os.dup2, kept, _STDOUT)
+            stack.callback(_flush_c)
+        yield
+
+
+def _flush_c() -> None:
+    """Have C's own buffer written out where it belongs, which it is not before it is full."""
+    with contextlib.suppress(OSError, TypeError, AttributeError):  # Windows: no such library
+        ctypes.CDLL(None).fflush(None)
 
 
 def json_for_stdout(values: object) -> str:

@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .console import json_for_stdout
 from .options import add_json_option
 
 
@@ -50,5 +49,4 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         }
         return {"text": presets_help(), "presets": listed}
     is_lora = options.file.suffix.lower() == ".safetensors"
-    recipe = read_recipe_of(options.file) if is_lora else read_recipe(options.file)
-    return {"text": json_for_stdout(recipe.to_dict()), **recipe.to_dict()}
+    return (read_recipe_of(options.file) if is_lora else read_recipe(options.file)).to_dict()

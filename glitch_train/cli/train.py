@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 _ABOUT = """
 Train a LoRA from a single-file checkpoint, without ComfyUI: same recipe, same losses.
 
-The recipe is a .toml or .json file, or a LoRA of this pack, whose recipe is then used again. What
-it does not name keeps its default. The base model and the pictures are named by the recipe
+The recipe is a .toml or .json file, or a LoRA of this pack, whose recipe is then used again; away
+from its run's folder a LoRA needs --folder and --checkpoint. What a recipe does not name keeps its
+default. The base model and the pictures are named by the recipe
 (checkpoint, and folder under [dataset]) or by --checkpoint and --folder.
 
     checkpoint = "/models/sd15.safetensors"
@@ -129,16 +130,23 @@ def _run(options: argparse.Namespace) -> dict[str, Any] | None:
 
 def read_train_recipe(options: argparse.Namespace) -> Recipe:
     """Return the recipe with what the command line replaces, or raise a ``RecipeError``."""
+    from ..errors import RecipeError
     from ..lora.file import read_recipe_of
     from ..recipe.assignments import with_assignments
     from ..recipe.recipe import read_recipe
 
     is_lora = options.recipe.suffix.lower() == ".safetensors"
     recipe = read_recipe_of(options.recipe) if is_lora else read_recipe(options.recipe)
+    told = recipe.dataset.folder
     recipe = with_assignments(recipe, options.set)
     if options.folder:
         folder = dataclasses.replace(recipe.dataset, folder=os.path.realpath(options.folder))
         recipe = dataclasses.replace(recipe, dataset=folder)
+    elif is_lora and recipe.dataset.folder == told and not Path(told).is_absolute():
+        raise RecipeError(
+            f"{options.recipe.name} says of its pictures only that their folder is called "
+            f"{told!r}; give --folder FOLDER."
+        )
     if options.checkpoint:
         recipe = dataclasses.replace(recipe, checkpoint=os.path.realpath(options.checkpoint))
     return recipe
@@ -173,6 +181,8 @@ def describe_run(run: TrainingRun, *, interrupted: bool = False) -> dict[str, An
         "steps": len(record),
         "interrupted": interrupted,
         "ended": record.about.to_dict().get("ended"),
+        "passed_over": record.about.passed_over,
+        "skipped": record.about.skipped,
         "notes": record.about.notes,
     }
     if result["samples"]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-from ..errors import LoraFileError
+from ..errors import LoraFileError, RecipeError
 from ..files import atomic_path, disk_errors_said
 from ..model.checkpoint import BaseModel
 from ..model.tensor_file import TensorFile
 from ..model.unet_names import rename, to_ldm_modules
-from ..recipe.recipe import Recipe
+from ..recipe.recipe import Recipe, read_recipe
 from .dora import host_dora_scale
 from .layers import LoraLayers, TrainedLora
 
@@ -70,6 +71,9 @@ def save_lora(path: Path, state: LoraStateDict, metadata: Mapping[str, str]) -> 
 def read_recipe_of(path: Path) -> Recipe:
     """Return the recipe a LoRA file of this pack was trained with.
 
+    The file does not say where pictures and checkpoint lie. Where its run's folder is beside it,
+    that one's recipe does.
+
     Raises:
         LoraFileError: when the file is not safetensors or carries no recipe.
         RecipeError: when the recipe is of a newer version.
@@ -77,7 +81,13 @@ def read_recipe_of(path: Path) -> Recipe:
     text = read_metadata(path).get(RECIPE_KEY)
     if text is None:
         raise LoraFileError(f"{path.name} carries no recipe; it was not trained by this pack.")
-    return Recipe.from_json(text, f"The recipe in {path.name}")
+    recipe = Recipe.from_json(text, f"The recipe in {path.name}")
+    for folder in (path.with_suffix(""), path.parent):  # a snapshot lies in it
+        with contextlib.suppress(RecipeError):
+            whole = read_recipe(folder / "recipe.json")
+            if whole.without_paths() == recipe:
+                return whole
+    return recipe
 
 
 def read_metadata(path: Path) -> dict[str, str]:

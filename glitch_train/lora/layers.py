@@ -125,7 +125,7 @@ def inject_lora(
         use_rslora=shape.kind == "rslora",
     )
     inject_adapter_in_model(config, model, adapter_name=ADAPTER)
-    layers = {name: _layer(name, model.get_submodule(name)) for name in targets}
+    layers = {name: _layer(name, model.get_submodule(name), shape.kind) for name in targets}
     _initialise(layers, stream)
     return layers
 
@@ -170,7 +170,7 @@ class ConvolutionFactor(torch.nn.Conv2d):
         return self._conv_forward(input, self.weight.to(input.dtype), None)
 
 
-def _layer(name: str, module: Any) -> LoraLayer:
+def _layer(name: str, module: Any, kind: str) -> LoraLayer:
     down, up = module.lora_A[ADAPTER], module.lora_B[ADAPTER]
     # peft would copy every input to fp32, for each of the layers that share it.
     module.cast_input_dtype_enabled = False
@@ -179,7 +179,7 @@ def _layer(name: str, module: Any) -> LoraLayer:
         factor.float()
         factor.requires_grad_(True)
     rank = down.weight.shape[0]
-    alpha = module.lora_alpha[ADAPTER] * (math.sqrt(rank) if module.use_rslora[ADAPTER] else 1.0)
+    alpha = module.lora_alpha[ADAPTER] * (math.sqrt(rank) if kind == "rslora" else 1.0)
     if ADAPTER not in module.lora_magnitude_vector:
         return LoraLayer(down.weight, up.weight, alpha)
     dora, weight = module.lora_magnitude_vector[ADAPTER], module.get_base_layer().weight

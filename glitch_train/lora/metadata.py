@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from .file import RECIPE_KEY, LoraStateDict
 
 # Who else reads and trains such a network.
 _NETWORK_MODULES = {"lora": "networks.lora", "dora": "lycoris.kohya", "rslora": "lycoris.kohya"}
+
+# What kohya's huber is by default, and ours always.
+_HUBER = {"ss_huber_schedule": "snr", "ss_huber_c": 0.1, "ss_huber_scale": 1.0}
 
 
 def metadata(
@@ -34,7 +38,7 @@ def metadata(
         recipe: the whole run.
         base: the model it was trained on.
         dataset: its pictures.
-        state: the weights, for kohya's ``sshs_model_hash``.
+        state: the weights, for kohya's hashes.
         steps_done: optimizer steps in the file.
         epochs_done: epochs begun.
         started: Unix time at which training began.
@@ -47,11 +51,11 @@ def metadata(
         "ss_training_started_at": started,
         "ss_training_finished_at": time.time(),
         "ss_training_comment": "Glitching the Gaze",
-        "sshs_model_hash": _content_hash(state),
         **_model_spec(recipe, base),
-        RECIPE_KEY: recipe.to_json(),
+        RECIPE_KEY: recipe.without_paths().to_json(),
     }
-    return {key: _as_text(value) for key, value in values.items()}
+    texts = {key: _as_text(value) for key, value in values.items()}
+    return texts | _hashes(state, texts)
 
 
 def _network(train: TrainRecipe, base: BaseModel) -> dict[str, Any]:
@@ -78,6 +82,7 @@ def _learning(train: TrainRecipe) -> dict[str, Any]:
         "ss_lr_scheduler": train.lr_scheduler,
         "ss_lr_warmup_steps": train.warmup_steps,
         "ss_loss_type": train.loss_type,
+        **(_HUBER if train.loss_type == "huber" else {}),
         "ss_min_snr_gamma": train.min_snr_gamma or None,
         "ss_noise_offset": train.noise_offset or None,
         "ss_multires_noise_iterations": train.multires_noise_iterations or None,
@@ -167,11 +172,20 @@ def _tag_frequency(dataset: GlitchDataset) -> dict[str, int]:
     return counts
 
 
-def _content_hash(state: LoraStateDict) -> str:
-    """Return the SHA-256 of the serialised weights without metadata, as kohya computes it."""
+def _hashes(state: LoraStateDict, texts: Mapping[str, str]) -> dict[str, str]:
+    """Return by what Civitai and the web UIs know a LoRA: hashes of a file with ``ss_…`` alone.
+
+    Source: kohya-ss/sd-scripts, library/train_util.py, precalculate_safetensors_hashes: SHA-256 of
+        what follows the header; and, older, of 64 KiB from 1 MiB on.
+    """
     from safetensors.torch import save
 
-    return hashlib.sha256(save(state)[8:]).hexdigest()
+    file = save(state, {key: text for key, text in texts.items() if key.startswith("ss_")})
+    tensors = memoryview(file)[8 + int.from_bytes(file[:8], "little") :]
+    return {
+        "sshs_model_hash": hashlib.sha256(tensors).hexdigest(),
+        "sshs_legacy_hash": hashlib.sha256(file[0x100000:0x110000]).hexdigest()[:8],
+    }
 
 
 def _as_text(value: Any) -> str:

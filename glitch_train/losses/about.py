@@ -44,6 +44,7 @@ class About:
         memory: what was needed, what was free, and what was chosen for it.
         snapshots: steps at which the LoRA was saved on the way.
         passed_over: steps that changed nothing because they were not finite.
+        skipped: updates that fp16's loss scale skipped.
         samples_missing: steps whose sample pictures could not be made.
         ended: why it stopped; None while it trains.
         notes: sentences on how the file was read, or what could not be written.
@@ -55,6 +56,7 @@ class About:
     memory: str = ""
     snapshots: list[float] = dataclasses.field(default_factory=list)
     passed_over: int = 0
+    skipped: int = 0
     samples_missing: list[float] = dataclasses.field(default_factory=list)
     ended: Ending | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
@@ -74,6 +76,7 @@ class About:
             memory=_only(str, known.get("memory")),
             snapshots=_steps(known.get("snapshots")),
             passed_over=_only(int, known.get("passed_over")),
+            skipped=_only(int, known.get("skipped")),
             samples_missing=_steps(known.get("samples_missing")),
             ended=_ending(known.get("ended")),
             notes=_sentences(known.get("notes")),

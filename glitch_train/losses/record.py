@@ -219,6 +219,7 @@ class StepReport:
         peak_memory_mb: most memory in use so far, in MiB; NaN where it is not known.
         text_encoder_lr: of the text encoders at this step; NaN when they are left alone.
         finite: whether loss and gradient were finite numbers; where not, nothing was changed.
+        skipped: whether fp16's loss scale skipped the update: the gradient was out of its range.
     """
 
     step: int
@@ -232,3 +233,4 @@ class StepReport:
     peak_memory_mb: float = math.nan
     text_encoder_lr: float = math.nan
     finite: bool = True
+    skipped: bool = False

@@ -12,6 +12,7 @@ from ..cache import content_key, sampled_key
 from ..errors import CheckpointError
 from .clip_tokens import END_TOKEN
 from .families import Family, detect_family
+from .quantised import packed
 from .unet_names import UNetLayout, read_layout, rename, to_diffusers_names
 
 if TYPE_CHECKING:
@@ -218,6 +219,9 @@ def share(tensor: torch.Tensor) -> torch.Tensor:
 
 def _assign(module: torch.nn.Module, weights: Weights, what: str) -> None:
     """Make the given tensors the module's parameters, frozen and without a copy."""
+    for value in weights.values():
+        if not value.is_floating_point():
+            raise packed(f"The {what} of this checkpoint", f"{value.dtype} numbers")
     with torch.inference_mode(False):
         shared = {name: share(value) for name, value in weights.items()}
         missing, unexpected = module.load_state_dict(shared, strict=False, assign=True)

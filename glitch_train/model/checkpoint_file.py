@@ -19,6 +19,7 @@ from .clip_tokens import END_TOKEN, token_chunks
 from .encoders import Encoders, TokenChunks
 from .network import TEXT_LAYERS
 from .noise_schedule import zero_terminal_alphas
+from .quantised import whole_weights
 from .tensor_file import TensorFile
 from .vae import FileVae
 from .weight_places import IN_CHECKPOINTS, OPEN_CLIP, OPEN_CLIP_PACKED, SD1_TOWER, XL_TOWERS
@@ -32,6 +33,8 @@ _OPEN_CLIP_OUTSIDE = {
     "ln_final.bias": "text_model.final_layer_norm.bias",
     "text_projection.weight": "text_projection.weight",
 }
+_GGUF = b"GGUF"
+"""How a file of llama.cpp's format begins. Source: ggml-org/ggml, docs/gguf.md."""
 _PADDING = (END_TOKEN, 0)
 """What fills a caption's last chunk: CLIP-L repeats the end token, OpenCLIP's bigG has zeros."""
 
@@ -49,7 +52,7 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[BaseModel, Encode
     Raises:
         CheckpointError: when the file is missing, damaged, of another family or not whole.
     """
-    weights = _open(path)
+    weights = whole_weights(_open(path))
     in_unet = _below(weights, IN_CHECKPOINTS.unet)
     unet, layout, family = build_unet(in_unet or dict(weights), path.name)
     towers = _xl_towers(weights) if family.is_xl else (_sd15_tower(weights),)
@@ -77,11 +80,29 @@ def _open(path: Path) -> TensorFile:
         is_what = (
             "is a folder" if os.path.isdir(path) else f"does not exist{foreign_path(str(path))}"
         )
+        if os.path.isfile(path / "model_index.json"):
+            is_what = "is a folder in diffusers' layout"
         raise CheckpointError(f"The checkpoint {path} {is_what}; give one .safetensors file.")
     try:
-        return TensorFile(path)
+        with path.open("rb") as opened:
+            is_gguf = opened.read(len(_GGUF)) == _GGUF
+        if is_gguf:
+            raise CheckpointError(_unusable(path.name, "a GGUF file"))
+        file = TensorFile(path)
     except LoraFileError as error:
         raise CheckpointError(str(error)) from error
+    except OSError as error:
+        raise CheckpointError(f"Cannot read {path}: {error.strerror or error}.") from error
+    if "conv_in.weight" in file and "down_blocks.0.resnets.0.conv1.weight" in file:
+        raise CheckpointError(_unusable(path.name, "a UNet in diffusers' layout"))
+    return file
+
+
+def _unusable(name: str, is_what: str) -> str:
+    return (
+        f"{name} is {is_what}, which is not read here; give the checkpoint of the same model in "
+        "one .safetensors file, with UNet, text encoders and VAE."
+    )
 
 
 def _below(weights: Weights, prefix: str) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RecipeError
+from ..errors import RecipeError, quoted
 from ..settings import declared, nearest
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ def with_assignments(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
         name, equals, text = assignment.partition("=")
         name = name.strip()
         if not equals:
-            raise RecipeError(f"--set takes name=value, got {assignment!r}.")
+            raise RecipeError(f"--set takes name=value, got {quoted(assignment)}.")
         if name not in known:
-            raise RecipeError(f"There is no setting called {name!r}{nearest(name, known)}")
+            raise RecipeError(f"There is no setting called {quoted(name)}{nearest(name, known)}")
         half, field = known[name]
         halves[half][name] = read_value(name, text.strip(), type(field.default))
     changed = {
@@ -64,10 +64,10 @@ def read_value(name: str, text: str, kind: type) -> Any:
     """
     if kind is bool:
         if text.lower() not in _YES + _NO:
-            raise RecipeError(f"{name} must be true or false, got {text!r}.")
+            raise RecipeError(f"{name} must be true or false, got {quoted(text)}.")
         return text.lower() in _YES
     try:
         return kind(text)
     except ValueError as error:
         whole = "whole " if kind is int else ""
-        raise RecipeError(f"{name} must be a {whole}number, got {text!r}.") from error
+        raise RecipeError(f"{name} must be a {whole}number, got {quoted(text)}.") from error

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..dataset.recipe import DatasetRecipe
-from ..errors import RecipeError
+from ..errors import RecipeError, quoted
 from ..settings import check_setting, declared
 from .partial import PartialRecipe, combine, partial
 from .train import TrainRecipe
@@ -328,7 +328,7 @@ def experiment_named(name: str) -> Experiment:
         close = close or difflib.get_close_matches(wanted, by_lower, n=3)
         titles = [repr(by_lower[known].title) for known in close or by_lower]
         offer = f"did you mean {' or '.join(titles)}?" if close else f"use {', '.join(titles)}."
-        raise RecipeError(f"There is no preset called {name!r}; {offer}")
+        raise RecipeError(f"There is no preset called {quoted(name)}; {offer}")
     return found
 
 

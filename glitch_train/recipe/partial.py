@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..dataset.recipe import DatasetRecipe
-from ..errors import RecipeError
+from ..errors import RecipeError, quoted
 from ..plain_json import parse_json
 from ..settings import check_setting, declared, nearest
 from ..wording import shown
@@ -233,7 +233,7 @@ def _half_of(name: str) -> type:
         if name in declared(half):
             return half
     known = [*declared(DatasetRecipe), *declared(TrainRecipe)]
-    raise RecipeError(f"There is no setting called {name!r}{nearest(name, known)}")
+    raise RecipeError(f"There is no setting called {quoted(name)}{nearest(name, known)}")
 
 
 def _in_order(settings: Mapping[str, Named]) -> dict[str, Named]:

@@ -42,6 +42,12 @@ class Recipe:
             check_text("origins", name)
             check_text(f"the origin of {name}", who)
 
+    def without_paths(self) -> Recipe:
+        """Return what may be shared: the picture folder by its name alone, and no checkpoint."""
+        folder = Path(self.dataset.folder).name
+        dataset = dataclasses.replace(self.dataset, folder=folder)
+        return dataclasses.replace(self, dataset=dataset, checkpoint="")
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, with the version that wrote them."""
         values = {"version": RECIPE_VERSION, **dataclasses.asdict(self)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import RecipeError
+from ..errors import RecipeError, quoted
 
 RECIPE_VERSION = 2
 """Raised when a recipe written today could not be read correctly by yesterday's code."""
@@ -22,19 +22,19 @@ def recipe_parts(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     version = values.get("version", RECIPE_VERSION)
     if not isinstance(version, int) or version > RECIPE_VERSION:
         raise RecipeError(
-            f"This recipe has version {version!r}, this pack reads up to {RECIPE_VERSION}; "
+            f"This recipe has version {quoted(version)}, this pack reads up to {RECIPE_VERSION}; "
             "update the pack to use it."
         )
     for name in values:
         if name not in ("version", "checkpoint", *RECIPE_PARTS):
             raise RecipeError(
-                f"A recipe has the parts {', '.join(RECIPE_PARTS)}; got {name!r} too."
+                f"A recipe has the parts {', '.join(RECIPE_PARTS)}; got {quoted(name)} too."
             )
     parts = {name: values.get(name, {}) for name in RECIPE_PARTS}
     for name, part in parts.items():
         if not isinstance(part, Mapping):
             raise RecipeError(
-                f"The part {name!r} of a recipe holds names and values, got {part!r}."
+                f"The part {quoted(name)} of a recipe holds names and values, got {quoted(part)}."
             )
     return parts
 

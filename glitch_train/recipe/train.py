@@ -206,7 +206,7 @@ class TrainRecipe:
     loss_type: str = choice(
         "mse",
         LOSS_TYPES,
-        "Error of the prediction. huber and l1 forgive large errors.",
+        "Error of the prediction. huber and l1 forgive large errors; huber is kohya's, by SNR.",
         advanced=True,
     )
     min_snr_gamma: float = number(

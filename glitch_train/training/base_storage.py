@@ -46,17 +46,18 @@ def store_base(
     Raises:
         TrainingError: for ``nf4`` without bitsandbytes.
     """
-    store = _STORAGES[base_precision]
+    store, kept = _STORAGES[base_precision], set()
     for name, module in list(unet.named_modules()):
         if name.startswith(_BLOCKS) and ".lora_" not in name:
             stored = store(module, device, dtype)
             if stored is not None:
                 parent, _, own = name.rpartition(".")
                 setattr(unet.get_submodule(parent), own, stored)
+                kept.add(id(stored.weight))
     for parameter in unet.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(device)
-        elif parameter.dtype not in (_FP8, torch.uint8):
+        elif id(parameter) not in kept:  # by what was done: the base itself may come in fp8
             parameter.data = parameter.data.to(device, dtype)
 
 

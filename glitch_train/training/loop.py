@@ -21,6 +21,7 @@ from ..seeds import generator
 from .base_storage import store_base
 from .batches import BatchSource
 from .devices import peak_memory_mb, resolve_precision
+from .fp16 import way_out
 from .memory import free_unused, is_out_of_memory, let_go, shortage
 from .objective import draw_noise, draw_timesteps, perturbed
 from .optim import build_optimizer, build_schedule
@@ -142,13 +143,13 @@ class LoraTraining:
                 lora_norm=lora_norm,
                 peak_memory_mb=peak_memory_mb(self.device),
                 finite=finite,
+                skipped=finite and not math.isfinite(norm),
             )
-            if not finite:
-                self.is_whole = all(bool(one.isfinite().all()) for one in self.parameters)
+            self.is_whole = finite or all(bool(one.isfinite().all()) for one in self.parameters)
             if not finite and not (self.recipe.glitch_through and self.is_whole):
                 self._undo(here)
                 raise self._not_finite(report)
-            self._update(finite)
+            self._update(report)
         self.step += 1
         return dataclasses.replace(report, seconds=time.perf_counter() - started)
 
@@ -202,8 +203,7 @@ class LoraTraining:
                 let_go(error)
             self._undo(here)
             free_unused(self.device)
-            given_up = self.memory.tighten()
-            if not given_up:
+            if not (given_up := self.memory.tighten()):
                 raise shortage(self.recipe, f" at step {self.step + 1}")
             log.warning("Out of memory at step %d: %s", self.step + 1, given_up)
             if self.memory.checkpointing:
@@ -215,8 +215,7 @@ class LoraTraining:
         return torch.stack([self._forward_backward() for _ in passes])
 
     def _forward_backward(self) -> torch.Tensor:
-        # Everything is drawn for the whole batch, so that it is the same for any number of
-        # processes; each then takes its rows.
+        # Drawn for the whole batch, so that it is the same for any number of processes.
         whole = self.source.next()
         count = len(whole)
         noise = draw_noise(whole.latents.shape, self.recipe, self._noise)
@@ -235,14 +234,15 @@ class LoraTraining:
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 
-    def _update(self, finite: bool) -> None:
+    def _update(self, report: StepReport) -> None:
         """Let the optimizer change the LoRA; a step that is not finite changes nothing."""
         self.is_whole = False
-        if finite:
+        if report.finite:
             self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        self.schedule.step()
+        if report.finite and not report.skipped:  # as accelerate: the rate follows real updates
+            self.schedule.step()
         self.is_whole = True
 
     def _may_skip(self, lora_norm: float) -> bool:
@@ -283,8 +283,8 @@ class LoraTraining:
         return Rehearsals(self.base, self.recipe, self.predictor.dtype, largest, rows)
 
     def _not_finite(self, report: StepReport) -> NotFiniteError:
-        which = "gradient" if math.isfinite(report.loss) else "loss"
-        value = report.grad_norm if math.isfinite(report.loss) else report.loss
+        loss_is_finite = math.isfinite(report.loss)
+        which, value = ("gradient", report.grad_norm) if loss_is_finite else ("loss", report.loss)
         learned = f"the LoRA up to step {self.step} is kept"
         kept = learned if report.lora_norm else "nothing was learned until then"
         hint = ", or switch glitch_through on to pass over such steps"
@@ -292,6 +292,6 @@ class LoraTraining:
             kept, hint = "the LoRA broke too, so only earlier snapshots are kept (save_every)", ""
         return NotFiniteError(
             f"The {which} became {value} at step {report.step}; {kept}. Lower learning_rate, or "
-            f"choose precision {'bf16 or fp32' if self.scaler.is_enabled() else 'fp32'}{hint}.",
+            f"choose {way_out(is_fp16=self.scaler.is_enabled())}{hint}.",
             report,
         )

@@ -62,15 +62,16 @@ def draw_noise(shape: torch.Size, recipe: TrainRecipe, generator: torch.Generato
     Args:
         shape: (B, 4, H/8, W/8).
         recipe: noise_offset shifts each channel of each picture by one normal draw times it;
-            multires_noise_iterations adds coarser and coarser noise, each level weaker by
-            multires_noise_discount, and brings the sum back to unit spread.
+            multires_noise_iterations adds coarser and coarser noise, 2 to 4 times a level, each
+            level weaker by multires_noise_discount, and brings the sum back to unit spread.
         generator: CPU generator.
 
     Returns:
         (B, 4, H/8, W/8) fp32.
 
     Source: crosslabs.org "Diffusion with Offset Noise"; wandb.ai/johnowhitaker "Multi-Resolution
-        Noise for Diffusion Model Training".
+        Noise for Diffusion Model Training", as kohya-ss/sd-scripts has it,
+        library/custom_train_functions.py.
     """
     noise = torch.randn(shape, generator=generator, dtype=torch.float32)
     if recipe.noise_offset:
@@ -116,30 +117,53 @@ def training_target(
 def _add_coarser_noise(
     noise: torch.Tensor, recipe: TrainRecipe, generator: torch.Generator
 ) -> torch.Tensor:
+    """Add noise level by level as kohya's ``pyramid_noise_like`` does; level 0 is full size."""
     height, width = noise.shape[-2:]
-    for level in range(1, recipe.multires_noise_iterations + 1):
-        size = (max(1, height // 2**level), max(1, width // 2**level))
+    for level in range(recipe.multires_noise_iterations):
+        coarser = (2 + 2 * torch.rand((), generator=generator).item()) ** level
+        size = (max(1, int(height / coarser)), max(1, int(width / coarser)))
         coarse = torch.randn(*noise.shape[:2], *size, generator=generator)
         grown = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
         noise = noise + recipe.multires_noise_discount**level * grown
-        if size == (1, 1):
+        if 1 in size:
             break
     return noise / noise.std()
 
 
 HUBER_C = 0.1
-"""Where the Huber loss turns from square to linear; kohya's ``huber_c``."""
+"""Where the Huber loss turns from square to linear in pure noise; kohya's ``huber_c``."""
+
+
+def huber_thresholds(timesteps: torch.Tensor, schedule: DDPMScheduler) -> torch.Tensor:
+    """Return where the Huber loss turns from square to linear: late in noise, early in detail.
+
+    Args:
+        timesteps: (B,) int64.
+        schedule: the model's.
+
+    Returns:
+        (B,) fp32: ``(1 - c) / (1 + σ)² + c`` with c = 0.1.
+
+    Source: kohya-ss/sd-scripts, library/train_util.py, huber_schedule ``snr``.
+    """
+    alphas = schedule.alphas_cumprod.to(timesteps.device)[timesteps]
+    sigmas = ((1 - alphas) / alphas).sqrt()
+    return (1 - HUBER_C) / (1 + sigmas).square() + HUBER_C
 
 
 def per_sample_loss(
-    model_pred: torch.Tensor, target: torch.Tensor, loss_type: str = "mse"
+    model_pred: torch.Tensor,
+    target: torch.Tensor,
+    loss_type: str = "mse",
+    thresholds: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the mean error of each sample, computed in fp32.
 
     Args:
         model_pred: (B, 4, H/8, W/8), any float dtype.
         target: like ``model_pred``.
-        loss_type: ``mse``, ``l1``, or ``huber``: ``2c(√(d² + c²) - c)`` with c = 0.1.
+        loss_type: ``mse``, ``l1``, or ``huber``: ``2c(√(d² + c²) - c)``.
+        thresholds: (B,) the c of each sample; for ``huber``.
 
     Returns:
         (B,) fp32.
@@ -147,8 +171,9 @@ def per_sample_loss(
     difference = model_pred.float() - target.float()
     if loss_type == "l1":
         errors = difference.abs()
-    elif loss_type == "huber":
-        errors = 2 * HUBER_C * ((difference.square() + HUBER_C**2).sqrt() - HUBER_C)
+    elif thresholds is not None:
+        c = thresholds.view(-1, *[1] * (difference.ndim - 1))
+        errors = 2 * c * ((difference.square() + c.square()).sqrt() - c)
     else:
         errors = difference.square()
     return errors.mean(dim=tuple(range(1, errors.ndim)))

@@ -10,7 +10,13 @@ from ..model.checkpoint import BaseModel
 from ..recipe.train import TrainRecipe
 from .batches import Batch, pad_prompts
 from .encode import encode_prompt
-from .objective import noise_schedule, per_sample_loss, snr_weights, training_target
+from .objective import (
+    huber_thresholds,
+    noise_schedule,
+    per_sample_loss,
+    snr_weights,
+    training_target,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +111,9 @@ class Predictor:
         noisy_latents = schedule.add_noise(batch.latents, seen, timesteps)
         model_pred = self.predict(batch, noisy_latents, timesteps)
         target = training_target(batch.latents, noise, timesteps, schedule)
-        losses = per_sample_loss(model_pred, target, self.recipe.loss_type)
+        is_huber = self.recipe.loss_type == "huber"
+        thresholds = huber_thresholds(timesteps, schedule) if is_huber else None
+        losses = per_sample_loss(model_pred, target, self.recipe.loss_type, thresholds)
         if self.recipe.min_snr_gamma:
             losses *= snr_weights(timesteps, self.recipe.min_snr_gamma, schedule)
         return Measured(losses, model_pred)

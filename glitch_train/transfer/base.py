@@ -11,6 +11,7 @@ import torch
 from ..errors import CheckpointError, LoraFileError
 from ..model.families import SD2, SD15, SDXL, SSD1B, VEGA
 from ..model.network import UNET, Module, Network, read_network, reference_network
+from ..model.quantised import whole_weights
 from ..model.tensor_file import TensorFile
 from ..model.weight_places import IN_CHECKPOINTS, WeightPlaces, find_towers
 from .loudness import NormOf
@@ -66,7 +67,7 @@ def read_base(path: Path) -> Base:
         file = TensorFile(path)
     except LoraFileError as error:
         raise CheckpointError(str(error)) from error
-    return base_of_weights(file.shapes, file, IN_CHECKPOINTS)
+    return base_of_weights(file.shapes, whole_weights(file), IN_CHECKPOINTS)
 
 
 def base_of_weights(
@@ -99,6 +100,6 @@ def base_of_weights(
         return place_of[part].weight(weights, module)
 
     def measured(module: Module) -> float:
-        return float(torch.linalg.vector_norm(weight(module), dtype=torch.float32))
+        return float(torch.linalg.vector_norm(weight(module).float()))  # torch has no norm of fp8
 
     return Base(network, measured, weight)

@@ -101,7 +101,10 @@ def test_a_recipe_goes_through_the_lora_and_comes_back(client: ComfyClient, host
     in_folder = json.loads(
         (host.base_dir / f"output/glitch/{path.stem}/recipe.json").read_text("utf-8")
     )
-    assert in_folder == found.to_dict()
+    assert in_folder["dataset"].pop("folder") == str(host.base_dir / "input" / FOLDER)
+    told = found.to_dict()
+    assert told["dataset"].pop("folder") == FOLDER  # what is shared says no path
+    assert in_folder == told
 
     for said in (outputs[loader]["text"][0], outputs[report]["text"][0]):
         assert "framing = stretch (no bucket (stretched))" in said
@@ -138,9 +141,7 @@ def test_a_recipe_at_the_trainer_alone_says_what_it_misses(client: ComfyClient, 
     recipe = add_chain(builder, ("no bucket (stretched)", "steps = 1"))
     loader, trainer = train(builder, {}, {"recipe": (recipe, 0)})
     path, _, outputs = result(client, host, builder, trainer)
-    assert read_recipe_of(path).dataset == DatasetRecipe(
-        folder=str(host.base_dir / "input" / FOLDER), **SIZE
-    )
+    assert read_recipe_of(path).dataset == DatasetRecipe(folder=FOLDER, **SIZE)
     said = outputs[trainer]["text"][-1]
     assert "framing is center_crop, the recipe asks for stretch" in said
     assert loader not in outputs

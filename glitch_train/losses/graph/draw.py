@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...drawing.figures import save_figure, to_image
+from ...drawing.lettering import cut, lettering
 from ...drawing.style import PALETTES, PREVIEW_SIZE, GraphOptions, GraphSize, Palette
 from ..record import LossRecord
 from ..verdict.diagnose import Verdict, diagnose
@@ -26,7 +27,11 @@ __all__ = ["PREVIEW_SIZE", "GraphOptions", "GraphSize", "draw_losses", "save_fig
 
 # Space around the axes, in inches: laying it out anew would double the time of a preview.
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.78, 0.22, 0.2, 0.56
-_LEGEND_ROW, _LEGEND_COLUMN = 0.2, 3.0
+_LEGEND_ROW, _LEGEND_HANDLE = 0.2, 0.5
+_LEGEND_UNITS = 680
+"""Letters are measured in tenths of a point, a little wider for what hinting adds."""
+_FEW_LABELS = 4
+"""Of more labels each gets half the width at most."""
 _WITHIN = (0.2, 99.8)
 """The y axis holds these percentiles of the raw losses; spikes beyond are marked at its edge."""
 
@@ -178,10 +183,25 @@ def _plain_log_ticks(axes: Axes, ratio: float) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
+def _legend_columns(widths: list[float], room: float) -> int:
+    """Return how many columns fit beside each other, filled one after the other."""
+    for number in range(len(widths), 1, -1):
+        if sum(max(part) for part in np.array_split(widths, number)) <= room:
+            return number
+    return 1
+
+
 def _legend(axes: Axes, palette: Palette, width: float) -> int:
     """Put the runs' names above the axes, where they cover no point; return how many rows."""
     handles, labels = axes.get_legend_handles_labels()
-    columns = max(1, min(len(labels), int((width - _LEFT) / _LEGEND_COLUMN)))
+    if not labels:
+        return 0
+    font, room = lettering(100), width - _LEFT - _RIGHT
+    most = (room if len(labels) <= _FEW_LABELS else room / 2) - _LEGEND_HANDLE
+    labels = [cut(label, font, max(1, int(most * _LEGEND_UNITS))) for label in labels]
+    columns = _legend_columns(
+        [font.getlength(label) / _LEGEND_UNITS + _LEGEND_HANDLE for label in labels], room
+    )
     axes.legend(
         handles,
         labels,
@@ -189,7 +209,7 @@ def _legend(axes: Axes, palette: Palette, width: float) -> int:
         bbox_to_anchor=(0.0, 1.0),
         ncols=columns,
         frameon=False,
-        fontsize=10 if len(labels) <= 2 * columns else 8.5,
+        fontsize=10,
         labelcolor=palette.ink,
         borderaxespad=0.2,
         handlelength=1.4,

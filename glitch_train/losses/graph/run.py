@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...drawing.style import GraphOptions, Palette
-from ...wording import words_for_step
+from ...wording import loss_text, words_for_step
 from ..record import LossRecord
 from ..smoothing import Floats, epoch_average, smooth, smoothing_window
 from ..verdict.curve import LARGEST
@@ -256,7 +256,9 @@ def _ends(view: RunView, line: Floats) -> str:
         finite = line[np.isfinite(line)]
         settled = min(len(finite) - 1, int(smoothing_window(len(line))))
         start, final = (finite[settled], finite[-1]) if len(finite) else (None, None)
-    return "no finite loss" if start is None or final is None else f"{start:.4g} → {final:.4g}"
+    if start is None or final is None:
+        return "no finite loss"
+    return f"{loss_text(start)} → {loss_text(final)}"
 
 
 def _point_size(length: int) -> float:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ...drawing.lettering import lettering, wrapped
 from ...drawing.style import Palette
 from ..verdict.diagnose import Verdict
 from ..verdict.text import WORDS, verdict_rows
@@ -18,10 +18,23 @@ ASCENT_INCH = 0.11
 ROW_GAP_INCH = 0.12
 MARGIN_INCH = 0.22
 FONT_POINTS = 9.5
-LETTER_INCH = 0.07
-"""Mean width of a letter at that size, for wrapping."""
 BOLD = 1.2
 """How much wider bold letters are, as the first two columns have them."""
+
+GAP_INCH = 0.14
+"""Between a column's text and the next column."""
+
+MAX_LINES = 8
+"""Of one cell; more ends in an ellipsis."""
+
+UNITS = 10
+"""Letters are measured in tenths of a point."""
+
+HINTED = 1.07
+"""How much wider letters may get where a pixel is wide."""
+
+KEEP = "\ue000"
+"""Stands for a space at which no line may break; a letter of no font and of no text."""
 
 METRIC_SHARE, STATUS_SHARE = 0.17, 0.19
 
@@ -99,27 +112,27 @@ def _cells(
     if len(verdicts) == 1:
         shares = (METRIC_SHARE, STATUS_SHARE, 1 - METRIC_SHARE - STATUS_SHARE)
         rows: Cells = [("", "Status", "Notes"), *verdict_rows(verdicts[0])]
+        rows.append(("What to do", "", " ".join(verdicts[0].advice.learn)))
     else:
         shares = (0.26, 0.2, 0.16, 0.16, 0.22)
         rows = [("Run", "Convergence", "Fit", "Stability", "Loss")]
         rows += [_line(name, one) for name, one in zip(names, verdicts, strict=True)]
-    room = (width - 2 * MARGIN_INCH) / LETTER_INCH
+    room = width - 2 * MARGIN_INCH
     return [
         tuple(
-            "\n".join(
-                textwrap.wrap(
-                    _kept_together(cell), max(8, int(room * share / (BOLD if n < 2 else 1)) - 1)
-                )
-            )
+            _broken(cell, (room * share - GAP_INCH) / (BOLD if n < 2 else 1))
             for n, (cell, share) in enumerate(zip(row, shares, strict=True))
         )
         for row in rows
     ], shares
 
 
-def _kept_together(cell: str) -> str:
-    """Keep numbers and their per cent on one line."""
-    return cell.replace(" %", "\u00a0%")
+def _broken(cell: str, room: float) -> str:
+    """Break a cell's text into lines of so many inches, as wide as the letters really are."""
+    kept = cell.replace(" %", f"{KEEP}%").replace(" ± ", f"{KEEP}±{KEEP}")
+    font = lettering(round(FONT_POINTS * UNITS))
+    lines = wrapped(kept, font, max(1, int(room * 72 * UNITS / HINTED)), MAX_LINES)
+    return "\n".join(lines).replace(KEEP, " ")
 
 
 def _line(name: str, verdict: Verdict) -> tuple[str, ...]:

@@ -6,48 +6,46 @@ from typing import Any
 
 import numpy as np
 
-from ...wording import percent, tidy_step, words_for_step
+from ...wording import loss_text, percent, tidy_step, with_error, words_for_step
 from .curve import SMALLEST, Curve
 from .finding import Finding
 from .jump import Jump
-from .shapes import all_shapes
 from .trend import GRID, TAIL_FROM, Trend
 
 MIN_POINTS = 40
 """Fewer losses than this say nothing about convergence."""
 
+FALSE_ALARM = 0.06
+"""A loss is called flat, or not to be told, unless "nothing changes" is less likely than this."""
+
 SMALL_DROP = 0.02
-"""A fall of less than this share of the start is no fall."""
+"""A fall of less than this share of the level is no fall."""
 
-TAIL_OF_DROP = 0.05
-"""A tail (the last fifth) that falls by more than this share of the whole drop still falls: a
-quarter of the run's average pace."""
+TOO_WIDE = 0.5
+"""Flat is said only where a fall by this share of the level would have been seen (two errors)."""
 
-TAIL_OF_LEVEL = 0.06
-"""... and so does one that falls by this share of the final loss, however large the drop was."""
+DOUBTFUL_DROP = 0.3
+"""... and where a change is likelier than none, only where it is surely smaller than this."""
+
+LARGEST_TAIL = 0.1
+"""Converged is said only where the last fifth surely makes less than this share of the drop."""
+
+USUAL_TAIL = 0.07
+"""Between converged and falling: a third of the run's average pace."""
+
+SURE_OF_FLAT, SURE_OF_FALL, SURE_OF_RISE = 0.98, 0.9, 0.9
+"""How sure each must be; calling a falling curve flat is the worst error, it ends the training."""
 
 RISE_OF_LEVEL = 0.08
 RISE_OF_DROP = 0.2
 """A curve diverges when it ends above its lowest point by both of these shares."""
 
-FALLING_FROM = 0.1
-"""Still falling is said from this probability on: calling a falling curve flat is the worse
-error, because it ends the training."""
-
 FLAT_WITHIN = 0.05
 """A curve is flat from where this share of its drop was left."""
 
-TOO_NOISY = 0.25
-"""Where the drop's standard error exceeds this share of the level, flat cannot be told from
-falling."""
-
-SMALLEST_SAID = 0.0005
-"""Errors below this share are not worth a word."""
-
 METHOD = (
-    "slope of the trend over the last fifth of the run against its own error; the trend is the "
-    "average over {shapes} shapes fitted to {blocks} block means with the spikes left out, whose "
-    "autocorrelation of {correlation:.2f} leaves {effective:.0f} independent ones"
+    "the slope over the last fifth of the run against its own error, from a regression on the "
+    "means of {blocks} blocks without the spikes, whose noise correlates by {correlation:.2f}"
 )
 
 
@@ -56,30 +54,27 @@ def judge_convergence(
 ) -> Finding:
     """Return ``converged``, ``still_falling``, ``flat_from_start``, ``diverging`` or ``too_short``.
 
+    ``too_short`` is also what cannot be told: the interval reaches from one state into another.
+
     Args:
         curve: the losses.
         trend: their trend; None where there are too few.
-        jump: a jump at the end, or None.
+        jump: a jump at the start, or None.
         min_points: fewer values are too short.
     """
-    if trend is None or len(curve) < min_points:
-        return _too_short(curve, min_points)
-    level = abs(trend.start.mean)
-    drop = abs(trend.drop.mean)
-    fell = trend.drop.chance_above(SMALL_DROP * level)
+    if trend is None or curve.points < min_points:
+        return _too_few(curve, min_points)
     rose = trend.rise.chance_above(rise_limit(trend))
-    limit = min(TAIL_OF_DROP * drop, TAIL_OF_LEVEL * abs(trend.final.mean))
-    falls = trend.tail_fall.chance_above(limit)
-    evidence = _evidence(curve, trend, fell, falls, rose)
+    evidence = _evidence(curve, trend, rose)
     if jump is not None:
         return _jumped(curve, jump, evidence)
-    if rose > 0.5:
+    if trend.flat > FALSE_ALARM:
+        return _unchanged(trend, evidence)
+    if rose > SURE_OF_RISE:
         return _diverging(curve, trend, rose, evidence)
-    if fell < 0.5:
-        return _flat(trend, fell, evidence)
-    if falls > FALLING_FROM:
-        return _falling(trend, fell, falls, evidence)
-    return _converged(curve, trend, fell * (1 - falls) * (1 - rose), evidence)
+    if trend.highest_drop < SMALL_DROP * abs(trend.start.mean):
+        return _flat(trend, 1 - rose, evidence)
+    return _judge_tail(curve, trend, evidence)
 
 
 def rise_limit(trend: Trend, share: float = RISE_OF_LEVEL) -> float:
@@ -88,36 +83,58 @@ def rise_limit(trend: Trend, share: float = RISE_OF_LEVEL) -> float:
     return max(share * abs(lowest), RISE_OF_DROP * abs(trend.drop.mean))
 
 
-def _evidence(curve: Curve, trend: Trend, fell: float, falls: float, rose: float) -> dict[str, Any]:
+def _judge_tail(curve: Curve, trend: Trend, evidence: dict[str, Any]) -> Finding:
+    tail, drop = trend.tail_fall, trend.highest_drop
+    falls, large = tail.chance_above(0.0), tail.chance_above(LARGEST_TAIL * drop)
+    if tail.mean < USUAL_TAIL * drop and large < 1 - SURE_OF_FLAT:
+        return _converged(curve, trend, 1 - large, evidence)
+    if tail.mean >= USUAL_TAIL * drop and falls > SURE_OF_FALL:
+        return _falling(trend, falls, evidence)
+    words = with_error(100 * tail.mean / drop, 100 * tail.error / drop)
+    return _untold(
+        f"the last fifth of the run makes {words} % of the whole drop: that may be flat, and may "
+        "be a fall",
+        evidence,
+    )
+
+
+def _evidence(curve: Curve, trend: Trend, rose: float) -> dict[str, Any]:
     per_thousand = 1000 / ((1 - TAIL_FROM) * float(np.ptp(curve.steps)))
+    level = max(abs(trend.start.mean), SMALLEST)
     return {
-        "points": len(curve),
-        "drop_share": trend.drop.mean / max(abs(trend.start.mean), SMALLEST),
+        "points": curve.points,
+        "averaged_over": curve.averaged,
+        "drop_share": trend.drop.mean / level,
         "drop_error": trend.drop.error,
         "tail_slope_per_1000_steps": -trend.tail_fall.mean * per_thousand,
         "tail_slope_error_per_1000_steps": trend.tail_fall.error * per_thousand,
-        "chance_it_fell": fell,
-        "chance_it_still_falls": falls,
+        "chance_it_fell": trend.drop.chance_above(SMALL_DROP * level),
+        "chance_it_still_falls": trend.tail_fall.chance_above(USUAL_TAIL * trend.highest_drop),
         "chance_it_rises": rose,
+        "chance_of_no_change": trend.flat,
         "autocorrelation_of_blocks": trend.correlation,
-        "independent_blocks": trend.effective_blocks,
-        "best_shape": trend.family,
-        "method": METHOD.format(
-            shapes=len(all_shapes()),
-            blocks=trend.blocks,
-            correlation=trend.correlation,
-            effective=trend.effective_blocks,
-        ),
+        "method": METHOD.format(blocks=trend.blocks, correlation=trend.correlation),
     }
 
 
-def _too_short(curve: Curve, min_points: int) -> Finding:
+def _too_few(curve: Curve, min_points: int) -> Finding:
+    evidence = {"points": curve.points, "needed": min_points, "averaged_over": curve.averaged}
+    if curve.points >= min_points:
+        return _untold(
+            f"the log is a moving average over about {curve.averaged:,} losses, which leaves "
+            f"{len(curve)} independent ones; log the loss of every step",
+            evidence,
+        )
     return Finding(
         "too_short",
-        0.95 if len(curve) < min_points / 2 else 0.8,
-        f"Too short to tell: {len(curve)} finite losses, at least {min_points} are needed.",
-        {"points": len(curve), "needed": min_points},
+        0.95 if curve.points < min_points / 2 else 0.8,
+        f"Too short to tell: {curve.points} finite losses, at least {min_points} are needed.",
+        evidence,
     )
+
+
+def _untold(why: str, evidence: dict[str, Any]) -> Finding:
+    return Finding("too_short", 0.6, f"Cannot be told yet: {why}.", evidence)
 
 
 def _jumped(curve: Curve, jump: Jump, evidence: dict[str, Any]) -> Finding:
@@ -138,61 +155,66 @@ def _diverging(curve: Curve, trend: Trend, rose: float, evidence: dict[str, Any]
     return Finding(
         "diverging",
         rose,
-        f"Diverging: the trend was lowest, {lowest:.4g}, near step {words_for_step(step)} and ends "
-        f"{percent(trend.rise.mean / max(abs(lowest), SMALLEST))} above that.",
+        f"Diverging: the trend was lowest, {loss_text(lowest)}, near step {words_for_step(step)} "
+        f"and ends {percent(trend.rise.mean / max(abs(lowest), SMALLEST))} above that.",
         evidence | {"lowest": lowest, "lowest_step": step, "rise": trend.rise.mean},
     )
 
 
-def _flat(trend: Trend, fell: float, evidence: dict[str, Any]) -> Finding:
-    level = max(abs(trend.start.mean), SMALLEST)
+def _unchanged(trend: Trend, evidence: dict[str, Any]) -> Finding:
+    """Say flat, unless the interval holds a change that would matter."""
+    level = max(float(np.abs(trend.curve).mean()), SMALLEST)
     hidden = 2 * trend.resolution / level
     evidence = evidence | {"smallest_visible_drop_share": hidden}
-    if trend.resolution > TOO_NOISY * level:
-        return Finding(
-            "too_short",
-            0.6,
-            "Too short to tell: against this noise, even a fall of "
-            f"{percent(hidden)} would not be seen.",
-            evidence,
+    if hidden > TOO_WIDE:
+        return _untold(
+            f"against this noise even a fall of {percent(hidden)} would not be seen", evidence
         )
+    largest = (abs(trend.drop.mean) + 2 * trend.drop.error) / level
+    if trend.flat < 0.5 and largest > DOUBTFUL_DROP:
+        words = with_error(-100 * trend.drop.mean / level, 100 * trend.drop.error / level)
+        return _untold(f"the loss changed by {words} % of its level, which noise can do", evidence)
+    return _flat(trend, trend.flat * min(1.0, max(0.3, 1.1 - 2 * hidden)), evidence)
+
+
+def _flat(trend: Trend, confidence: float, evidence: dict[str, Any]) -> Finding:
+    level = max(abs(trend.start.mean), SMALLEST)
+    words = with_error(-100 * trend.drop.mean / level, 100 * trend.drop.error / level)
     return Finding(
         "flat_from_start",
-        (1 - fell) * min(1.0, max(0.3, 1.1 - 2 * hidden)),
-        f"Flat from the start: the change of {percent(-trend.drop.mean / level)} is within the "
-        f"noise (a fall of {percent(hidden)} would have been seen).",
+        confidence,
+        f"Flat: from start to end the loss changed by {words} %, and noise alone changes it by "
+        f"{percent(2 * trend.resolution / level)}.",
         evidence,
     )
 
 
-def _falling(trend: Trend, fell: float, falls: float, evidence: dict[str, Any]) -> Finding:
-    slope = -evidence["tail_slope_per_1000_steps"]
-    error = evidence["tail_slope_error_per_1000_steps"]
-    sure = "Still falling" if falls > 0.5 else "Cannot be called flat yet: falling"
+def _falling(trend: Trend, falls: float, evidence: dict[str, Any]) -> Finding:
+    words = with_error(
+        -evidence["tail_slope_per_1000_steps"], evidence["tail_slope_error_per_1000_steps"]
+    )
+    share = percent(trend.tail_fall.mean / max(trend.highest_drop, SMALLEST))
     return Finding(
         "still_falling",
-        fell * falls,
-        f"{sure} by {slope:.2g} ± {error:.1g} per 1000 steps at the end "
-        f"({percent(trend.tail_fall.mean / max(abs(trend.drop.mean), SMALLEST))} of the whole drop "
-        "in the last fifth of the run).",
+        falls,
+        f"Still falling by {words} per 1000 steps at the end ({share} of the whole drop in the "
+        "last fifth of the run).",
         evidence,
     )
 
 
 def _converged(curve: Curve, trend: Trend, confidence: float, evidence: dict[str, Any]) -> Finding:
-    final, drop = float(trend.curve[-1]), trend.curve[0] - trend.curve[-1]
+    final, drop = float(trend.curve[-1]), trend.highest_drop
     above = np.flatnonzero(trend.curve - final > FLAT_WITHIN * drop)
     at = float(GRID[min(len(GRID) - 1, above[-1] + 1)]) if len(above) else 0.0
     step = tidy_step(curve.step_at(at))
-    change = -trend.tail_fall.mean / max(abs(final), SMALLEST)
-    error = trend.tail_fall.error / max(abs(final), SMALLEST)
-    words = f"{percent(change)} ± {percent(error)}" if error >= SMALLEST_SAID else percent(change)
+    level = max(abs(final), SMALLEST)
+    words = with_error(-100 * trend.tail_fall.mean / level, 100 * trend.tail_fall.error / level)
     return Finding(
         "converged",
         confidence,
         f"Flat from step {words_for_step(step)} on: {percent(1 - FLAT_WITHIN)} of the drop was "
-        f"done there, and over the last fifth the loss changes by {words} "
-        "of its level.",
+        f"done there, and over the last fifth the loss changes by {words} % of its level.",
         evidence,
         step,
     )

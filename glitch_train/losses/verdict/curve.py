@@ -16,6 +16,9 @@ LARGEST = 3.4e38
 SMALLEST = 1e-100
 """Stands in for zero where something is divided; its square is still a number."""
 
+ENOUGH = 5
+"""Values that a block must hold to tell its own noise."""
+
 MAD_TO_SIGMA = 1.4826
 """Median absolute deviation to standard deviation, for a normal distribution."""
 
@@ -31,6 +34,9 @@ class Curve:
         infinite: how many of those were infinite.
         bad_step: first step without a finite value, or None.
         shuffled: whether the steps did not increase.
+        averaged: losses behind each value, where a moving average was logged.
+        correlation: how much the noise of neighbouring losses may correlate.
+        logged: how many finite values the record has; 0 where that is all of these.
     """
 
     steps: Floats
@@ -39,9 +45,17 @@ class Curve:
     infinite: int = 0
     bad_step: float | None = None
     shuffled: bool = False
+    averaged: int = 1
+    correlation: float = 0.0
+    logged: int = 0
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def points(self) -> int:
+        """How many finite losses the record has."""
+        return self.logged or len(self)
 
     @property
     def position(self) -> Floats:
@@ -112,21 +126,22 @@ def block_medians(values: Floats, blocks: Blocks) -> Floats:
 
 
 def local_noise(values: Floats, blocks: Blocks) -> Floats:
-    """Return the standard deviation around the trend in each block.
+    """Return the noise around the trend in each block, up to a factor that they share.
 
-    Measured on differences of neighbours, which a slow trend hardly touches, and smoothed over
-    five blocks, because noise changes along a run (it shrinks with the loss).
+    Noise changes along a run: it shrinks with the loss. Where blocks hold enough values it is
+    measured on differences of neighbours, which a slow trend hardly touches; elsewhere it counts as
+    proportional to the level.
 
     Args:
         values: (N,) the series.
         blocks: its blocks.
     """
-    deviations = []
-    for block in blocks:
-        steps = np.diff(values[max(0, block.start - 1) : block.stop])
-        if len(steps) == 0:
-            deviations.append(0.0)
-        else:
-            deviations.append(float(np.sqrt(np.mean(steps**2))))
-    padded = np.pad(np.array(deviations) / np.sqrt(2), 2, mode="edge")
-    return np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
+    if len(values) < ENOUGH * len(blocks):
+        return _running_median(np.abs(block_means(values, blocks)), 11)
+    pieces = [np.diff(values[max(0, block.start - 1) : block.stop]) for block in blocks]
+    return _running_median(np.array([np.sqrt(np.mean(piece**2)) for piece in pieces]), 5)
+
+
+def _running_median(values: Floats, width: int) -> Floats:
+    padded = np.pad(values, width // 2, mode="edge")
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)

@@ -12,6 +12,7 @@ from ...wording import plain
 from ..record import LossRecord
 from .advice import Advice, advise
 from .convergence import MIN_POINTS, judge_convergence
+from .correlation import without_average
 from .curve import Curve, clean_curve
 from .finding import Finding
 from .fit import judge_fit
@@ -23,6 +24,9 @@ from .stability import judge_stability
 from .trend import Trend, fit_trend
 
 MIN_TREND_POINTS = 12
+MIN_AVERAGES = 5
+"""So few are enough of a moving average's independent values, each of which holds many losses."""
+
 UNSURE_BELOW = 0.6
 """Below this confidence the raw loss gives way to a probe, which has far less noise."""
 
@@ -35,11 +39,11 @@ class Reading:
     """What the judgements are made of.
 
     Attributes:
-        curve: the finite losses.
-        trend: their trend, None for fewer than a dozen.
-        spikes: likewise.
+        curve: the finite losses; of a moving average, those that share no loss.
+        trend: their trend, None for too few.
+        spikes: None for fewer than a dozen.
         swing: likewise.
-        jump: a jump at the end, None where there is none.
+        jump: a jump at the start, None where there is none.
     """
 
     curve: Curve
@@ -125,16 +129,17 @@ def _with_passed_over(record: LossRecord, stability: Finding) -> Finding:
 
 def read_curve(curve: Curve) -> Reading:
     """Measure trend, spikes and swings of a curve, as far as its length allows."""
+    curve = without_average(curve)
+    jump = find_jump(curve) if len(curve) >= MIN_POINTS else None
     if len(curve) < MIN_TREND_POINTS:
-        return Reading(curve)
+        few = curve.averaged == 1 or len(curve) < MIN_AVERAGES
+        trend = None if few else fit_trend(curve, np.zeros(len(curve), dtype=bool))
+        return Reading(curve, trend, jump=jump)
     spikes = find_spikes(curve)
     trend = fit_trend(curve, spikes.marked)
     swing = find_oscillation(curve, trend, spikes.marked)
     if swing.found:
         trend = fit_trend(curve, spikes.marked, swing.columns)
-    jump = None if len(curve) < MIN_POINTS else find_jump(curve, spikes.marked)
-    if jump is not None and swing.found and not jump.is_early:
-        jump = None  # the last crest of a growing swing
     return Reading(curve, trend, spikes, swing, jump)
 
 
@@ -149,7 +154,7 @@ def _with_probe(record: LossRecord, finding: Finding) -> Finding:
             continue
         curve = clean_curve(record.array("step")[measured], values[measured])
         reading = read_curve(curve)
-        probed = judge_convergence(curve, reading.trend, reading.jump, MIN_TREND_POINTS)
+        probed = judge_convergence(reading.curve, reading.trend, reading.jump, MIN_TREND_POINTS)
         if probed.state != "too_short" and probed.confidence > finding.confidence:
             evidence = probed.evidence | {
                 "judged_on": column,

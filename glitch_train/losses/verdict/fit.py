@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...wording import percent, tidy_step, words_for_step
+from ...wording import loss_text, percent, tidy_step, words_for_step
 from ..record import LossRecord
 from .curve import MAD_TO_SIGMA, SMALLEST, Curve, clean_curve, equal_blocks, fine_start
 from .finding import Finding
@@ -153,8 +153,8 @@ def _judge_held_out(
             "cannot_tell",
             0.9,
             f"Neither fits nor overfits: the probe on training pictures itself ends at "
-            f"{seen.last / max(abs(seen.first), SMALLEST):.3g} times its start, so the model was "
-            "damaged, not taught.",
+            f"{loss_text(seen.last / max(abs(seen.first), SMALLEST))} times its start, so the "
+            "model was damaged, not taught.",
             evidence,
         )
     drop = held.first - held.lowest
@@ -163,7 +163,7 @@ def _judge_held_out(
         return _overfit(
             held,
             _confidence(held.rise, limit),
-            f"Overfit: the held-out probe was lowest, {held.lowest:.4g}, at step "
+            f"Overfit: the held-out probe was lowest, {loss_text(held.lowest)}, at step "
             f"{words_for_step(held.lowest_step)} and ends {percent(held.rise / held.lowest)} above "
             "that.",
             evidence,

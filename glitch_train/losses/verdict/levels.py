@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...wording import percent
+from ...wording import loss_text, percent
 from ..record import LossRecord
 from ..smoothing import Floats
 from .curve import SMALLEST, Curve
@@ -38,6 +38,9 @@ REFERENCE_LOSSES = ("mse", "l2")
 AT_AN_END = 0.05
 """The share of a run whose mean is a level where the fitted trend leaves the losses' range."""
 
+MANY_TIMES = 9.0
+"""A growth beyond this many times the start is said as a multiple, not in per cent."""
+
 NEAR = 0.15
 """A level within this share of the reference's range counts as like it."""
 
@@ -54,7 +57,7 @@ def judge_levels(
         jump: a jump, whose level before is the start when it comes early.
     """
     start, final, error = _ends(curve, trend)
-    if jump is not None and jump.is_early:
+    if jump is not None:
         start = jump.before
     if start is not None and final is not None:
         few = max(1, round(AT_AN_END * len(curve)))
@@ -71,7 +74,10 @@ def judge_levels(
     if start is None or final is None:
         return Finding("none", 0.0, "There is no finite loss.", evidence)
     change = (start - final) / max(abs(start), SMALLEST)
-    words = f"Loss {start:.4g} → {final:.4g} ({'+' if change < 0 else ''}{percent(-change)})."
+    by = f"{'+' if change < 0 else ''}{percent(-change)}"
+    if change < -MANY_TIMES:
+        by = f"{loss_text(1 - change)} times the start"
+    words = f"Loss {loss_text(start)} → {loss_text(final)} ({by})."
     compared, comparison = _compare(record, start, final, is_long=trend is not None)
     # A drop of no size has no relative error: then what counts is the error against the level.
     size = max(abs(start - final), 0.1 * abs(start), SMALLEST)

@@ -9,8 +9,7 @@ import numpy as np
 
 from ..smoothing import Floats
 from .curve import MAD_TO_SIGMA, SMALLEST, Curve, block_means, equal_blocks
-from .shapes import Column
-from .trend import GRID, Trend
+from .trend import GRID, Column, Trend
 
 MIN_CYCLES = 3
 """Fewer swings than this cannot be told from a trend."""

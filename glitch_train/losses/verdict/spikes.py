@@ -14,6 +14,9 @@ MIN_HEIGHT = 0.2
 """A spike rises at least this share above its surroundings: less is not seen as one."""
 
 POINTS_PER_MEDIAN = 12
+TIMES_LASTING = 3.0
+"""Noise that drifts within a block's median would leave its own crests behind as spikes."""
+
 MAX_BLOCKS = 60
 LEAST_MADS = 5.0
 
@@ -55,7 +58,7 @@ def find_spikes(curve: Curve) -> Spikes:
     Args:
         curve: at least ten values.
     """
-    blocks = equal_blocks(len(curve), min(MAX_BLOCKS, max(4, len(curve) // POINTS_PER_MEDIAN)))
+    blocks = equal_blocks(len(curve), _block_number(curve))
     medians = block_medians(curve.values, blocks)
     before = np.concatenate([[np.nan], medians[:-1]])
     after = np.concatenate([medians[1:], [np.nan]])
@@ -71,6 +74,13 @@ def find_spikes(curve: Curve) -> Spikes:
     high = (above > LEAST_MADS) & (curve.values - reference > MIN_HEIGHT * level)
     high &= (_symmetric(above, noise) > fence) & (above > _MIRROR * -noise.min())
     return _collect(curve, high, curve.values / level, fence)
+
+
+def _block_number(curve: Curve) -> int:
+    """Return how many blocks to cut: each is longer than the noise lasts, but an eighth at most."""
+    lasts = (1 + curve.correlation) / (1 - curve.correlation)
+    each = max(POINTS_PER_MEDIAN, min(TIMES_LASTING * lasts, len(curve) / 8))
+    return min(MAX_BLOCKS, max(4, int(len(curve) / each)))
 
 
 def _line_through(curve: Curve, blocks: list[slice], medians: Floats) -> Floats:

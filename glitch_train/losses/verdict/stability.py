@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ...wording import percent, words_for_step
-from .convergence import MIN_POINTS, rise_limit
+from ...wording import loss_text, percent, words_for_step
+from .convergence import FALSE_ALARM, MIN_POINTS, SURE_OF_RISE, rise_limit
 from .curve import SMALLEST, Curve
 from .finding import Finding
 from .jump import Jump
@@ -40,18 +40,18 @@ def judge_stability(
         trend: their trend; None where there are too few to have one.
         spikes: as found; None likewise.
         swing: the strongest oscillation; None likewise.
-        jump: a jump at the end, or None.
+        jump: a jump at the start, or None.
     """
     evidence = _evidence(curve, spikes, swing)
     if curve.not_finite:
         return _not_finite(curve, evidence)
-    if trend is None or spikes is None or swing is None or len(curve) < MIN_POINTS:
-        return _short(curve, evidence)
     if jump is not None:
         words = f"Diverged: the loss jumped to {jump.words} times its level and stayed there."
         return Finding("diverged", 0.95, words, evidence | {"jump_ratio": jump.ratio})
+    if trend is None or spikes is None or swing is None or curve.points < MIN_POINTS:
+        return _short(curve, evidence)
     rise = trend.rise.chance_above(rise_limit(trend, DIVERGED_RISE))
-    if rise > 0.5:
+    if rise > SURE_OF_RISE and trend.flat <= FALSE_ALARM:
         return _diverged(trend, rise, evidence)
     # The crests of a swing are no spikes: beside one, a spike must stand out of it.
     crest = 1 + 2 * swing.swing if swing.found else 0.0
@@ -59,12 +59,12 @@ def judge_stability(
         return _spiky(spikes, evidence)
     if swing.found:
         return _oscillating(curve, swing, evidence)
-    return _stable(curve, spikes, evidence)
+    return _stable(curve, evidence)
 
 
 def _evidence(curve: Curve, spikes: Spikes | None, swing: Oscillation | None) -> dict[str, Any]:
     evidence: dict[str, Any] = {
-        "points": len(curve),
+        "points": curve.points,
         "not_finite": curve.not_finite,
         "infinite": curve.infinite,
         "first_not_finite_step": curve.bad_step,
@@ -106,7 +106,7 @@ def _short(curve: Curve, evidence: dict[str, Any]) -> Finding:
         return Finding(
             "diverged",
             0.7,
-            f"Diverged: the last losses ({float(last.mean()):.4g}) are more than twice the "
+            f"Diverged: the last losses ({loss_text(float(last.mean()))}) are more than twice the "
             "largest of the first half.",
             evidence,
         )
@@ -131,7 +131,7 @@ def _spiky(spikes: Spikes, evidence: dict[str, Any]) -> Finding:
         "spiky",
         0.95 if number > 1 else 0.85,
         f"{number} spike{'s' if number > 1 else ''} (step {named}{more}), up to "
-        f"{max(spikes.heights):.1f} times the surroundings; the limit was {spikes.fence:.1f} MADs.",
+        f"{max(spikes.heights):.1f} times the surroundings.",
         evidence,
     )
 
@@ -148,10 +148,10 @@ def _oscillating(curve: Curve, swing: Oscillation, evidence: dict[str, Any]) -> 
     )
 
 
-def _stable(curve: Curve, spikes: Spikes, evidence: dict[str, Any]) -> Finding:
+def _stable(curve: Curve, evidence: dict[str, Any]) -> Finding:
     return Finding(
         "stable",
-        0.95 if len(curve) >= 200 else 0.8,
-        f"No spikes (limit {spikes.fence:.1f} MADs), no swings, no divergence.",
+        0.95 if curve.points >= 200 else 0.8,
+        "No spikes, no swings, no divergence.",
         evidence,
     )

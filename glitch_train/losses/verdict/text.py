@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...wording import loss_text
 from .diagnose import Verdict
 from .finding import Finding
 from .fit import CANNOT
@@ -94,7 +95,7 @@ def _fit_rows(fit: Finding) -> tuple[tuple[str, str], tuple[str, str]]:
 
 def _levels(levels: Finding) -> str:
     start, final = levels.evidence["start"], levels.evidence["final"]
-    return "none" if start is None or final is None else f"{start:.4g} → {final:.4g}"
+    return "none" if start is None or final is None else f"{loss_text(start)} → {loss_text(final)}"
 
 
 def _paragraph(verdict: Verdict) -> str:

@@ -1,41 +1,80 @@
-"""The trend of a noisy curve: an average over shapes, weighted by how well each explains it.
+"""The trend of a noisy curve, and how sure it is: regression on block means with correlated noise.
 
-The raw values are averaged in blocks; every shape is fitted to the block means by least squares,
-weighted by each block's own noise, with the residuals' autocorrelation (AR(1) between blocks)
-averaged over as well. What is autocorrelated within a block only makes all block means noisier,
-and the size of their noise is estimated from them. Source: Bayesian model averaging with the BIC
-approximation, Raftery 1995; generalised least squares, Cochrane & Orcutt 1949.
+The losses are averaged in at most 60 blocks. The trend is flat, or one change, or two: a fall (an
+exponential, or a straight line until some point), and a bend or a step. Each is fitted by least
+squares with AR(1) noise, and they are averaged by how well they explain the means. Nothing assumes
+the noise to be independent: the correlation is averaged over too, up to what neighbouring losses
+show (:mod:`.correlation`). "Flat" starts with half of all weight, so that a change is believed
+against odds of 1 to ``1 / FALSE_ALARM`` only. Source: generalised least squares, Cochrane & Orcutt
+1949; model averaging with the BIC, Raftery 1995.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from ..smoothing import Floats
+from .correlation import block_correlation
 from .curve import SMALLEST, Curve, equal_blocks, fine_start, local_noise
-from .estimate import Estimate, mixture
-from .shapes import Column, Shape, all_shapes
+
+Column = Callable[[Floats], Floats]
 
 TAIL_FROM = 0.8
-"""The tail, whose slope decides whether a curve is flat, is the last fifth of the run."""
+"""The tail, whose fall decides whether a curve is flat, is the last fifth of the run."""
 
 START_ENDS = 0.05
 LARGE_RISE = 0.3
 
-CORRELATIONS = (0.0, 0.2, 0.4, 0.6, 0.75, 0.87, 0.94)
-PRIOR_POWER = 0.5
-"""The prior of a correlation r between blocks is (1 - r) to this power: one that bridges whole
-blocks is rare, and would explain every trend away."""
+CORRELATIONS = (0.0, 0.2, 0.4, 0.55, 0.7, 0.8, 0.88, 0.93, 0.96, 0.98, 0.99, 0.995)
+ALWAYS_TRIED = 0.22
+"""Correlations of block means up to this are tried whatever neighbours show."""
 
 MAX_BLOCKS = 60
 POINTS_PER_BLOCK = 5
 MIN_BLOCKS = 16
-"""As long as three values are left for each; shapes with two columns need as many."""
+TWO_CHANGES_FROM = 12
+"""Fewer blocks are too few for two changes."""
 
 GRID = np.unique(np.concatenate([[0.0], np.geomspace(1e-3, 0.1, 20), np.linspace(0.1, 1, 91)]))
+
+TIMES = (0.01, 0.02, 0.035, 0.06, 0.1, 0.18, 0.3, 0.6)
+STOPS = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8)
+BENDS = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
+STEPS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
+"""Time constants of exponentials and places of what changes, as shares of the run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A number out of several fits, each with its mean, error, weight and degrees of freedom."""
+
+    means: Floats
+    errors: Floats
+    weights: Floats
+    freedom: Floats
+
+    @property
+    def mean(self) -> float:
+        """Weighted mean."""
+        return float(self.weights @ self.means)
+
+    @property
+    def error(self) -> float:
+        """Standard error, within and between fits."""
+        return math.sqrt(self.weights @ (self.errors**2 + (self.means - self.mean) ** 2))
+
+    def chance_above(self, limit: float) -> float:
+        """Return the probability that the number is above ``limit`` (Student's t)."""
+        from scipy.special import stdtr  # not above: only verdicts need it
+
+        over = self.means - limit
+        t = over / np.maximum(self.errors, 1e-6 * np.abs(over) + SMALLEST)
+        return float(self.weights @ stdtr(self.freedom, t))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +88,9 @@ class Trend:
         drop: start minus final.
         tail_fall: fall over the tail.
         rise: final minus lowest.
-        correlation: averaged autocorrelation of neighbouring block means.
+        flat: probability that nothing changes.
+        correlation: averaged correlation of neighbouring block means.
         blocks: number of blocks.
-        family: the family with the largest weight.
         resolution: standard error of the drop, were the trend a straight line.
     """
 
@@ -61,53 +100,92 @@ class Trend:
     drop: Estimate
     tail_fall: Estimate
     rise: Estimate
+    flat: float
     correlation: float
     blocks: int
-    family: str
     resolution: float
 
     @property
-    def effective_blocks(self) -> float:
-        """Number of independent blocks with the same information."""
-        return self.blocks * (1 - self.correlation) / (1 + self.correlation)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Fits:
-    """Least squares of one group of shapes with equally many columns."""
-
-    weights: Floats  # log, unnormalised: (shapes, correlations)
-    coefficients: Floats  # (shapes, correlations, k)
-    covariances: Floats  # (shapes, correlations, k, k)
-    on_grid: Floats  # (shapes, G, k)
+    def highest_drop(self) -> float:
+        """From the trend's highest point to its end."""
+        return float(self.curve.max() - self.curve[-1])
 
 
 def fit_trend(curve: Curve, ignored: np.ndarray, extra: tuple[Column, ...] = ()) -> Trend:
     """Return the trend of a curve.
 
     Args:
-        curve: at least ten values.
+        curve: at least five values, as :func:`.correlation.without_average` returns them.
         ignored: (N,) bool, spikes to leave out.
-        extra: columns every shape gets, for a known oscillation.
+        extra: columns every fit gets, for a known oscillation.
     """
     x, y, precision = _block_data(curve, ignored)
     scale = float(np.max(np.abs(y))) or 1.0
-    shapes = [s for s in all_shapes() if len(s.columns) < 2 or len(y) >= MIN_BLOCKS]
-    groups: dict[int, list[Shape]] = {}
-    for shape in shapes:
-        groups.setdefault(len(shape.columns), []).append(shape)
+    shapes = [one for one in _shapes() if len(one) < 2 or len(y) >= TWO_CHANGES_FROM]
+    changes = np.array([len(one) for one in shapes])
+    prior = np.log(np.where(changes == 0, 0.5, 0.25 / np.bincount(changes, minlength=3)[changes]))
+    root = np.sqrt(precision)
+    design = np.stack([_design(shape, x, extra) for shape in shapes]) * root[:, None]
+    per_block = curve.averaged * len(curve) / len(y)
+    most = max(ALWAYS_TRIED, block_correlation(curve.correlation, per_block) + 0.02)
+    tried = [one for one in CORRELATIONS if one <= most]
     fits = [
-        _fit_group(tuple(group), x, y / scale, precision, extra, _prior(group, shapes))
-        for group in groups.values()
+        _least_squares(design, y / scale * root, root, one, changes + len(extra)) for one in tried
     ]
-    ordered = [shape for group in groups.values() for shape in group]
-    return _average(fits, ordered, len(x), scale, len(extra))
+    logs = np.concatenate([weight + prior for weight, _, _ in fits])
+    weights = np.exp(logs - logs.max())
+    seen = np.maximum(GRID, x[0])  # no shape may fall before anything was measured
+    on_grid = np.stack([_design(shape, seen, ()) for shape in shapes])
+    return _average(
+        weights / weights.sum(),
+        np.stack([beta for _, beta, _ in fits])[..., :3] * scale,
+        np.stack([covariance for _, _, covariance in fits])[..., :3, :3] * scale**2,
+        on_grid,
+        np.tile(np.maximum(1, len(y) - 1 - changes - len(extra)), len(tried)),
+        np.array(tried),
+        len(y),
+    )
+
+
+@functools.cache
+def _shapes() -> tuple[tuple[Column, ...], ...]:
+    """Return every trend that is tried, as the columns beside a constant; the flat one first."""
+    falls = [functools.partial(_exponential, time) for time in TIMES]
+    falls += [functools.partial(_fall_until, stop) for stop in STOPS]
+    turns = [functools.partial(_bend_from, bend) for bend in BENDS]
+    turns += [functools.partial(_step_at, at) for at in STEPS]
+    one = [(column,) for column in (*turns, *falls)]
+    return ((), *one, *((fall, turn) for fall in falls for turn in turns))
+
+
+def _exponential(time: float, x: Floats) -> Floats:
+    return (np.exp(-x / time) - np.exp(-1 / time)) / -np.expm1(-1 / time)
+
+
+def _fall_until(stop: float, x: Floats) -> Floats:
+    return np.maximum(0.0, 1 - x / stop)
+
+
+def _bend_from(bend: float, x: Floats) -> Floats:
+    return np.maximum(0.0, x - bend) / (1 - bend)
+
+
+def _step_at(at: float, x: Floats) -> Floats:
+    return (x > at).astype(float)
+
+
+def _design(shape: tuple[Column, ...], x: Floats, extra: tuple[Column, ...]) -> Floats:
+    """Return (points, 3 + extra) columns; those that a shape lacks are zero."""
+    unused = [np.zeros_like(x)] * (2 - len(shape))
+    columns = [column(x) for column in shape]
+    return np.stack([np.ones_like(x), *columns, *unused, *(one(x) for one in extra)], axis=-1)
 
 
 def _block_data(curve: Curve, ignored: np.ndarray) -> tuple[Floats, Floats, Floats]:
     """Return position, mean and relative precision of each block."""
-    few = min(MIN_BLOCKS, len(curve) // 3)
-    equal = equal_blocks(len(curve), min(MAX_BLOCKS, max(few, len(curve) // POINTS_PER_BLOCK)))
+    length = len(curve)
+    few = min(MIN_BLOCKS, length if length < 3 * MIN_BLOCKS else length // 3)
+    equal = equal_blocks(length, min(MAX_BLOCKS, max(few, length // POINTS_PER_BLOCK)))
     noise = local_noise(_bridged(curve.values, ignored), equal)
     level = float(np.median(np.abs(curve.values)))
     noise = np.maximum(noise, max(0.05 * float(np.median(noise)), 1e-6 * level, SMALLEST))
@@ -133,59 +211,23 @@ def _bridged(values: Floats, ignored: np.ndarray) -> Floats:
     return np.interp(places, places[~ignored], values[~ignored])
 
 
-def _prior(group: list[Shape], shapes: list[Shape]) -> Floats:
-    members: dict[str, int] = {}
-    for shape in shapes:
-        members[shape.family] = members.get(shape.family, 0) + 1
-    others = len(members) - 1
-    return np.array(
-        [
-            math.log(others) if shape.family == "flat" else -math.log(members[shape.family])
-            for shape in group
-        ]
-    )
-
-
-def _design(shapes: tuple[Shape, ...], x: Floats, extra: tuple[Column, ...]) -> Floats:
-    return np.stack(
-        [
-            np.stack([np.ones_like(x), *(c(x) for c in (*shape.columns, *extra))], axis=-1)
-            for shape in shapes
-        ]
-    )
-
-
-def _fit_group(
-    shapes: tuple[Shape, ...],
-    x: Floats,
-    y: Floats,
-    precision: Floats,
-    extra: tuple[Column, ...],
-    prior: Floats,
-) -> _Fits:
-    design = _design(shapes, x, extra)
-    root = np.sqrt(precision)
-    number, k = design.shape[1:]
-    parts = [
-        _least_squares(_whiten(design * root[:, None], r), _whiten((y * root)[:, None], r)[:, 0])
-        for r in CORRELATIONS
-    ]
-    weights = []
-    for r, (_, _, squares) in zip(CORRELATIONS, parts, strict=True):
-        free = max(1, number - k)
-        # Student's likelihood of the residuals, the AR(1) determinant, BIC's price per parameter.
-        fit = -0.5 * free * np.log(squares) + 0.5 * math.log1p(-(r**2))
-        likely = PRIOR_POWER * math.log1p(-r)
-        weights.append(fit + likely - 0.5 * k * math.log(number) + prior)
-    covariances = [
-        inverse * (squares / max(1, number - k))[:, None, None] for _, inverse, squares in parts
-    ]
-    return _Fits(
-        np.stack(weights, axis=1),
-        np.stack([beta for beta, _, _ in parts], axis=1),
-        np.stack(covariances, axis=1),
-        _design(shapes, GRID, extra),
-    )
+def _least_squares(
+    design: Floats, y: Floats, root: Floats, correlation: float, columns: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Fit every shape with AR(1) noise; return log weights, coefficients and covariances."""
+    a, b = _whiten(design, correlation), _whiten(y[:, None], correlation)
+    constant = float(np.sum(_whiten(root[:, None], correlation) ** 2))
+    normal = np.swapaxes(a, -1, -2) @ a
+    ridge = 1e-10 * np.trace(normal, axis1=-2, axis2=-1)[:, None, None]
+    inverse = np.linalg.inv(normal + ridge * np.eye(design.shape[-1]))
+    beta = inverse @ (np.swapaxes(a, -1, -2) @ b)
+    squares = np.sum((b - a @ beta)[..., 0] ** 2, axis=-1)
+    squares = np.maximum(squares, 1e-12 * float(np.sum(y**2)) + SMALLEST**2)
+    free = len(y) - 1
+    # The likelihood with level and size of the noise integrated out, and BIC's price per column.
+    weight = -0.5 * (free * (np.log(squares) + math.log1p(-(correlation**2))) + math.log(constant))
+    covariance = inverse * (squares / np.maximum(1, free - columns))[:, None, None]
+    return weight - 0.5 * columns * math.log(len(y)), beta[..., 0], covariance
 
 
 def _whiten(columns: Floats, correlation: float) -> Floats:
@@ -194,50 +236,40 @@ def _whiten(columns: Floats, correlation: float) -> Floats:
     return np.concatenate([columns[..., :1, :], rest / math.sqrt(1 - correlation**2)], axis=-2)
 
 
-def _least_squares(design: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return coefficients, inverse normal matrices and residual sums of squares."""
-    normal = np.swapaxes(design, -1, -2) @ design
-    ridge = 1e-9 * np.trace(normal, axis1=-2, axis2=-1)[:, None, None]
-    inverse = np.linalg.inv(normal + ridge * np.eye(design.shape[-1]))
-    beta = (inverse @ (np.swapaxes(design, -1, -2) @ y[:, None]))[..., 0]
-    residuals = y - (design @ beta[..., None])[..., 0]
-    squares = np.sum(residuals**2, axis=-1)
-    return beta, inverse, np.maximum(squares, 1e-12 * float(np.sum(y**2)) + SMALLEST**2)
-
-
 def _average(
-    fits: list[_Fits], shapes: list[Shape], blocks: int, scale: float, extra: int
+    weights: Floats,
+    beta: Floats,
+    covariance: Floats,
+    on_grid: Floats,
+    freedom: Floats,
+    tried: Floats,
+    blocks: int,
 ) -> Trend:
-    logs = np.concatenate([fit.weights for fit in fits])
-    weights = np.exp(logs - logs.max())
-    weights /= weights.sum()
-    grids = np.concatenate([_values(fit, extra) for fit in fits])  # (shapes, correlations, G)
-    mean = np.einsum("sr,srg->g", weights, grids) * scale
-    lowest = _lowest(mean)
-    tail = int(np.searchsorted(GRID, TAIL_FROM))
+    """Average fits: correlations first, then shapes, as in ``beta`` (R, S, 3)."""
+    by_fit = weights.reshape(beta.shape[:2])
+    mean = np.einsum("rs,sgk,rsk->g", by_fit, on_grid, beta)
 
     def estimate(one: int, minus: int | None = None) -> Estimate:
-        errors = np.concatenate([_error(fit, one, minus, extra) for fit in fits]) * scale
-        values = (grids[..., one] - (grids[..., minus] if minus is not None else 0.0)) * scale
-        return mixture(values.ravel(), errors.ravel(), weights.ravel())
+        row = on_grid[:, one] - (0.0 if minus is None else on_grid[:, minus])
+        variance = np.einsum("sk,rskl,sl->rs", row, covariance, row)
+        errors = np.sqrt(np.maximum(variance, 0.0))
+        return Estimate(
+            np.einsum("sk,rsk->rs", row, beta).ravel(), errors.ravel(), weights, freedom
+        )
 
-    line = next(i for i, shape in enumerate(shapes) if shape.family == "line")
-    line_errors = np.concatenate([_error(fit, 0, -1, extra) for fit in fits])[line] * scale
-    resolution = float(line_errors @ weights.sum(axis=0))
-    by_family: dict[str, float] = {}
-    for shape, weight in zip(shapes, weights.sum(axis=1), strict=True):
-        by_family[shape.family] = by_family.get(shape.family, 0.0) + float(weight)
+    drop = estimate(0, -1)
+    line_errors = drop.errors.reshape(by_fit.shape)[:, 1]
     return Trend(
         curve=mean,
         start=estimate(0),
         final=estimate(-1),
-        drop=estimate(0, -1),
-        tail_fall=estimate(tail, -1),
-        rise=estimate(-1, lowest),
-        correlation=float(weights.sum(axis=0) @ np.array(CORRELATIONS)),
+        drop=drop,
+        tail_fall=estimate(int(np.searchsorted(GRID, TAIL_FROM)), -1),
+        rise=estimate(-1, _lowest(mean)),
+        flat=float(by_fit[:, 0].sum()),
+        correlation=float(by_fit.sum(axis=1) @ tried),
         blocks=blocks,
-        family=max(by_family, key=by_family.__getitem__),
-        resolution=resolution,
+        resolution=float(by_fit.sum(axis=1) @ line_errors),
     )
 
 
@@ -250,17 +282,3 @@ def _lowest(mean: Floats) -> int:
     later = settled + int(np.argmin(mean[settled:]))
     first = int(np.argmin(mean))
     return first if mean[-1] - mean[first] > LARGE_RISE * abs(mean[first]) else later
-
-
-def _values(fit: _Fits, extra: int) -> Floats:
-    used = fit.on_grid.shape[-1] - extra
-    return np.einsum("sgk,srk->srg", fit.on_grid[..., :used], fit.coefficients[..., :used])
-
-
-def _error(fit: _Fits, one: int, minus: int | None, extra: int) -> Floats:
-    used = fit.on_grid.shape[-1] - extra
-    row = fit.on_grid[:, one, :used]
-    if minus is not None:
-        row = row - fit.on_grid[:, minus, :used]
-    variance = np.einsum("sk,srkl,sl->sr", row, fit.covariances[..., :used, :used], row)
-    return np.sqrt(np.maximum(variance, 0.0))

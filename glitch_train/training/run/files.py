@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ...errors import FileHeldError, TrainingError
+from ...errors import DiskError, FileHeldError, TrainingError
 from ...files import check_space, disk_errors_said, free_beside
 from ...lora.file import SAVE_DTYPES, LoraStateDict, save_lora, to_kohya
 from ...lora.metadata import metadata
 from ...losses.record import LossRecord
+from ...recipe.in_vain import IN_VAIN, settings_in_vain
 from ..loop import LoraTraining
 from ..optim import state_bytes
 from .endings import RunProgress
@@ -40,6 +41,8 @@ class RunFiles:
         self.record = record
         self.lora: LoraStateDict = {}
         self.lora_path = setup.paths.lora
+        self._is_new = True
+        self._mine: set[Path] = set()
         self._started = time.time()
         self._state_saved: tuple[Any, ...] = ()
 
@@ -74,13 +77,40 @@ class RunFiles:
             epochs_done=training.source.epoch,
             started=self._started,
         )
+        path = self._reserved(path)
         try:
             save_lora(path, self.lora, about)
         except FileHeldError:  # the host keeps a LoRA mapped that it has loaded
             held, path = path, free_beside(path)
             save_lora(path, self.lora, about)
             self.note(f"{held.name} is in use by a program, so the LoRA was saved as {path}.")
+        except DiskError:
+            self._mine.discard(path)
+            if path.is_file() and not path.stat().st_size:  # as it was reserved
+                path.unlink()
+            raise
         log.info("LoRA of %d steps saved to %s", training.step, path)
+        return path
+
+    def _reserved(self, path: Path) -> Path:
+        """Return a path that is this run's: another host, on the same models, may name one so.
+
+        It is reserved by an empty file, which the LoRA then replaces.
+        """
+        if not self._is_new or path in self._mine:
+            return path
+        wanted = path
+        with disk_errors_said(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            while True:
+                try:
+                    path.open("xb").close()
+                    break
+                except FileExistsError:
+                    path = free_beside(wanted)
+        if path != wanted:
+            self.note(f"Another run saved {wanted.name} meanwhile, so this one is {path.name}.")
+        self._mine.add(path)
         return path
 
     def note(self, sentence: str) -> None:
@@ -88,6 +118,13 @@ class RunFiles:
         log.warning("%s", sentence)
         if sentence not in self.record.about.notes:
             self.record.about.notes.append(sentence)
+
+    def note_in_vain(self) -> None:
+        """Say which settings cannot take effect, instead of what a shorter run said of them."""
+        notes = self.record.about.notes
+        notes[:] = [one for one in notes if not one.startswith(IN_VAIN)]
+        for sentence in settings_in_vain(self.setup.recipe.train):
+            self.note(sentence)
 
     def save_snapshot(self, training: LoraTraining) -> None:
         """Keep the LoRA as it stands beside the finished one.
@@ -154,6 +191,7 @@ class RunFiles:
         )
         if state is None:
             return RunProgress()
+        self._is_new = False
         if state["material"] != material:
             raise TrainingError(
                 f"The pictures or captions changed since {paths.name} was stopped, so it "

@@ -128,7 +128,8 @@ def unfinished_run(
                 )
             continue
         state = load_state(paths.state, mapped=True)
-        finished = reached(recipe.train, progress_of(state)) and state.get("has_lora", True)
+        has_lora = state.get("has_lora", True) and paths.lora.is_file()
+        finished = reached(recipe.train, progress_of(state)) and has_lora
         if state["base"] == base and not finished:
             return paths
     return None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...cache import KeptTensors, TensorCache
 from ...dataset.framing import LATENT_STEP
+from ...environment import check_versions
 from ...lora.file import LoraStateDict
 from ...lora.targets import recipe_targets
 from ...losses.about import About
@@ -74,10 +75,12 @@ class TrainingRun:
             clock: seconds, increasing; for stop_at_minutes.
 
         Raises:
+            EnvironmentFault: when diffusers or peft is too old.
             TrainingError: for a precision the device cannot train in, a package that
                 base_precision needs, or a choice of layers that this UNet has none of.
         """
         train = setup.recipe.train
+        check_versions("diffusers", "peft")
         resolve_precision(train.precision, setup.device)
         check_base_precision(train.base_precision)
         recipe_targets(setup.base.unet, train)
@@ -188,4 +191,5 @@ class TrainingRun:
 def _loss_name(train: TrainRecipe) -> str:
     """Name the loss for the record: figures of different losses do not compare."""
     weighted = f" weighted by min-SNR {train.min_snr_gamma:g}" if train.min_snr_gamma else ""
-    return train.loss_type + weighted
+    kind = "huber (snr)" if train.loss_type == "huber" else train.loss_type
+    return kind + weighted

@@ -11,6 +11,7 @@ from ...losses.about import Ending
 from ...losses.record import StepReport
 from ...losses.writer import RecordWriter
 from ..batches import BatchSource
+from ..fp16 import skipped_in_words
 from ..loop import LoraTraining, NotFiniteError
 from ..probe import Probe, is_due
 from .endings import RunProgress, reached
@@ -58,6 +59,7 @@ class Session:
         log.log(logging.INFO if plan.fits else logging.WARNING, "%s", plan.sentence)
         self._material = material_key(source.items)
         self._progress = files.go_on(self._training, self._material)
+        files.note_in_vain()
         files.check_space(self._training)
         self._began = clock() - self._progress.seconds
         self._ending = reached(self._train, self._progress)
@@ -133,6 +135,7 @@ class Session:
         self._record.append(report, **measured)
         if not report.finite and self._train.glitch_through:
             self._record.about.passed_over += 1
+        self._record.about.skipped += report.skipped
         if self._writer:
             self._writer.write_last()
 
@@ -177,6 +180,8 @@ class Session:
         """Say why the run stopped, and save what it has come to."""
         if self._ending:
             self._record.about.ended = self._ending
+        if self._record.about.skipped:
+            self._files.note(skipped_in_words(self._record.about.skipped))
         with contextlib.closing(self._writer) if self._writer else contextlib.nullcontext():
             if self._training.step and self._training.is_whole:
                 self._keep()

@@ -40,7 +40,7 @@ _MAY_DIFFER = (
     "sample_height",
 )
 # What a record knows of the run's past; the rest is the recipe's and the base's.
-_PAST = ("snapshots", "passed_over", "samples_missing")
+_PAST = ("snapshots", "passed_over", "skipped", "samples_missing")
 
 
 def save_state(

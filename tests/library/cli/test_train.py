@@ -50,6 +50,22 @@ def test_a_plan_trains_and_writes_nothing(place: Path, checkpoint: Path, capsys)
     assert kept.about.memory == result["memory"]
 
 
+def test_a_lora_away_from_its_run_asks_for_the_folder(
+    place: Path, checkpoint: Path, capsys, tmp_path: Path
+) -> None:
+    """Catches a folder of that name that happens to be here, or a traceback for none."""
+    first = train(capsys, *arguments(place, checkpoint))
+    away = tmp_path / "away" / "shared.safetensors"
+    away.parent.mkdir()
+    away.write_bytes(Path(first["lora"]).read_bytes())
+    assert main(["train", str(away), "--checkpoint", str(checkpoint)]) == 1
+    said = capsys.readouterr().err
+    assert "folder is called 'pictures'; give --folder FOLDER" in said
+    more = ("--folder", str(place / "pictures"), "--out", str(tmp_path / "again"), "--json")
+    assert main(["train", str(away), *more]) == 1
+    assert "give --checkpoint FILE" in capsys.readouterr().err
+
+
 def test_sample_pictures(place: Path, checkpoint: Path, capsys) -> None:
     """Catches pictures that nobody is told of, or a VAE of the file that does not decode."""
     more = ("sample_every=2", "sample_steps=2", "sample_prompts=a red square")

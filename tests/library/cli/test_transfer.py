@@ -216,6 +216,7 @@ def test_a_lora_is_no_base(xl_lora: Path) -> None:
         find_base(str(xl_lora))
 
 
+@pytest.mark.not_on_windows(reason="links need a privilege there")
 def test_an_output_never_overwrites_an_input(
     xl_lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

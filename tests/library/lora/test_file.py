@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -92,7 +94,9 @@ def test_metadata_and_recipe(tmp_path: Path, dataset: GlitchDataset) -> None:
     about = metadata(recipe, base, dataset, state, steps_done=9, epochs_done=2, started=1.0)
     path = tmp_path / "lora.safetensors"
     save_lora(path, state, about)
-    assert read_recipe_of(path) == recipe
+    kept = read_recipe_of(path)
+    assert kept.dataset.folder == "faces"
+    assert kept == recipe.without_paths()
     read = read_metadata(path)
     assert read["ss_network_dim"] == "4"
     assert read["ss_network_module"] == "networks.lora"
@@ -101,6 +105,51 @@ def test_metadata_and_recipe(tmp_path: Path, dataset: GlitchDataset) -> None:
     assert read["modelspec.architecture"] == "stable-diffusion-v1/lora"
     assert json.loads(read["ss_tag_frequency"]) == {"faces": {"red coat": 1, "glitch": 2}}
     assert json.loads(read["ss_dataset_dirs"]) == {"faces": {"n_repeats": 7, "img_count": 2}}
+
+
+def test_hashes_are_kohyas(tmp_path: Path, dataset: GlitchDataset) -> None:
+    """Catches a LoRA that Civitai and the web UIs do not find: they hash the file as it lies there.
+
+    The older hash is of a file with the ``ss_…`` entries alone, where kohya's scripts take it.
+    """
+    base = tiny_base()
+    state = to_kohya(filled(base), base) | {"filler": torch.rand(600_000)}
+    recipe = Recipe(dataset.recipe, TrainRecipe(loss_type="huber"))
+    about = metadata(recipe, base, dataset, state, steps_done=9, epochs_done=2, started=1.0)
+    path = tmp_path / "lora.safetensors"
+    save_lora(path, state, about)
+    raw = path.read_bytes()
+    header = int.from_bytes(raw[:8], "little")
+    assert about["sshs_model_hash"] == hashlib.sha256(raw[8 + header :]).hexdigest()
+    save_lora(path, state, {key: text for key, text in about.items() if key.startswith("ss_")})
+    with path.open("rb") as opened:
+        opened.seek(1 << 20)
+        part = opened.read(1 << 16)
+    assert len(part) == 1 << 16
+    assert about["sshs_legacy_hash"] == hashlib.sha256(part).hexdigest()[:8]
+    told = [about[f"ss_{name}"] for name in ("loss_type", "huber_schedule", "huber_c")]
+    assert told == ["huber", "snr", "0.1"]
+
+
+def test_no_path_is_in_the_file(tmp_path: Path) -> None:
+    """Catches a shared LoRA that tells the name of its maker's account, in whatever entry."""
+    home = "/home/jane doe"
+    samples = (Sample(f"{home}/faces", "a.jpg", "red coat", (10, 20), "0a"),)
+    dataset = GlitchDataset(DatasetRecipe(folder=f"{home}/faces"), samples)
+    base = dataclasses.replace(tiny_base(), name="base.safetensors")
+    recipe = Recipe(dataset.recipe, TrainRecipe(), f"{home}/base.safetensors")
+    about = metadata(recipe, base, dataset, {}, steps_done=9, epochs_done=2, started=1.0)
+    assert [key for key, text in about.items() if "jane" in text or "/home" in text] == []
+    assert "faces" in about["glitch_recipe"]
+    path = tmp_path / "lora_00001.safetensors"
+    save_lora(path, {"a": torch.ones(1)}, about)
+    assert read_recipe_of(path).checkpoint == ""
+    beside = tmp_path / "lora_00001" / "recipe.json"
+    beside.parent.mkdir()
+    beside.write_text(dataclasses.replace(recipe, train=TrainRecipe(seed=9)).to_json())
+    assert read_recipe_of(path).checkpoint == ""  # another run's folder
+    beside.write_text(recipe.to_json())
+    assert read_recipe_of(path) == recipe
 
 
 @pytest.mark.parametrize(

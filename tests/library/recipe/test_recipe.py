@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.errors import RecipeError
+from glitch_train.recipe.experiments import EXPERIMENTS
+from glitch_train.recipe.in_vain import settings_in_vain
 from glitch_train.recipe.recipe import Recipe, read_recipe
 from glitch_train.recipe.text import RECIPE_VERSION
 from glitch_train.recipe.train import TrainRecipe
@@ -165,3 +167,50 @@ def test_recipes_cannot_be_changed() -> None:
     """Catches a recipe that differs from what was validated."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         TrainRecipe().steps = 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"steps": 6, "lr_scheduler": "cosine", "warmup_steps": 100},
+            "warmup_steps 100 does not end within the run of 6 steps, so the learning rate never "
+            "reaches 0.0001.",
+        ),
+        ({"warmup_steps": 10}, "warmup_steps 10 is set, but lr_scheduler is constant."),
+        (
+            {"steps": 6, "save_every": 7},
+            "save_every 7 is longer than the run of 6 steps, so there are no snapshots.",
+        ),
+        ({"lr_cycles": 3}, "lr_cycles 3 is set, but lr_scheduler is not cosine_with_restarts."),
+        (
+            {"text_encoder_lr": 1e-3},
+            "text_encoder_lr 0.001 is set, but no text encoder is trained.",
+        ),
+        ({"conv_alpha": 1.0}, "conv_alpha 1.0 is set, but conv_dim is 0."),
+        ({"sample_steps": 9}, "sample_steps 9 is set, but sample_every is 0."),
+        (
+            {"validation_split": 0.2, "probe_every": 0},
+            "validation_split 0.2 is set, but probe_every is 0, so the pictures held out are never "
+            "measured.",
+        ),
+        (
+            {"text_encoder_only": True, "unet_blocks": "mid"},
+            "unet_blocks mid is set, but text_encoder_only leaves the UNet alone.",
+        ),
+        ({"lr_scheduler": "cosine", "steps": 6, "warmup_steps": 5}, None),
+        ({"steps": 6, "save_every": 6, "sample_every": 99, "probe_every": 99}, None),
+        ({}, None),
+    ],
+)
+def test_a_setting_that_cannot_take_effect(settings: dict, said: str | None) -> None:
+    """Catches a setting carried out in vain without a word, and a note where all is well."""
+    found = settings_in_vain(TrainRecipe(**settings))
+    assert found == ([f"Without effect: {said}"] if said else [])
+
+
+def test_no_experiment_has_a_setting_in_vain() -> None:
+    """Catches a preset of which a part does nothing."""
+    for one in EXPERIMENTS.values():
+        train = one.to_partial().over(TrainRecipe, {})
+        assert settings_in_vain(TrainRecipe(**train)) == [], one.title

@@ -9,11 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from runs import CPU, Counted, make_run, start
-from tiny import tiny_unet
+from tiny import tiny_base, tiny_source, tiny_unet
 
 from glitch_train.errors import RecipeError, TrainingError
 from glitch_train.recipe.train import TrainRecipe
 from glitch_train.training.base_storage import store_base, to_fp8
+from glitch_train.training.loop import LoraTraining
 
 pytestmark = pytest.mark.slow
 
@@ -115,6 +116,21 @@ def test_training_is_close_to_the_whole_base(storage: str, tmp_path: Path, preci
     for parameter, value in zip(training.parameters, before, strict=True):
         assert parameter.dtype == torch.float32
         assert not parameter.equal(value)
+
+
+@pytest.mark.parametrize("held", [torch.float8_e4m3fn, torch.float8_e5m2], ids=["e4m3fn", "e5m2"])
+def test_a_base_that_comes_in_fp8(storage: str, tmp_path: Path, held: torch.dtype) -> None:
+    """Catches weights outside the stored ones left in the fp8 that a host holds them in."""
+
+    def losses(base_precision: str) -> list[float]:
+        base = tiny_base()
+        for parameter in base.unet.parameters():
+            parameter.data = parameter.data.to(held)
+        recipe = TrainRecipe(network_dim=2, steps=1, base_precision=base_precision)
+        source = tiny_source(tmp_path / base_precision)
+        return [report.loss for report in LoraTraining(base, source, recipe, CPU)]
+
+    assert losses(storage) == pytest.approx(losses("as precision"), rel=0.05)
 
 
 def test_checkpointing_changes_no_gradient(storage: str, tmp_path: Path) -> None:

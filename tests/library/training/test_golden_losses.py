@@ -114,7 +114,7 @@ def plain_losses(begun: LoraTraining, *, is_xl: bool, prediction: str) -> list[f
             target = noise
             if prediction == "v_prediction":
                 target = schedule.get_velocity(batch.latents, noise, timesteps)
-            each = errors(pred, target, recipe.loss_type)
+            each = errors(pred, target, recipe.loss_type, timesteps)
             if recipe.min_snr_gamma:
                 snr = compute_snr(schedule, timesteps)
                 weights = snr.clamp(max=recipe.min_snr_gamma)
@@ -135,14 +135,15 @@ def noises(shape, recipe: TrainRecipe, stream: torch.Generator):
         noise = noise + recipe.noise_offset * torch.randn(
             shape[0], shape[1], 1, 1, generator=stream
         )
-    side, weight = shape[-1], 1.0
-    for _ in range(recipe.multires_noise_iterations):
-        side, weight = side // 2, weight * recipe.multires_noise_discount
-        coarse = torch.randn(shape[0], shape[1], side, side, generator=stream)
-        noise = noise + weight * F.interpolate(coarse, size=shape[-2:], mode="bilinear")
-        if side == 1:
-            break
     if recipe.multires_noise_iterations:
+        for level in range(recipe.multires_noise_iterations):
+            ratio = 2 + 2 * torch.rand((), generator=stream).item()
+            side = max(1, int(shape[-1] / ratio**level))
+            coarse = torch.randn(shape[0], shape[1], side, side, generator=stream)
+            grown = F.interpolate(coarse, size=shape[-2:], mode="bilinear")
+            noise = noise + grown * recipe.multires_noise_discount**level
+            if side == 1:
+                break
         noise = noise / noise.std()
     seen = noise
     if recipe.input_perturbation:
@@ -158,8 +159,12 @@ def drawn_timesteps(count: int, recipe: TrainRecipe, stream: torch.Generator) ->
     return (low + torch.randn(count, generator=stream).sigmoid() * (high - low)).long()
 
 
-def errors(pred: torch.Tensor, target: torch.Tensor, kind: str) -> torch.Tensor:
-    """Return each sample's mean error; huber as diffusers' training scripts have it, c = 0.1."""
+def errors(
+    pred: torch.Tensor, target: torch.Tensor, kind: str, timesteps: torch.Tensor
+) -> torch.Tensor:
+    """Return each sample's mean error; huber as kohya's scripts have it by default."""
     off = pred.float() - target.float()
-    by_kind = {"mse": off**2, "l1": off.abs(), "huber": 0.2 * ((off**2 + 0.01).sqrt() - 0.1)}
+    alphas = DDPMScheduler(1000, 0.00085, 0.012, "scaled_linear").alphas_cumprod[timesteps]
+    c = (0.9 / (1 + (1 / alphas - 1).sqrt()) ** 2 + 0.1).view(-1, 1, 1, 1)
+    by_kind = {"mse": off**2, "l1": off.abs(), "huber": 2 * c * ((off**2 + c**2).sqrt() - c)}
     return by_kind[kind].flatten(1).mean(1)

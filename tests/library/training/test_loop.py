@@ -210,3 +210,21 @@ def test_checkpointing_changes_no_gradient(tmp_path: Path) -> None:
     assert saving.base.unet.is_gradient_checkpointing
     assert not plain.base.unet.is_gradient_checkpointing
     assert plain.train_step().grad_norm == pytest.approx(saving.train_step().grad_norm, rel=1e-5)
+
+
+def test_checkpointing_keeps_less(tmp_path: Path) -> None:
+    """Catches a diffusers that checkpoints only in ``.train()`` mode, as 0.31 and older do."""
+    kept = {}
+    for choice in ("off", "on"):
+        training = start(tmp_path / choice, gradient_checkpointing=choice, steps=1)
+        training.base.unet.eval()  # as it is built from a checkpoint
+        saved: list[int] = []
+
+        def pack(tensor: torch.Tensor, saved: list[int] = saved) -> torch.Tensor:
+            saved.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            training.train_step()
+        kept[choice] = sum(saved)
+    assert kept["on"] < kept["off"] / 2

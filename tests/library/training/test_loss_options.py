@@ -18,6 +18,7 @@ from glitch_train.recipe.train import TrainRecipe
 from glitch_train.training.objective import (
     draw_noise,
     draw_timesteps,
+    huber_thresholds,
     noise_schedule,
     per_sample_loss,
     perturbed,
@@ -34,14 +35,26 @@ def stream() -> torch.Generator:
     return torch.Generator().manual_seed(4)
 
 
+# kohya's huber_schedule snr with c = 0.1 at three timesteps, in double precision, for the usual
+# schedule: alphas 0.99915, 0.27633 and 0.00466 give sigmas 0.02917, 1.61828 and 14.61464.
+TIMESTEPS, THRESHOLDS = (0, 500, 999), (0.949710, 0.231284, 0.103691)
+
+
+def test_huber_turns_where_kohyas_does() -> None:
+    """Catches a threshold that is the same at every timestep, as it is not in kohya's scripts."""
+    found = huber_thresholds(torch.tensor(TIMESTEPS), noise_schedule())
+    torch.testing.assert_close(found, torch.tensor(THRESHOLDS), rtol=1e-4, atol=0)
+
+
 @pytest.mark.parametrize("loss_type", ["mse", "l1", "huber"])
 def test_losses_by_hand(loss_type: str) -> None:
     """Catches another reduction or constant."""
     pred, target = torch.randn(SHAPE), torch.randn(SHAPE)
-    d = (pred - target).double()
-    by_hand = {"mse": d**2, "l1": d.abs(), "huber": 0.2 * ((d**2 + 0.01) ** 0.5 - 0.1)}
+    d, c = (pred - target).double(), torch.tensor(THRESHOLDS).double().view(3, 1, 1, 1)
+    by_hand = {"mse": d**2, "l1": d.abs(), "huber": 2 * c * ((d**2 + c**2) ** 0.5 - c)}
     expected = by_hand[loss_type].flatten(1).mean(1).float()
-    torch.testing.assert_close(per_sample_loss(pred, target, loss_type), expected)
+    thresholds = torch.tensor(THRESHOLDS) if loss_type == "huber" else None
+    torch.testing.assert_close(per_sample_loss(pred, target, loss_type, thresholds), expected)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
@@ -96,13 +109,26 @@ def test_noise_offset_by_hand() -> None:
     torch.testing.assert_close(mine, plain + 0.07 * shift)
 
 
-def test_multires_noise_keeps_its_spread_and_adds_coarse_structure() -> None:
-    """Catches noise that grew, or levels that are not coarser."""
-    recipe = TrainRecipe(multires_noise_iterations=6, multires_noise_discount=0.8)
-    mine, plain = draw_noise(SHAPE, recipe, stream()), draw_noise(SHAPE, TrainRecipe(), stream())
-    assert mine.std().item() == pytest.approx(1, abs=1e-3)
-    pooled = [torch.nn.functional.avg_pool2d(noise, 8).std() for noise in (mine, plain)]
-    assert pooled[0] > 3 * pooled[1]
+def test_multires_noise_is_kohyas() -> None:
+    """Catches noise that grew, and another pyramid than kohya's: how much of it is how coarse.
+
+    One and two levels are told apart by their correlation with the noise below them: kohya adds
+    a full level first, so that one level leaves 1/√2 of the plain noise.
+    """
+    big = torch.Size((8, 4, 64, 64))
+
+    def drawn(**settings) -> torch.Tensor:
+        return draw_noise(big, TrainRecipe(**settings), stream())
+
+    plain = drawn()
+    one = drawn(multires_noise_iterations=1)
+    six = drawn(multires_noise_iterations=6, multires_noise_discount=0.8)
+    for noise in (one, six):
+        assert noise.std().item() == pytest.approx(1, abs=1e-3)
+    assert (one * plain).mean().item() == pytest.approx(0.5**0.5, abs=0.01)
+    coarse = [torch.nn.functional.avg_pool2d(noise, 8).std() for noise in (plain, one, six)]
+    assert coarse[1].item() == pytest.approx(coarse[0].item(), rel=0.1)
+    assert coarse[2] > 3 * coarse[0]
 
 
 def test_input_perturbation_is_seen_and_not_predicted(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from glitch_train.errors import TrainingError
 from glitch_train.losses.read import read_csv, read_json
 from glitch_train.losses.verdict.diagnose import diagnose
+from glitch_train.training.fp16 import skipped_in_words, way_out
 from glitch_train.training.loop import NotFiniteError
 from glitch_train.training.run.run import TrainingRun
 from glitch_train.training.team import Team
@@ -143,6 +145,7 @@ def test_the_scaler_may_skip_steps(tmp_path: Path) -> None:
     report = training.train_step()
     assert report.finite
     assert not math.isfinite(report.grad_norm)
+    assert report.skipped
     assert training.scaler.get_scale() == 2.0**126
     assert all(one.equal(two) for one, two in zip(before, training.parameters, strict=True))
 
@@ -176,6 +179,47 @@ def test_overflow_may_be_passed_over(tmp_path: Path) -> None:
     """Catches skips for good that glitch_through neither passes over nor counts."""
     reports = list(overflowing(tmp_path, steps=20, glitch_through=True))
     assert [report.finite for report in reports] == [True] * 17 + [False] * 3
+
+
+def test_skipped_updates_are_counted_and_said(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches updates that trained nothing and stand nowhere: in the record, going on included."""
+    scaler = torch.amp.GradScaler
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda *_args, **_more: scaler("cpu"))
+    first = make_run(tmp_path, folder, Counted(), **SETTINGS | {"steps": 4})
+    break_step(first, math.inf, "gradient")
+    list(first.events())
+    told = read_json(first.paths.losses.with_suffix(".json")).about
+    assert told.skipped == 1
+    assert [note for note in told.notes if "1 update was skipped" in note]
+    again = make_run(tmp_path, folder, Counted(), "must", **SETTINGS)
+    list(again.events())
+    assert again.record.about.skipped == 1
+    assert again.record.about.notes == told.notes
+
+
+def test_the_rate_follows_real_updates(tmp_path: Path) -> None:
+    """Catches a schedule that runs out while the scaler looks for its scale."""
+    training = start(tmp_path, steps=4, lr_scheduler="linear", learning_rate=1e-3)
+    training.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    handle = training.base.unet.register_forward_hook(
+        lambda _module, _inputs, output: output[0].register_hook(lambda g: g * 1e10) and None
+    )
+    assert training.train_step().skipped
+    handle.remove()
+    training.scaler = torch.amp.GradScaler("cpu")
+    rates = [report.learning_rate for report in training]
+    assert rates == pytest.approx([1e-3, 0.75e-3, 0.5e-3])
+
+
+def test_the_hosts_fp16_accumulation_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches advice that leaves out what the host was started with."""
+    assert "accumulation" not in skipped_in_words(2)
+    matmul = SimpleNamespace(allow_fp16_accumulation=True)
+    monkeypatch.setattr(torch.backends.cuda, "matmul", matmul)
+    assert "without --fast fp16_accumulation" in skipped_in_words(2)
+    assert way_out(is_fp16=False) == "precision fp32"
 
 
 def test_a_process_without_rows_scales_too(tmp_path: Path) -> None:

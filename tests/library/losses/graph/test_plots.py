@@ -95,6 +95,29 @@ def test_what_is_marked() -> None:
     assert "1 spike" not in labels(plain)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("width", [640, 1200])
+def test_the_longest_texts_fit_the_picture(style: str, width: int) -> None:
+    """Catches a table or legend that runs over the picture's edge or into the next column."""
+    run = record("a run with a name as long as people give them, and then the date, 2026-11-27")
+    probe = np.where(np.arange(300) % 10 == 0, 3.0 + np.arange(300) / 50, np.nan)
+    run.columns |= {"probe_loss": list(probe), "train_probe_loss": list(probe)}
+    run.columns["loss"] = [40_000 * one for one in run.columns["loss"]]
+    options = GraphOptions(style=style, table=True)
+    for runs in ([run], [run, run, record(length=900)]):
+        figure = draw_losses(runs, GraphSize(width, 500), options)
+        figure.canvas.draw()
+        boxes = [text.get_window_extent() for text in figure.texts]
+        legend = figure.axes[0].get_legend().get_window_extent()
+        assert max(box.x1 for box in (*boxes, legend)) <= figure.bbox.x1
+        assert min(box.y0 for box in boxes) >= 0
+        for one in boxes:
+            for other in boxes:
+                apart = one.x1 <= other.x0 or one.y1 <= other.y0 or one.y0 >= other.y1
+                assert one is other or other.x0 <= one.x0 or apart
+
+
 def test_runs_of_equal_names_can_be_told_apart() -> None:
     """Catches two curves with one legend entry, and names matplotlib hides."""
     names = ["a", "a", "_b", "", "a\nc"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from safetensors.torch import load_file
 from tiny import picture
 
 from glitch_train.errors import TrainingError
+from glitch_train.lora.file import read_recipe_of
 from glitch_train.losses.read import read_csv
 from glitch_train.losses.record import StepReport
 from glitch_train.recipe.recipe import Recipe
-from glitch_train.training.run.run import Preparing
+from glitch_train.training.run.folder import choose_run
+from glitch_train.training.run.run import Preparing, TrainingRun
 
 pytestmark = pytest.mark.slow
 
@@ -83,3 +86,34 @@ def test_precision_is_checked_before_any_work(tmp_path: Path, folder: Path) -> N
     """Catches pictures being encoded for a run that cannot train."""
     with pytest.raises(TrainingError, match="fp16 needs a GPU"):
         make_run(tmp_path, folder, Counted(), precision="fp16")
+
+
+def test_what_is_set_in_vain_is_said_once(tmp_path: Path, folder: Path) -> None:
+    """Catches a warmup longer than the run carried out without a word, or told of a longer run."""
+    settings = {"lr_scheduler": "cosine", "warmup_steps": 4}
+    short = make_run(tmp_path, folder, Counted(), steps=3, **settings)
+    list(short.events())
+    (said,) = short.record.about.notes
+    assert said.startswith("Without effect: warmup_steps 4 does not end within the run of 3 steps")
+    longer = make_run(tmp_path, folder, Counted(), "must", steps=5, **settings)
+    list(longer.events())
+    assert longer.record.about.notes == []
+
+
+def test_two_hosts_that_name_their_loras_alike(tmp_path: Path, folder: Path) -> None:
+    """Catches the LoRA of one host replaced by another's, whose output folder is its own."""
+    runs = []
+    for host, rank in (("a", 2), ("b", 4)):  # both claim the name before either saves
+        run = make_run(tmp_path / host, folder, Counted(), network_dim=rank, save_every=2)
+        loras = tmp_path / "loras"
+        paths = choose_run(run.recipe, "never", "x", tmp_path / host / "again", loras)
+        runs.append(TrainingRun(dataclasses.replace(run.setup, paths=paths)))
+    assert runs[0].paths.lora == runs[1].paths.lora
+    for run in runs:
+        list(run.events())
+    for run, rank in zip(runs, (2, 4), strict=True):
+        assert read_recipe_of(run.lora_path).train.network_dim == rank
+    assert runs[0].record.about.notes == []
+    assert f"so this one is {runs[1].lora_path.name}." in " ".join(runs[1].record.about.notes)
+    assert len(list((tmp_path / "loras").rglob("*.safetensors"))) == 4
+    assert all(path.stat().st_size for path in (tmp_path / "loras").rglob("*.safetensors"))

@@ -1,0 +1,136 @@
+"""``--json`` prints JSON and nothing else, in every verb, whatever libraries print meanwhile."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loras import lora_state, some
+from PIL import Image
+from safetensors.torch import save_file
+from tiny_checkpoint import process_environment
+from train_verb import arguments
+
+from glitch_train.cli import command
+from glitch_train.cli.command import VERB_MODULES, main
+from glitch_train.errors import ReportError
+from glitch_train.model.families import SD15
+
+FAILS = {"calibrate", "queue"}
+"""Verbs that need minutes or a ComfyUI: they say a sentence here, on stderr."""
+
+
+@pytest.fixture
+def commands(place: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list]:
+    """A small command line of every verb."""
+    monkeypatch.chdir(place)
+    lora, log = place / "a.safetensors", place / "a.csv"
+    save_file(lora_state(SD15, keep=some(["attn1.to_q"])), lora)
+    log.write_text("step,loss\n" + "".join(f"{n},{0.3 + n % 7 / 99}\n" for n in range(99)))
+    for folder in ("base", "glitched"):
+        (place / folder).mkdir()
+        for number in range(2):
+            picture = Image.new("RGB", (64, 64), (90, 40 * number, 9 * len(folder)))
+            picture.save(place / folder / f"{number}.png")
+    run = place / "sweep" / "sd15_standard" / "seed1"
+    run.mkdir(parents=True)
+    (run / "losses.csv").write_text(log.read_text())
+    verdict = {"start": 0.2, "final": 0.1, "convergence": {"state": "converged"},
+               "stability": {"state": "stable"}, "fit": {"state": "cannot_tell"}}  # fmt: skip
+    (run / "verdict.json").write_text(json.dumps([verdict]))
+    done = {"experiment": "sd15_standard", "seed": 1, "key": "k", "files": [], "loras": []}
+    (run / "done.json").write_text(json.dumps(done))
+    (place / "graph.json").write_text('{"1": {"class_type": "A", "inputs": {}}}')
+    prodigy = ("--set", "optimizer=Prodigy", "learning_rate=1")
+    return {
+        "train": arguments(place, checkpoint, *prodigy),
+        "prepare": ["prepare", "pictures", "--out", "prepared", "--width", 64, "--height", 64],
+        "recipe": ["recipe", "recipe.toml"],
+        "graph": ["graph", log, "-o", "graph.png"],
+        "verdict": ["verdict", log],
+        "transfer": ["transfer", lora, "--to", "sdxl", "-o", "to_xl.safetensors"],
+        "inspect": ["inspect", lora],
+        "report": ["report", "base", "glitched"],
+        "calibrate": ["calibrate"],
+        "queue": ["queue", "graph.json", "--server", "127.0.0.1:9"],
+        "sweep": ["sweep", "--summary-only", "--out", "sweep"],
+        "matrix": ["matrix", "sweep"],
+    }
+
+
+def make_noise() -> None:
+    """Print as libraries do: from Python, past Python, and from a buffer of C's."""
+    print("noise of Python")  # noqa: T201
+    os.write(1, b"noise of a descriptor\n")
+    if sys.platform != "win32":
+        ctypes.CDLL(None).printf(b"noise of C\n")
+
+
+@pytest.mark.slow
+def test_every_verb(
+    commands: dict[str, list], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a verb whose output a script cannot read because a library printed into it."""
+    parser = command.build_parser()
+    as_usual = parser.parse_args
+
+    def noisily(words: list[str]) -> argparse.Namespace:
+        options = as_usual(words)
+        verb = options.run
+
+        def run(options: argparse.Namespace) -> Any:
+            make_noise()
+            return verb(options)
+
+        options.run = run
+        return options
+
+    def minutes() -> None:
+        raise ReportError("Not in a test.")
+
+    monkeypatch.setattr(parser, "parse_args", noisily)
+    monkeypatch.setattr(command, "build_parser", lambda: parser)
+    monkeypatch.setattr("glitch_train.measure.calibration.corruptions.photographs", minutes)
+    assert commands.keys() == set(VERB_MODULES)
+    for verb, words in commands.items():
+        code = main([*map(str, words), "--json"])
+        said = capfd.readouterr()
+        assert code == (verb in FAILS), (verb, said.err)
+        assert "noise of a descriptor" in said.err, verb
+        assert (said.out == "") if code else isinstance(json.loads(said.out), dict), verb
+
+
+def test_prints_of_python_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Catches a stdout that is no descriptor, as in a notebook, left open to libraries."""
+    from glitch_train.cli.console import stdout_kept
+
+    with stdout_kept():
+        make_noise()
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs /dev/full")
+def test_a_stdout_that_takes_nothing() -> None:
+    """Catches a traceback, and a result that is lost while the exit code says 0."""
+    words = [sys.executable, "-m", "glitch_train", "recipe", "--json"]
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        ended = subprocess.run(
+            words, stdout=full, stderr=subprocess.PIPE, text=True, env=process_environment(),
+            check=False,
+        )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stderr == "No space left on device (stdout): free space there.\n"
+    reads_a_line = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=process_environment()
+    )
+    reads_a_line.stdout.close()
+    assert reads_a_line.stderr.read() == ""
+    assert reads_a_line.wait() == 0
