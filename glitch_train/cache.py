@@ -104,6 +104,43 @@ class TensorCache:
         return self.folder / key[:2] / f"{key}.safetensors"
 
 
+_IN_MEMORY = 2**30
+"""Bytes: a thousand pictures of 1024² with their captions, as SDXL sees them."""
+
+_MOST_HELD = 30_000
+"""Linux maps 65,530 files into a process. Source: kernel.org, admin-guide/sysctl/vm.rst."""
+
+
+class KeptTensors(TensorCache):
+    """A cache to train from: what was read stays in memory, or mapped where that is much."""
+
+    def __init__(self, folder: Path) -> None:
+        """Use ``folder``; nothing is read yet."""
+        super().__init__(folder)
+        self._held: dict[str, dict[str, torch.Tensor]] = {}
+        self._in_memory = 0
+
+    def load(self, key: str) -> dict[str, torch.Tensor]:
+        """Return the tensors stored under a key, on the CPU; they must not be written to.
+
+        Raises:
+            TrainingError: when the file is read for the first time and cannot be.
+        """
+        import torch
+
+        if key in self._held:
+            return self._held[key]
+        with torch.inference_mode(False):
+            tensors = super().load(key)
+            size = sum(value.nbytes for value in tensors.values())
+            if self._in_memory + size <= _IN_MEMORY:
+                tensors = {name: value.clone() for name, value in tensors.items()}
+                self._in_memory += size
+        if len(self._held) < _MOST_HELD:
+            self._held[key] = tensors
+        return tensors
+
+
 def content_key(*parts: str | bytes) -> str:
     """Return a name for the content made from ``parts``: their SHA-256, in hexadecimal."""
     digest = hashlib.sha256()

@@ -51,8 +51,8 @@ class GlitchLoraTrainer(GlitchNode):
                     default=RESUMES[0],
                     optional=True,
                     tooltip="auto: go on with a run of the same settings that was stopped, or "
-                    "whose steps or stop_at rule were raised. never: begin anew. must: refuse to "
-                    "begin anew.",
+                    "(with save_every) whose steps or stop_at rule were raised. never: begin anew. "
+                    "must: refuse to begin anew.",
                 ),
                 *widgets(TrainRecipe, only=_SAMPLES, optional=True),
                 recipe_input(),

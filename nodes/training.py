@@ -89,7 +89,8 @@ class LiveView:
         if self._steps_before < 0:  # a run that goes on did some steps in another session
             self._steps_before = event.step - 1
         elapsed_s = time.perf_counter() - self._started
-        self.progress.say(describe(event, elapsed_s / (event.step - self._steps_before)))
+        said = describe(event, elapsed_s / (event.step - self._steps_before))
+        self.progress.say(f"{said}\n{self.run.record.about.memory}")
         self.progress.show(event.step, event.steps, self._preview.picture_if_due())
 
     def _show_sampling(self, event: Sampling) -> None:
@@ -108,7 +109,7 @@ class LiveView:
         views = [ui.PreviewImage(host.to_image_tensor([one]), cls=node) for one in pictures]
         shown = views[0].as_dict()
         shown["images"] = [image for view in views for image in view.as_dict()["images"]]
-        lines = [ended, *filter(None, [self._said])]
+        lines = [ended, *filter(None, [self.run.record.about.memory, self._said])]
         self.progress.say(" ".join(lines))
         return {**shown, "text": (str(self.run.lora_path), *lines)}
 

@@ -76,17 +76,26 @@ def encoders(model: Any, clip: Any, vae: Any) -> Encoders:
         str(getattr(vae, "vae_dtype", "")),  # it may compute in another than it keeps
         type(model.model).__name__,
     )
-    return Encoders(encode_picture, decode_picture, lambda text: tokenize(text, towers), key)
+    return Encoders(
+        encode_picture,
+        decode_picture,
+        lambda text: tokenize(text, towers),
+        key,
+        lambda: unload(vae.patcher),
+    )
 
 
 def unload(*patchers: Any) -> None:
     """Take models off the device and their patches out of the weights.
 
     The host keeps patches written into the weights while a model is loaded; unloaded, the weights
-    are the checkpoint's own.
+    are the checkpoint's own. Under --highvram and --gpu-only it unloads to where they already are.
     """
     for patcher in patchers:
         comfy.model_management.free_memory(1e30, patcher.load_device)
+        first = next(patcher.model.parameters(), None)
+        if first is not None and first.device.type != "cpu":
+            patcher.unpatch_model(torch.device("cpu"))
     comfy.model_management.soft_empty_cache()
 
 

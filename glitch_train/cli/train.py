@@ -9,10 +9,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..wording import plain
 from .options import add_json_option, check_output_folder
 
 if TYPE_CHECKING:
     from ..recipe.recipe import Recipe
+    from ..training.plan import MemoryPlan
     from ..training.run.run import TrainingRun
 
 _ABOUT = """
@@ -72,12 +74,18 @@ def add_verb(verbs: Any) -> None:
         "--resume",
         choices=("auto", "never", "must"),
         default="auto",
-        help="auto: go on with a stopped run of the same recipe, or one with more steps now; "
+        help="auto: go on with a stopped run of the same recipe, or one with more steps now "
+        "whose state was kept (save_every); "
         "never: begin anew; must: refuse to (default: auto)",
     )
     parser.add_argument("--device", help="cpu, cuda:1, mps … (default: a GPU where there is one)")
     parser.add_argument(
         "--cache", type=Path, help="where encoded pictures and captions stay (default: OUT/cache)"
+    )
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="say what memory the run needs, what is free and what is chosen for it; train nothing",
     )
     add_json_option(parser)
     parser.set_defaults(run=_run)
@@ -85,13 +93,15 @@ def add_verb(verbs: Any) -> None:
 
 def _run(options: argparse.Namespace) -> dict[str, Any] | None:
     from ..losses.record import StepReport
-    from ..training.run.standalone import prepare_run
+    from ..training.run.standalone import plan_memory, prepare_run
     from ..training.run.stop_signal import StopSignal
     from ..training.team import join_team
     from .progress import TerminalProgress
 
     check_output_folder(options.out)
     recipe = read_train_recipe(options)
+    if options.plan:
+        return describe_plan(plan_memory(recipe, device=options.device))
     team = join_team(options.device)
     with StopSignal() as stop, contextlib.closing(team):
         run = prepare_run(
@@ -142,6 +152,19 @@ def read_train_recipe(options: argparse.Namespace) -> Recipe:
     return recipe
 
 
+def describe_plan(plan: MemoryPlan) -> dict[str, Any]:
+    """Return what a run needs of the memory, in bytes, what is free, and what would help."""
+    return {
+        "text": plan.sentence,
+        "fits": plan.fits,
+        "free": plain(plan.free_in_all),
+        "needs": dataclasses.asdict(plan.needs) | {"total": plan.needs.total},
+        "checkpointing": plan.checkpointing,
+        "pictures_at_a_time": plan.micro_batch,
+        "remedies": [{"set": what, "saves": gain} for gain, what in plan.remedies()],
+    }
+
+
 def describe_run(run: TrainingRun, *, interrupted: bool = False) -> dict[str, Any]:
     """Return what a finished or stopped run left behind: files, last losses and verdict."""
     from ..losses.verdict.diagnose import diagnose
@@ -149,6 +172,7 @@ def describe_run(run: TrainingRun, *, interrupted: bool = False) -> dict[str, An
     paths, record = run.paths, run.record
     result: dict[str, Any] = {
         "text": "\n".join([str(run.lora_path), *record.about.notes]),
+        "memory": record.about.memory,
         "name": paths.name,
         "lora": str(run.lora_path) if run.lora_path.is_file() else None,
         "run": str(paths.folder),

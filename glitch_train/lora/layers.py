@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from ..errors import TrainingError
 from ..recipe.train import TrainRecipe
@@ -153,9 +154,28 @@ def trainable(layers: LoraLayers) -> Iterator[torch.nn.Parameter]:
             yield layer.magnitude
 
 
+class LinearFactor(torch.nn.Linear):
+    """A factor that is kept in fp32 and computes in the format of what it is given."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return ``input @ weightᵀ``."""
+        return F.linear(input, self.weight.to(input.dtype))
+
+
+class ConvolutionFactor(torch.nn.Conv2d):
+    """A factor that is kept in fp32 and computes in the format of what it is given."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return the convolution of the input."""
+        return self._conv_forward(input, self.weight.to(input.dtype), None)
+
+
 def _layer(name: str, module: Any, kind: str) -> LoraLayer:
     down, up = module.lora_A[ADAPTER], module.lora_B[ADAPTER]
+    # peft would copy every input to fp32, for each of the layers that share it.
+    module.cast_input_dtype_enabled = False
     for factor in (down, up):
+        factor.__class__ = ConvolutionFactor if factor.weight.ndim > 2 else LinearFactor
         factor.float()
         factor.requires_grad_(True)
     rank = down.weight.shape[0]

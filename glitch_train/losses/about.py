@@ -41,6 +41,7 @@ class About:
         family: of the base model.
         loss: what was minimised: figures of different losses do not compare.
         recipe: the whole recipe, as plain values.
+        memory: what was needed, what was free, and what was chosen for it.
         snapshots: steps at which the LoRA was saved on the way.
         passed_over: steps that changed nothing because they were not finite.
         skipped: updates that fp16's loss scale skipped.
@@ -52,6 +53,7 @@ class About:
     family: str = ""
     loss: str = ""
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    memory: str = ""
     snapshots: list[float] = dataclasses.field(default_factory=list)
     passed_over: int = 0
     skipped: int = 0
@@ -71,6 +73,7 @@ class About:
             family=_only(str, known.get("family")),
             loss=_only(str, known.get("loss")),
             recipe=_mapping(known.get("recipe")),
+            memory=_only(str, known.get("memory")),
             snapshots=_steps(known.get("snapshots")),
             passed_over=_only(int, known.get("passed_over")),
             skipped=_only(int, known.get("skipped")),

@@ -60,7 +60,13 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[BaseModel, Encode
     base = BaseModel(family, layout, unet, towers, prediction, path.name, alphas)
     vae = FileVae(_below(weights, _VAE), family.latent_scale, device)
     count = len(towers)  # the tokenizer must not keep them: training lets them go
-    encoders = Encoders(vae.encode, vae.decode, lambda caption: tokenize(caption, count), vae.key)
+    encoders = Encoders(
+        vae.encode,
+        vae.decode,
+        lambda caption: tokenize(caption, count),
+        vae.key,
+        vae.leave_device,
+    )
     return base, encoders
 
 

@@ -23,6 +23,10 @@ DecodePicture = Callable[[torch.Tensor], Image.Image]
 """Latents (4, H/8, W/8), scaled by the family's latent scale → RGB picture."""
 
 
+def _stay() -> None:
+    """Leave everything where it is."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Encoders:
     """What turns pictures and captions into numbers and back; given by the host or a checkpoint.
@@ -32,9 +36,11 @@ class Encoders:
         decode_picture: the VAE, the other way.
         tokenize: the tokenizers.
         vae_key: identifies the VAE's weights, for the cache.
+        leave_device: makes room for the training; the next picture brings the VAE back.
     """
 
     encode_picture: EncodePicture
     decode_picture: DecodePicture
     tokenize: Tokenize
     vae_key: str
+    leave_device: Callable[[], None] = _stay

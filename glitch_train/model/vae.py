@@ -81,6 +81,10 @@ class FileVae:
             pixels = vae.decode(unscaled).sample[0].clamp(-1, 1).add(1).mul(127.5).round()
             return Image.fromarray(pixels.byte().permute(1, 2, 0).cpu().numpy())
 
+    def leave_device(self) -> None:
+        """Go back to the CPU; the next picture brings it back."""
+        self._vae.to("cpu")
+
 
 def _tiny_vae(weights: Weights) -> AutoencoderTiny:
     """Build diffusers' TAESD. Source of the names: madebyollin/taesd, taesd.py."""

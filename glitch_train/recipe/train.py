@@ -321,8 +321,8 @@ class TrainRecipe:
         0,
         0,
         10_000_000,
-        "Keep the LoRA as it is every so many steps, and a state to go on from; 0 is only at the "
-        "end and on Cancel.",
+        "Keep the LoRA as it is every so many steps, and a state to go on from, also of the "
+        "finished run; 0: the LoRA at the end, both on Cancel.",
     )
     seed: int = integer(
         0, 0, MAX_SEED, "Seeds the LoRA, the noise, the timesteps and the order of the pictures."

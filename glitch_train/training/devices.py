@@ -1,22 +1,16 @@
-"""Which device, which number format, and whether activations are kept."""
+"""Which number format a device trains in, and how much of its memory is used and free."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import sys
-from typing import Any
 
 import torch
 
 from ..errors import TrainingError
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-# Activations of one forward and backward pass, measured in bytes per latent pixel of a 16-bit
-# SD1.5 UNet with scaled_dot_product_attention; SDXL keeps about twice as much.
-_ACTIVATION_BYTES_PER_LATENT_PIXEL = 700_000
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
@@ -37,7 +31,7 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     if precision == "fp16" and device.type == "cpu":
         raise TrainingError("precision fp16 needs a GPU; on this CPU choose auto or fp32.")
     dtype = _DTYPES[precision]
-    if dtype != torch.float32 and not _can_mix(device, dtype):
+    if dtype != torch.float32 and not _can_train_in(device, dtype):
         raise TrainingError(
             f"precision {precision} cannot be trained in on a device of the kind {device.type}; "
             "choose auto or fp32."
@@ -45,56 +39,22 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     return dtype
 
 
-def mixed_precision(
-    device: torch.device, dtype: torch.dtype
-) -> contextlib.AbstractContextManager[Any]:
-    """Return autocast to a 16-bit format, and for fp32 a block that changes nothing.
-
-    Not a disabled autocast: a device that has none refuses that too, as DirectML's does.
-    """
-    if dtype == torch.float32:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=dtype)
-
-
 @functools.cache
-def _can_mix(device: torch.device, dtype: torch.dtype) -> bool:
-    """Find out whether a device has autocast to a format, and for fp16 the scaler of gradients.
+def _can_train_in(device: torch.device, dtype: torch.dtype) -> bool:
+    """Find out whether a device computes in a format, and for fp16 scales gradients.
 
     What a device has differs by torch's version and the system's, so both are tried.
     """
     try:
         with torch.inference_mode(False), torch.enable_grad():
-            with mixed_precision(device, dtype):
-                if not torch.is_autocast_enabled(device.type):
-                    return False
-            if dtype == torch.float16:
-                value = torch.zeros(1, device=device, requires_grad=True)
-                scaler = torch.amp.GradScaler(device.type)
-                scaler.scale(value.sum()).backward()
-                scaler.unscale_(torch.optim.SGD([value], lr=0.0))
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError):
+            value = torch.ones(1, 1, device=device, requires_grad=True)
+            scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+            rounded = value.to(dtype)
+            scaler.scale((rounded @ rounded).float().sum()).backward()
+            scaler.unscale_(torch.optim.SGD([value], lr=0.0))
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ImportError):
         return False
     return True
-
-
-def wants_checkpointing(
-    setting: str, device: torch.device, *, latent_pixels: int, batch_size: int, is_xl: bool
-) -> bool:
-    """Decide gradient checkpointing.
-
-    Args:
-        setting: ``on``, ``off`` or ``auto``, which compares the activations' expected size with
-            the memory that is free.
-        device: where training runs; the UNet is already there.
-        latent_pixels: H/8 × W/8 of the largest training picture.
-        batch_size: pictures per forward pass.
-        is_xl: whether the UNet is of the SDXL family.
-    """
-    if setting != "auto":
-        return setting == "on"
-    needed = latent_pixels * batch_size * _ACTIVATION_BYTES_PER_LATENT_PIXEL * (2 if is_xl else 1)
-    return needed > _free_bytes(device)
 
 
 def peak_memory_mb(device: torch.device) -> float:
@@ -124,11 +84,23 @@ def _peak_working_set() -> float:
     return getattr(psutil.Process().memory_info(), "peak_wset", math.nan)
 
 
-def _free_bytes(device: torch.device) -> float:
+def free_bytes(device: torch.device) -> float:
+    """Return how much of a device's memory can still be had; infinite where nobody says.
+
+    What torch has reserved and does not use counts as free, as the host reckons.
+
+    Source: ComfyUI, comfy/model_management.py, ``get_free_memory``.
+    """
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        stats = torch.cuda.memory_stats(device)
+        unused = stats.get("reserved_bytes.all.current", 0) - stats.get(
+            "active_bytes.all.current", 0
+        )
+        return torch.cuda.mem_get_info(device)[0] + unused
+    if device.type not in ("cpu", "mps"):
+        return math.inf
     try:
         import psutil
     except ImportError:
-        return float("inf")
-    return psutil.virtual_memory().available / 2  # fp32 activations are twice as large
+        return math.inf
+    return psutil.virtual_memory().available

@@ -22,9 +22,10 @@ from .base_storage import store_base
 from .batches import BatchSource
 from .devices import peak_memory_mb, resolve_precision
 from .fp16 import way_out
-from .memory import MemoryPlan, free_unused, is_out_of_memory, let_go, shortage
+from .memory import free_unused, is_out_of_memory, let_go, shortage
 from .objective import draw_noise, draw_timesteps, perturbed
 from .optim import build_optimizer, build_schedule
+from .plan import MemoryPlan, Rehearsals
 from .predictor import Predictor
 from .team import ALONE, Team
 
@@ -89,14 +90,16 @@ class LoraTraining:
             if recipe.base_precision == "as precision":
                 # diffusers' own .to() warns about modules to keep in fp32; this UNet has none.
                 torch.nn.Module.to(base.unet, device=device, dtype=dtype)
-                self.lora = self._inject()
-            else:
-                self.lora = self._inject()
+            self.lora = self._inject()
+            rehearsals = self._rehearse()
+            if recipe.base_precision != "as precision":
                 store_base(base.unet, recipe.base_precision, device, dtype)
-            self.memory = self._plan_memory()
             unet = list(trainable(self.lora.unet))
             text = [p for layers in self.lora.text_encoders for p in trainable(layers)]
             self.parameters = unet + text
+            self.memory = MemoryPlan(base, recipe, device, self.parameters, rehearsals)
+            if self.memory.checkpointing:
+                base.unet.enable_gradient_checkpointing()
             self.optimizer = build_optimizer(recipe, unet, text)
             self.schedule = build_schedule(recipe, self.optimizer)
             self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
@@ -154,7 +157,7 @@ class LoraTraining:
         """Return everything that decides the next step, as tensors, numbers and text."""
         return {
             "step": self.step,
-            "lora": [parameter.detach().cpu() for parameter in self.parameters],
+            "lora": [parameter.detach() for parameter in self.parameters],
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -263,7 +266,7 @@ class LoraTraining:
         unet = inject(base.unet, targets) if targets else {}
         towers = [encoder.model for encoder in base.text_encoders if recipe.trains_text_encoder]
         for tower in towers:
-            torch.nn.Module.to(tower, device=self.device, dtype=torch.float32)
+            torch.nn.Module.to(tower, device=self.device, dtype=self.predictor.dtype)
         return TrainedLora(
             unet, tuple(inject(tower, text_encoder_targets(tower)) for tower in towers)
         )
@@ -273,17 +276,11 @@ class LoraTraining:
         norms = torch._foreach_norm([layer.up.detach() for p in parts for layer in p.values()])
         return torch.linalg.vector_norm(torch.stack(norms))
 
-    def _plan_memory(self) -> MemoryPlan:
+    def _rehearse(self) -> Rehearsals:
         sizes = (item.latents_size for item in self.source.items)
-        plan = MemoryPlan(
-            self.recipe,
-            self.device,
-            latent_pixels=max(height * width for height, width in sizes),
-            is_xl=self.base.family.is_xl,
-        )
-        if plan.checkpointing:
-            self.base.unet.enable_gradient_checkpointing()
-        return plan
+        largest = max(sizes, key=lambda size: size[0] * size[1])
+        rows = -(-self.recipe.batch_size // self.team.size)
+        return Rehearsals(self.base, self.recipe, self.predictor.dtype, largest, rows)
 
     def _not_finite(self, report: StepReport) -> NotFiniteError:
         loss_is_finite = math.isfinite(report.loss)

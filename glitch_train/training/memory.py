@@ -1,4 +1,4 @@
-"""When the device's memory does not suffice: what a training gives up, and what to say."""
+"""When the device's memory ran out: how it is known, what to say, how it is given back."""
 
 from __future__ import annotations
 
@@ -9,53 +9,10 @@ import torch
 
 from ..errors import TrainingError
 from ..recipe.train import TrainRecipe
-from .devices import wants_checkpointing
 
 
 class OutOfMemory(TrainingError):
     """The device has not enough memory, and nothing is left that could be given up by itself."""
-
-
-class MemoryPlan:
-    """How thriftily a training's forward passes are done; it only ever gets thriftier.
-
-    Attributes:
-        checkpointing: whether activations are recomputed instead of kept.
-        micro_batch: most pictures per forward pass; a larger batch is cut, with equal losses.
-    """
-
-    def __init__(
-        self, recipe: TrainRecipe, device: torch.device, *, latent_pixels: int, is_xl: bool
-    ) -> None:
-        """Decide by the recipe and the memory that is free.
-
-        Args:
-            recipe: gradient_checkpointing and batch_size.
-            device: where training runs; the UNet is already there.
-            latent_pixels: H/8 × W/8 of the largest training picture.
-            is_xl: whether the UNet is of the SDXL family.
-        """
-        self._recipe = recipe
-        self.micro_batch = recipe.batch_size
-        self.checkpointing = wants_checkpointing(
-            recipe.gradient_checkpointing,
-            device,
-            latent_pixels=latent_pixels,
-            batch_size=recipe.batch_size,
-            is_xl=is_xl,
-        )
-
-    def tighten(self) -> str:
-        """Give up something, where the recipe leaves it to us; return what, or an empty text."""
-        if self._recipe.gradient_checkpointing != "auto":
-            return ""
-        if not self.checkpointing:
-            self.checkpointing = True
-            return "gradient checkpointing is on from here"
-        if self.micro_batch > 1:
-            self.micro_batch = -(-self.micro_batch // 2)
-            return f"batches are trained {self.micro_batch} at a time from here"
-        return ""
 
 
 def shortage(recipe: TrainRecipe, where: str) -> OutOfMemory:

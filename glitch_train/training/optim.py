@@ -13,16 +13,6 @@ from ..recipe.train import TrainRecipe
 
 Optimizer = torch.optim.Optimizer
 Groups = list[dict[str, Any]]
-STATE_FLOATS = {
-    "AdamW": 2.0,
-    "AdamW8bit": 0.51,
-    "Prodigy": 4.0,
-    "Lion": 1.0,
-    "Adafactor": 0.1,
-    "SGD": 1.0,
-}
-"""How much an optimizer remembers: fp32 numbers per trained number, about."""
-
 Schedule = torch.optim.lr_scheduler.LRScheduler
 
 
@@ -47,6 +37,40 @@ def build_optimizer(
         {"name": "text_encoder", "params": list(text_encoders), "lr": recipe.text_encoder_lr},
     ]
     return _OPTIMIZERS[recipe.optimizer]([group for group in groups if group["params"]], common)
+
+
+def state_bytes(optimizer: str, shapes: Iterable[torch.Size]) -> int:
+    """Return what an optimizer remembers of the factors once it has done a step, in bytes.
+
+    Args:
+        optimizer: one of :data:`..recipe.train.OPTIMIZERS`.
+        shapes: of the factors, fp32.
+    """
+    return sum(_REMEMBERED[optimizer](shape) for shape in shapes)
+
+
+def _adamw_8bit_bytes(shape: torch.Size) -> int:
+    # Two moments of a byte with an fp32 scale for each block of 256; small ones stay fp32.
+    # Source: bitsandbytes, optim/optimizer.py (min_8bit_size, blocksize).
+    count = shape.numel()
+    return 8 * count if count < 4096 else 2 * (count + 4 * -(-count // 256))
+
+
+def _adafactor_bytes(shape: torch.Size) -> int:
+    # Rows and columns instead of a matrix. Source: transformers, optimization.py.
+    if len(shape) < 2:
+        return 4 * shape.numel()
+    return 4 * (shape[:-1].numel() + (shape[:-2] + shape[-1:]).numel())
+
+
+_REMEMBERED: dict[str, Callable[[torch.Size], int]] = {
+    "AdamW": lambda shape: 8 * shape.numel(),
+    "AdamW8bit": _adamw_8bit_bytes,
+    "Prodigy": lambda shape: 16 * shape.numel(),
+    "Lion": lambda shape: 4 * shape.numel(),
+    "Adafactor": _adafactor_bytes,
+    "SGD": lambda shape: 4 * shape.numel(),
+}
 
 
 def build_schedule(recipe: TrainRecipe, optimizer: Optimizer) -> Schedule:
@@ -104,6 +128,12 @@ def _optional(module: str, package: str, optimizer: str) -> Any:
         ) from error
 
 
+def _adamw(parameters: Groups, common: dict[str, Any]) -> Optimizer:
+    # One kernel, where torch would otherwise hold a third copy of the LoRA during the step.
+    on_gpu = all(p.is_cuda for group in parameters for p in group["params"])
+    return torch.optim.AdamW(parameters, **common, fused=on_gpu or None)
+
+
 def _adamw_8bit(parameters: Groups, common: dict[str, Any]) -> Optimizer:
     bitsandbytes = _optional("bitsandbytes", "bitsandbytes", "AdamW8bit")
     return bitsandbytes.optim.AdamW8bit(parameters, **common)
@@ -130,7 +160,7 @@ def _sgd(parameters: Groups, common: dict[str, Any]) -> Optimizer:
 
 
 _OPTIMIZERS: dict[str, Callable[[Groups, dict[str, Any]], Optimizer]] = {
-    "AdamW": lambda parameters, common: torch.optim.AdamW(parameters, **common),
+    "AdamW": _adamw,
     "AdamW8bit": _adamw_8bit,
     "Prodigy": _prodigy,
     "Lion": _lion,

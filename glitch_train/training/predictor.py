@@ -9,7 +9,6 @@ import torch
 from ..model.checkpoint import BaseModel
 from ..recipe.train import TrainRecipe
 from .batches import Batch, pad_prompts
-from .devices import mixed_precision
 from .encode import encode_prompt
 from .objective import (
     huber_thresholds,
@@ -69,15 +68,16 @@ class Predictor:
         extra = None
         if batch.pooled_prompt_embeds is not None:
             extra = {"text_embeds": batch.pooled_prompt_embeds, "time_ids": batch.add_time_ids}
-        with mixed_precision(self.device, self.dtype):
-            return self.base.unet(
-                noisy_latents.to(self.dtype),
-                timesteps,
-                encoder_hidden_states=batch.prompt_embeds,
-                encoder_attention_mask=batch.prompt_mask,
-                added_cond_kwargs=extra,
-                return_dict=False,
-            )[0]
+        # Without autocast, which keeps norms and their inputs in fp32: the frozen weights and what
+        # flows between them have one format, and the LoRA's factors take it on.
+        return self.base.unet(
+            noisy_latents.to(self.dtype),
+            timesteps,
+            encoder_hidden_states=batch.prompt_embeds,
+            encoder_attention_mask=batch.prompt_mask,
+            added_cond_kwargs=extra,
+            return_dict=False,
+        )[0]
 
     def loss(
         self,
@@ -133,8 +133,7 @@ class Predictor:
         """Return the batch with its captions encoded by the text encoders, where they train."""
         if batch.tokens is None:
             return batch
-        with mixed_precision(self.device, self.dtype):
-            prompts = [encode_prompt(self.base.text_encoders, ids) for ids in batch.tokens]
+        prompts = [encode_prompt(self.base.text_encoders, ids) for ids in batch.tokens]
         embeds, mask = pad_prompts([prompt.prompt_embeds for prompt in prompts])
         pooled = [p.pooled_prompt_embeds for p in prompts if p.pooled_prompt_embeds is not None]
         return dataclasses.replace(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,9 @@ import pytest
 import torch
 from windows_rules import windows_rules
 
+from glitch_train import cache as tensor_cache
 from glitch_train import files
-from glitch_train.cache import TensorCache
+from glitch_train.cache import KeptTensors, TensorCache
 from glitch_train.errors import TrainingError
 
 TENSORS = {"latents": torch.arange(64.0).reshape(4, 4, 4)}
@@ -112,3 +114,33 @@ def test_what_another_run_stored_and_holds(tmp_path: Path, monkeypatch: pytest.M
         cache.store("ab", {"a": torch.ones(3)})
     assert mapped["a"].tolist() == [1, 1, 1]
     assert [path.name for path in (tmp_path / "ab").iterdir()] == ["ab.safetensors"]
+
+
+@pytest.mark.parametrize("in_memory", [2**30, 0], ids=["in memory", "mapped"])
+def test_what_was_read_is_not_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: int
+) -> None:
+    """Catches a file opened at every step, and a tensor of another mode than training's."""
+    monkeypatch.setattr(tensor_cache, "_IN_MEMORY", in_memory)
+    kept = KeptTensors(tmp_path)
+    kept.store("ab", {"latents": torch.arange(6.0)})
+    with torch.inference_mode():  # as the host's nodes run
+        first = kept.load("ab")["latents"]
+    shutil.rmtree(tmp_path)
+    assert kept.load("ab")["latents"] is first
+    assert first.equal(torch.arange(6.0))
+    assert not first.is_inference()
+
+
+def test_no_more_is_held_than_a_process_may_map(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a folder of a hundred thousand pictures that ends in "too many maps"."""
+    monkeypatch.setattr(tensor_cache, "_MOST_HELD", 2)
+    kept = KeptTensors(tmp_path)
+    for number in range(3):
+        kept.store(f"k{number}", {"latents": torch.full((2,), float(number))})
+        assert kept.load(f"k{number}")["latents"][0] == number
+    shutil.rmtree(tmp_path)
+    with pytest.raises(TrainingError, match="k2.safetensors is missing"):
+        kept.load("k2")

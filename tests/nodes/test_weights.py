@@ -160,3 +160,45 @@ def test_clip_of_another_family_is_named(pack, loaded) -> None:
     errors = pack("glitch_train.errors")
     with pytest.raises(errors.CheckpointError, match="CLIP does not belong to this"):
         pack("nodes.weights").base_model(model, lonely)
+
+
+class Resident(torch.nn.Module):
+    """A model whose weights are not on the CPU, and which says where it is sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.empty(2, device="meta"))
+        self.sent_to: list[str] = []
+
+    def to(self, device) -> Resident:
+        self.sent_to.append(str(device))
+        return self
+
+
+@pytest.mark.usefixtures("host_modules")
+@pytest.mark.parametrize("offload", ["meta", "cpu"])
+def test_a_model_that_unloads_to_its_own_device_leaves_it(pack, offload: str) -> None:
+    """Catches the host's model beside ours on the GPU, where --highvram unloads it to."""
+    from comfy.model_patcher import ModelPatcher
+
+    model = Resident() if offload == "meta" else torch.nn.Linear(1, 1)
+    patcher = ModelPatcher(model, torch.device("cpu"), torch.device(offload))
+    pack("nodes.weights").unload(patcher)
+    if offload == "meta":
+        assert model.sent_to == ["cpu"]
+    assert str(patcher.current_loaded_device()) == "cpu"
+
+
+@torch.inference_mode()  # as the host's executor
+def test_the_vae_leaves_and_comes_back(loaded, pack) -> None:
+    """Catches a VAE that stays beside the training, or one that is gone for the next picture."""
+    import comfy.model_management
+    from PIL import Image
+
+    encoders = pack("nodes.weights").encoders(*loaded)
+    picture = Image.new("RGB", (64, 64), "red")
+    before = encoders.encode_picture(picture)
+    assert comfy.model_management.current_loaded_models
+    encoders.leave_device()
+    assert not comfy.model_management.current_loaded_models
+    assert encoders.encode_picture(picture).equal(before)

@@ -14,7 +14,7 @@ from ...lora.metadata import metadata
 from ...losses.record import LossRecord
 from ...recipe.in_vain import IN_VAIN, settings_in_vain
 from ..loop import LoraTraining
-from ..optim import STATE_FLOATS
+from ..optim import state_bytes
 from .endings import RunProgress
 from .setup import RunSetup
 from .state import load_state, progress_of, save_state
@@ -44,6 +44,7 @@ class RunFiles:
         self._is_new = True
         self._mine: set[Path] = set()
         self._started = time.time()
+        self._state_saved: tuple[Any, ...] = ()
 
     def save_lora(self, training: LoraTraining) -> None:
         """Write the run's LoRA as it stands.
@@ -142,7 +143,7 @@ class RunFiles:
         *,
         has_lora: bool = True,
     ) -> None:
-        """Write what the run goes on from.
+        """Write what the run goes on from; what was already written of this step stays.
 
         Args:
             training: the run.
@@ -153,7 +154,9 @@ class RunFiles:
         Raises:
             DiskError: when the disk does not take it; the older state stays whole.
         """
-        if not self.setup.team.is_main:
+        told = self.record.about
+        content = (training.step, has_lora, told.passed_over, tuple(told.samples_missing))
+        if not self.setup.team.is_main or content == self._state_saved:
             return
         save_state(
             self.setup.paths.state,
@@ -164,6 +167,17 @@ class RunFiles:
             base=self.setup.base_key,
             has_lora=has_lora,
         )
+        self._state_saved = content
+
+    def drop_state(self) -> None:
+        """Remove the state of a run that is finished and has its LoRA: gigabytes for SDXL.
+
+        Raises:
+            DiskError: when it cannot be removed.
+        """
+        if self.setup.team.is_main:
+            with disk_errors_said(self.setup.paths.state):
+                self.setup.paths.state.unlink(missing_ok=True)
 
     def go_on(self, training: LoraTraining, material: str) -> RunProgress:
         """Go back to the run's saved state, where it has one; return how far it was.
@@ -197,7 +211,8 @@ class RunFiles:
         train, paths = self.setup.recipe.train, self.setup.paths
         numbers = sum(parameter.numel() for parameter in training.parameters)
         lora = numbers * SAVE_DTYPES[train.save_precision].itemsize
-        state = int(numbers * 4 * (1 + STATE_FLOATS[train.optimizer]))
+        shapes = [parameter.shape for parameter in training.parameters]
+        state = 4 * numbers + state_bytes(train.optimizer, shapes)
         snapshots = (train.steps - training.step) // train.save_every if train.save_every else 0
         if train.stop_at_epochs or train.stop_at_minutes or train.stop_at_drift:
             snapshots = min(snapshots, 1)  # how many there will be is not known

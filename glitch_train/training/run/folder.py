@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import glob
+import logging
 import os
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from ...file_names import check_path_lengths
 from ...files import disk_errors_said, read_text, write_text
 from ...recipe.recipe import Recipe
 from .endings import reached
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,12 +118,18 @@ def unfinished_run(
     name = recipe.train.output_name
     for folder in sorted(runs_folder.glob(f"{glob.escape(name)}_[0-9]*"), reverse=True):
         paths = RunPaths(folder.name, folder, loras_folder / f"{folder.name}.safetensors")
-        if not paths.state.is_file():
-            continue
         try:
-            if not same_run(recipe, Recipe.from_json(read_text(paths.recipe))):
-                continue
+            theirs = Recipe.from_json(read_text(paths.recipe))
         except (OSError, ValueError, GlitchTrainError):
+            continue
+        if not same_run(recipe, theirs):
+            continue
+        if not paths.state.is_file():
+            if paths.lora.is_file() and theirs.train.steps < recipe.train.steps:
+                log.warning(
+                    "%s is finished and kept no state (its save_every is 0), so it cannot go on.",
+                    paths.name,
+                )
             continue
         state = load_state(paths.state, mapped=True)
         has_lora = state.get("has_lora", True) and paths.lora.is_file()
@@ -151,7 +160,7 @@ def choose_run(
         raise TrainingError(
             f"There is no unfinished run of {recipe.train.output_name!r} with this recipe in "
             f"{runs_folder}; set resume to auto, or raise steps or the stop_at rule to go on with "
-            "a finished one."
+            "a finished one that kept its state (save_every above 0)."
         )
     return found or claim_run(recipe.train.output_name, runs_folder, loras_folder)
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
-from ...cache import TensorCache
+from ...cache import KeptTensors, TensorCache
 from ...dataset.framing import LATENT_STEP
 from ...environment import check_versions
 from ...lora.file import LoraStateDict
@@ -26,7 +26,7 @@ from ..encode import (
     picture_variants,
     training_items,
 )
-from ..memory import is_out_of_memory, let_go, shortage
+from ..memory import free_unused, is_out_of_memory, let_go, shortage
 from ..probe import Probe, split_items
 from .files import RunFiles
 from .folder import write_recipe
@@ -94,6 +94,7 @@ class TrainingRun:
         self.files = RunFiles(setup, self.record)
         self.samples: Samples | None = None
         self._cache = TensorCache(setup.cache_folder)
+        self._kept = KeptTensors(setup.cache_folder)
         self._clock = clock
 
     @property
@@ -133,12 +134,14 @@ class TrainingRun:
         train = self.recipe.train
         if not train.trains_text_encoder:
             setup.base.text_encoders = ()  # every caption is encoded: their memory is free now
+        setup.encoders.leave_device()
+        free_unused(setup.device)
         split = split_items(items, train.validation_split, train.seed)
         source = self._source(split.training, prompt_keys.get("", ""))
         if train.sample_every and setup.team.is_main:
             self.samples = self._samples(items[0], prompt_keys)
         del prompt_keys
-        probe = Probe(split, self._cache, train.seed)
+        probe = Probe(split, self._kept, train.seed)
         yield from Session(self.files, source, probe, self.samples, self._clock).events()
 
     def _prepare(
@@ -164,8 +167,8 @@ class TrainingRun:
         dropout = CaptionDropout(self.setup.dataset.caption_dropped, empty_prompt_key)
         return BatchSource(
             items,
-            self._cache,
-            self._cache,
+            self._kept,
+            self._kept,
             batch_size=self.recipe.train.batch_size,
             repeats=self.recipe.dataset.repeats,
             seed=self.recipe.train.seed,
@@ -179,10 +182,10 @@ class TrainingRun:
         prompts = Prompts(
             {text: prompt_keys[text] for text in sampled_prompts(train, self.setup.dataset)},
             prompt_keys[""],
-            self._cache,
+            self._kept,
             (train.sample_width or width, train.sample_height or height),
         )
-        return Samples(train, prompts, self.setup.encoders.decode_picture, self.paths, self.record)
+        return Samples(train, prompts, self.setup.encoders, self.paths, self.record)
 
 
 def _loss_name(train: TrainRecipe) -> str:

@@ -20,7 +20,7 @@ from ...drawing.picture_table import FAINT, GridPicture, Label
 from ...errors import DiskError, FileHeldError
 from ...lora.layers import without_lora
 from ...losses.record import LossRecord
-from ...model.encoders import DecodePicture
+from ...model.encoders import Encoders
 from ...plain_json import json_object
 from ...recipe.train import TrainRecipe
 from ...text_lists import prompts as read_prompts
@@ -97,7 +97,7 @@ class Samples:
         self,
         recipe: TrainRecipe,
         prompts: Prompts,
-        decode: DecodePicture,
+        encoders: Encoders,
         paths: RunPaths,
         record: LossRecord,
     ) -> None:
@@ -106,13 +106,13 @@ class Samples:
         Args:
             recipe: its ``sample_`` settings.
             prompts: what is sampled.
-            decode: the VAE.
+            encoders: the VAE, which leaves the device again.
             paths: where the pictures go.
             record: is told which pictures could not be made.
         """
         self._recipe = recipe
         self._prompts = prompts
-        self._decode = decode
+        self._encoders = encoders
         self._paths = paths
         self._record = record
         self._last_step = 0
@@ -176,6 +176,7 @@ class Samples:
             log.warning("No sample pictures after step %d, training goes on: %s", step, why)
             if step not in missing:
                 missing.append(step)
+        self._encoders.leave_device()
         free_unused(training.device)
 
     def _make(self, training: LoraTraining, step: int) -> Iterator[Sampling]:
@@ -189,8 +190,9 @@ class Samples:
                 done, last = done + 1, latents
                 if done < total:  # the end is said when the strip is there
                     yield Sampling(step, done, total)
-            path = self._paths.sample(step, row)
-            save_png(self._decode(last), path, {TEXT: json.dumps(self._about(step, prompt))})
+            picture = self._encoders.decode_picture(last)
+            about = {TEXT: json.dumps(self._about(step, prompt))}
+            save_png(picture, self._paths.sample(step, row), about)
         strip = self.strip()
         if strip is not None:
             self._save_strip(strip)

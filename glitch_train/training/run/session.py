@@ -54,6 +54,9 @@ class Session:
         self._samples = samples
         self._clock = clock
         self._training = LoraTraining(setup.base, source, self._train, setup.device, setup.team)
+        plan = self._training.memory
+        self._record.about.memory = plan.sentence
+        log.log(logging.INFO if plan.fits else logging.WARNING, "%s", plan.sentence)
         self._material = material_key(source.items)
         self._progress = files.go_on(self._training, self._material)
         files.note_in_vain()
@@ -152,7 +155,8 @@ class Session:
         """Save state and LoRA, each even if the other cannot be.
 
         The state of a run that is not finished comes first, for more is lost with it; that of a
-        finished one last, so that it says whether there is a LoRA.
+        finished one last, so that it says whether there is a LoRA. A finished run whose recipe
+        asks for no states needs none, once its LoRA is there.
         """
         if self._ending is None or self._ending.is_stop:
             try:
@@ -165,9 +169,12 @@ class Session:
             self._files.save_lora(self._training)
             has_lora = True
         finally:
-            self._files.save_state(
-                self._training, self._progress, self._material, has_lora=has_lora
-            )
+            if has_lora and not self._train.save_every:
+                self._files.drop_state()
+            else:
+                self._files.save_state(
+                    self._training, self._progress, self._material, has_lora=has_lora
+                )
 
     def _end(self) -> None:
         """Say why the run stopped, and save what it has come to."""

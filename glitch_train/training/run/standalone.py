@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 
 import torch
@@ -11,7 +12,12 @@ from ...dataset.load import load_dataset
 from ...errors import CheckpointError, DatasetError, TrainingError
 from ...model.checkpoint_file import load_checkpoint
 from ...recipe.recipe import Recipe
+from ..batches import BatchSource
 from ..devices import resolve_precision
+from ..encode import picture_variants, training_items
+from ..loop import LoraTraining
+from ..memory import is_out_of_memory, let_go, shortage
+from ..plan import MemoryPlan
 from ..team import ALONE, Team
 from .folder import choose_run
 from .run import TrainingRun
@@ -40,10 +46,7 @@ def prepare_run(
     Raises:
         GlitchTrainError: says what is missing or wrong, and where.
     """
-    if not recipe.checkpoint:
-        raise CheckpointError("No base model is named; give --checkpoint FILE.safetensors.")
-    if not recipe.dataset.folder:
-        raise DatasetError("No folder of pictures is named; give --folder FOLDER.")
+    checkpoint = _named(recipe)
     if recipe.train.batch_size < team.size:
         raise TrainingError(
             f"batch_size {recipe.train.batch_size} cannot be shared by {team.size} processes; it "
@@ -55,12 +58,52 @@ def prepare_run(
     if cache or cache_folder.exists():  # else it is made in OUT, which is tried itself
         team.from_main(TensorCache(cache_folder).check_place)
     dataset = team.from_main(lambda: load_dataset(recipe.dataset))
-    base, encoders = load_checkpoint(Path(recipe.checkpoint), where)
+    base, encoders = load_checkpoint(checkpoint, where)
     key = base.key
     paths = team.from_main(lambda: choose_run(recipe, resume, key, out, out))
     return TrainingRun(
         RunSetup(base, key, dataset, recipe, encoders, paths, cache_folder, where, team)
     )
+
+
+def plan_memory(recipe: Recipe, *, device: str | None = None) -> MemoryPlan:
+    """Return what a run would need of the device's memory; nothing is encoded or written.
+
+    Args:
+        recipe: names its checkpoint and folder.
+        device: see :func:`prepare_run`.
+
+    Raises:
+        GlitchTrainError: says what is missing or wrong, and where.
+    """
+    checkpoint = _named(recipe)
+    where = find_device(device)
+    dataset = load_dataset(recipe.dataset)
+    base, _ = load_checkpoint(checkpoint, where)
+    if not recipe.train.trains_text_encoder:
+        base.text_encoders = ()
+    variants = sum(1 for _ in picture_variants(dataset))
+    items = training_items(dataset, [""] * variants, defaultdict(str))
+    nothing = TensorCache(Path())
+    train = recipe.train
+    source = BatchSource(
+        items, nothing, nothing, batch_size=train.batch_size, repeats=1, seed=train.seed
+    )
+    try:
+        return LoraTraining(base, source, train, where).memory
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        let_go(error)
+    raise shortage(train, "")
+
+
+def _named(recipe: Recipe) -> Path:
+    if not recipe.checkpoint:
+        raise CheckpointError("No base model is named; give --checkpoint FILE.safetensors.")
+    if not recipe.dataset.folder:
+        raise DatasetError("No folder of pictures is named; give --folder FOLDER.")
+    return Path(recipe.checkpoint)
 
 
 def find_device(name: str | None) -> torch.device:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -65,7 +64,6 @@ def save_state(
         base: what identifies the base model.
         has_lora: whether the LoRA of a finished run is on disk; else the run has this left to do.
     """
-    content = io.BytesIO()
     state = {
         "version": STATE_VERSION,
         "material": material,
@@ -76,9 +74,36 @@ def save_state(
         "record": {name: values[: training.step] for name, values in record.columns.items()},
         "about": {name: told for name, told in record.about.to_dict().items() if name in _PAST},
     }
-    torch.save(state, content)
-    with disk_errors_said(path), atomic_path(path) as part:
-        part.write_bytes(content.getbuffer())
+    with disk_errors_said(path), atomic_path(path) as part, part.open("wb") as file:
+        out = _Straight(file)
+        torch.save(state, out)  # type: ignore[arg-type]
+        out.close()
+
+
+class _Straight:
+    """What torch writes into, tensor by tensor; an error waits until torch is done.
+
+    Torch's writer is C++, which an error of the disk would end without saying why.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._error: OSError | None = None
+
+    def write(self, content: bytes | memoryview) -> int:
+        if self._error is None:
+            try:
+                self._file.write(content)
+            except OSError as error:
+                self._error = error
+        return len(content)
+
+    def flush(self) -> None:
+        """Do nothing: the file is flushed when it is closed."""
+
+    def close(self) -> None:
+        if self._error is not None:
+            raise self._error
 
 
 def load_state(path: Path, *, mapped: bool = False) -> dict[str, Any]:

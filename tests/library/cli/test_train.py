@@ -16,7 +16,8 @@ from train_verb import arguments, train
 
 from glitch_train.cli.command import main
 from glitch_train.lora.file import read_metadata, read_recipe_of
-from glitch_train.losses.read import read_csv
+from glitch_train.losses.read import read_csv, read_json
+from glitch_train.wording import size_text
 
 pytestmark = pytest.mark.slow
 
@@ -34,6 +35,19 @@ def test_a_lora_with_its_recipe(place: Path, checkpoint: Path, capsys) -> None:
     record = read_csv(Path(result["losses"]))
     assert len(record) == result["steps"] == 3
     assert record.loss[-1] == pytest.approx(result["loss"], rel=1e-6)
+
+
+def test_a_plan_trains_and_writes_nothing(place: Path, checkpoint: Path, capsys) -> None:
+    """Catches a plan that encodes or claims a run, or another one than the run then has."""
+    planned = train(capsys, *arguments(place, checkpoint, "--plan"))
+    assert not (place / "out").exists()
+    assert planned["fits"]
+    parts = {name: size for name, size in planned["needs"].items() if name != "total"}
+    assert planned["needs"]["total"] == sum(parts.values()) < planned["free"]
+    result = train(capsys, *arguments(place, checkpoint))
+    assert f"about {size_text(planned['needs']['total'])} needed" in result["memory"]
+    kept = read_json(Path(result["losses"]).with_suffix(".json"))
+    assert kept.about.memory == result["memory"]
 
 
 def test_a_lora_away_from_its_run_asks_for_the_folder(

@@ -17,7 +17,7 @@ from glitch_train.errors import TrainingError
 from glitch_train.lora.read import product_energy
 from glitch_train.model.noise_schedule import own_alphas
 from glitch_train.training import devices
-from glitch_train.training.devices import mixed_precision, peak_memory_mb, resolve_precision
+from glitch_train.training.devices import peak_memory_mb, resolve_precision
 from glitch_train.training.run.standalone import find_device
 from glitch_train.training.sampling import denoised
 
@@ -73,12 +73,21 @@ def test_float64_is_computed_on_the_cpu(work: Any) -> None:
         work()
 
 
-def test_fp32_enters_no_autocast() -> None:
-    """Catches a disabled autocast, which DirectML's device refuses like an enabled one."""
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_no_autocast_is_entered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """Catches autocast, which DirectML's device refuses even when it is disabled."""
     with pytest.raises((AssertionError, RuntimeError)):
         torch.autocast(DIRECTML.type, dtype=torch.float32, enabled=False)
-    with mixed_precision(DIRECTML, torch.float32):
-        assert resolve_precision("auto", DIRECTML) == torch.float32
+    training = start(tmp_path, precision=precision)
+
+    def entered(*_: object, **__: object) -> None:
+        raise AssertionError("autocast")
+
+    monkeypatch.setattr(torch.autocast, "__enter__", entered)
+    assert training.train_step().finite
+    assert resolve_precision("auto", DIRECTML) == torch.float32
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -89,7 +98,7 @@ def test_a_precision_that_a_device_lacks(precision: str) -> None:
 
 
 def test_fp16_needs_a_scaler_too() -> None:
-    """Catches a device taken for able because it has autocast: this MPS has no memory at all."""
+    """Catches a device taken for able by its name: this MPS has no memory at all."""
     with pytest.raises(TrainingError, match="precision fp16 cannot be trained in"):
         resolve_precision("fp16", MPS)
 

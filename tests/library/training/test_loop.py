@@ -17,7 +17,7 @@ from glitch_train.lora.targets import unet_targets
 from glitch_train.losses.record import StepReport
 from glitch_train.recipe.train import TrainRecipe
 from glitch_train.training.batches import BatchSource
-from glitch_train.training.devices import resolve_precision, wants_checkpointing
+from glitch_train.training.devices import resolve_precision
 from glitch_train.training.loop import LoraTraining
 
 
@@ -228,12 +228,3 @@ def test_checkpointing_keeps_less(tmp_path: Path) -> None:
             training.train_step()
         kept[choice] = sum(saved)
     assert kept["on"] < kept["off"] / 2
-
-
-def test_auto_checkpointing_looks_at_the_need() -> None:
-    """Catches a decision that ignores the size of the pictures."""
-    small = {"latent_pixels": 64, "batch_size": 1, "is_xl": False}
-    huge = {"latent_pixels": 512 * 512, "batch_size": 512, "is_xl": True}
-    assert not wants_checkpointing("auto", CPU, **small)
-    assert wants_checkpointing("auto", CPU, **huge)
-    assert not wants_checkpointing("off", CPU, **huge)

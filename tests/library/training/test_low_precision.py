@@ -29,7 +29,7 @@ def test_sizes_and_timesteps_are_embedded_in_fp32(dtype: torch.dtype, timestep) 
     seen: dict[str, torch.Tensor] = {}
     for name in ("time_embedding", "add_embedding"):
         base.unet.get_submodule(name).register_forward_pre_hook(
-            lambda _, inputs, name=name: seen.setdefault(name, inputs[0].float())
+            lambda _, inputs, name=name: seen.update({name: inputs[0].float()})
         )
     stream = torch.Generator().manual_seed(0)
     pooled = torch.randn(1, 16, generator=stream)

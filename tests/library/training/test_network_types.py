@@ -167,7 +167,7 @@ def test_nothing_changes_at_step_0(tmp_path: Path, kind: str, precision: str) ->
     """Catches a DoRA whose magnitudes are rounded: the untrained model must be the base."""
     settings = {"network_type": kind, "conv_dim": 2, "precision": precision}
     training = start(tmp_path, batch_size=2, **settings)
-    batch = training.source.next()
+    batch = training.source.next().to(training.device, training.predictor.dtype)
     latents, timesteps = torch.randn(2, 4, 8, 8), torch.tensor([30, 700])
     with torch.no_grad():
         mine = training.predictor.predict(batch, latents, timesteps)

@@ -9,24 +9,26 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
 import torch
-from runs import RESUMED, STEPS, Counted, going_on, make_run, stop_after, weights
+from runs import RESUMED, STEPS, Counted, going_on, make_run, start, stop_after, weights
 from tiny_checkpoint import process_environment
 
 from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.errors import TrainingError
 from glitch_train.lora.file import read_metadata
 from glitch_train.losses.read import read_csv
-from glitch_train.losses.record import StepReport
+from glitch_train.losses.record import LossRecord, StepReport
 from glitch_train.model.noise_schedule import zero_terminal_alphas
 from glitch_train.recipe.recipe import Recipe
 from glitch_train.recipe.train import TrainRecipe
+from glitch_train.training.run.endings import RunProgress
 from glitch_train.training.run.folder import choose_run
 from glitch_train.training.run.run import TrainingRun
-from glitch_train.training.run.state import load_state
+from glitch_train.training.run.state import load_state, save_state
 
 pytestmark = pytest.mark.slow
 
@@ -190,12 +192,59 @@ def test_a_finished_run_goes_on_when_steps_are_raised(
     folder: Path,
 ) -> None:
     """Catches overtraining that has to start from nothing."""
-    list(going_on(tmp_path, folder, lr_scheduler="constant").events())
-    longer = going_on(tmp_path, folder, lr_scheduler="constant", steps=STEPS + 3)
+    settings = {"lr_scheduler": "constant", "save_every": 100}
+    list(going_on(tmp_path, folder, **settings).events())
+    longer = going_on(tmp_path, folder, **settings, steps=STEPS + 3)
     steps = [e.step for e in longer.events() if isinstance(e, StepReport)]
     assert steps == [13, 14, 15]
-    again = going_on(tmp_path, folder, lr_scheduler="constant", steps=STEPS + 3)
+    again = going_on(tmp_path, folder, **settings, steps=STEPS + 3)
     assert again.paths.name == "glitch_lora_00002"
+
+
+def test_a_finished_run_leaves_no_state(
+    tmp_path: Path, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Catches gigabytes left behind by every run; and one that begins anew without a word."""
+    stop_after(going_on(tmp_path, folder), 3)
+    run = going_on(tmp_path, folder)
+    assert run.paths.state.is_file()
+    list(run.events())
+    assert run.paths.lora.is_file()
+    assert not run.paths.state.exists()
+    assert going_on(tmp_path, folder).paths.name == "glitch_lora_00002"
+    assert "is finished" not in caplog.text
+    longer = going_on(tmp_path, folder, steps=STEPS + 3)
+    assert longer.paths.name == "glitch_lora_00003"
+    assert "glitch_lora_00001 is finished and kept no state" in caplog.text
+
+
+def test_a_state_is_written_once_a_step(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches gigabytes written twice where a snapshot, samples and the end fall on one step."""
+    written = []
+
+    def counted(path: Path, training, *args: object, **kwargs: object) -> None:
+        written.append(training.step)
+        save_state(path, training, *args, **kwargs)
+
+    monkeypatch.setattr("glitch_train.training.run.files.save_state", counted)
+    settings = {"save_every": 2, "sample_every": 2, "sample_steps": 1, "sample_prompts": "a"}
+    stop_after(going_on(tmp_path, folder, **settings), 4)
+    assert written == [2, 4]
+    assert load_state(tmp_path / "runs" / "glitch_lora_00001" / "state.pt")["training"]["step"] == 4
+
+
+def test_a_state_is_not_built_in_memory(tmp_path: Path) -> None:
+    """Catches a second copy of LoRA and moments beside the first while they are written."""
+    training = start(tmp_path / "cache", network_dim=128, steps=1)
+    list(training)
+    path = tmp_path / "state.pt"
+    tracemalloc.start()
+    save_state(path, training, LossRecord.empty("a"), RunProgress(1), material="m", base="b")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < path.stat().st_size / 4
 
 
 def test_other_settings_begin_a_new_run(tmp_path: Path, folder: Path) -> None:
