@@ -7,8 +7,8 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..glitch_train.dataset.recipe import DatasetRecipe
-from ..glitch_train.errors import DatasetError
 from ..glitch_train.recipe.partial import PartialRecipe
+from ..glitch_train.settings import check_choice
 from ..glitch_train.wording import where_from
 from . import folders, host
 from .sockets import (
@@ -16,6 +16,7 @@ from .sockets import (
     GlitchCorruptionSocket,
     GlitchDatasetSocket,
     recipe_input,
+    search_words,
     tooltip,
     widgets,
 )
@@ -33,6 +34,7 @@ class GlitchDatasetLoader(io.ComfyNode):
             node_id="GlitchDatasetLoader",
             display_name="Glitch Dataset Loader",
             category=CATEGORY,
+            **search_words("training data", "image folder", "captions"),
             description="Reads a folder of pictures with captions and shows what will be trained.",
             inputs=[
                 io.Combo.Input(
@@ -98,14 +100,14 @@ class GlitchDatasetLoader(io.ComfyNode):
         background: str = "white",
         fixed_caption: str = "",
         trigger_word: str = "",
+        cache: str = CACHES[0],
     ) -> bool | str:
         """Refuse a missing or outside folder, or a malformed text, before anything runs."""
-        try:
+
+        def check() -> None:
             folders.resolve(folder)
-        except DatasetError as error:
-            return str(error)
-        return host.sentence_or_true(
-            lambda: DatasetRecipe(
+            check_choice("cache", cache, CACHES)  # ComfyUI 0.3.75 lets any word through
+            DatasetRecipe(
                 framing_mix=framing_mix,
                 corruption=corruption,
                 background=background,
@@ -113,7 +115,8 @@ class GlitchDatasetLoader(io.ComfyNode):
                 trigger_word=trigger_word,
                 bucket_no_upscale=True,  # whether buckets fit is for execute, which knows the shape
             )
-        )
+
+        return host.sentence_or_true(check)
 
     @classmethod
     def fingerprint_inputs(cls, folder: str, **_: Any) -> str:
@@ -169,6 +172,7 @@ class GlitchContactSheet(io.ComfyNode):
             node_id="GlitchContactSheet",
             display_name="Glitch Contact Sheet",
             category=CATEGORY,
+            **search_words("dataset preview", "training pictures"),
             description="Shows sources beside what becomes of them, with the captions as trained.",
             is_output_node=True,
             inputs=[

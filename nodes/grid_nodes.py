@@ -15,7 +15,7 @@ from comfy_api.latest import io
 from ..glitch_train.grid.lora_names import NO_LORA, chosen_loras, shown_names
 from ..glitch_train.grid.plan import BASE, GridPlan, GridRecipe, Shot, Variant, plan_grid
 from . import host
-from .sockets import CATEGORY, LoraModelSocket, tooltip, widgets
+from .sockets import CATEGORY, LoraModelSocket, search_words, tooltip, widgets
 
 MAX_LORAS = 4
 MODEL_2 = "model_2"
@@ -34,6 +34,7 @@ class GlitchGrid(io.ComfyNode):
             node_id="GlitchGrid",
             display_name="Glitch Grid",
             category=CATEGORY,
+            **search_words("xy plot", "xyz plot", "compare loras"),
             description="Samples a grid in one go: base and LoRAs × prompts × steps × CFG × "
             "strength × size, the same seeds down a column. Cancel keeps the finished cells.",
             is_output_node=True,

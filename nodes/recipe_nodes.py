@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..glitch_train.recipe.experiments import EXPERIMENTS, experiment_named, presets_help
 from ..glitch_train.recipe.partial import NO_PRESET, PartialRecipe, combine, parse_settings
 from . import host
-from .sockets import CATEGORY, GlitchRecipeSocket
+from .sockets import CATEGORY, GlitchRecipeSocket, search_words
 
 
 class GlitchRecipe(io.ComfyNode):
@@ -21,6 +21,7 @@ class GlitchRecipe(io.ComfyNode):
             node_id="GlitchRecipe",
             display_name="Glitch Recipe",
             category=CATEGORY,
+            **search_words("training preset", "glitch preset"),
             description="One experiment or technique of the development log. Connect it to the "
             "Glitch Dataset Loader and the Glitch LoRA Trainer: what it names wins over their "
             "widgets, everything else stays with them.",

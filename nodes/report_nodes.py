@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..glitch_train.drawing.style import STYLES
 from ..glitch_train.measure.text import PROBE_PROMPTS
 from . import host, report_models
-from .sockets import CATEGORY, LoraModelSocket
+from .sockets import CATEGORY, LoraModelSocket, search_words
 
 MAX_RUNS = 6
 _MORE = tuple(f"glitched_{number}" for number in range(2, MAX_RUNS + 1))
@@ -26,6 +26,7 @@ class GlitchReport(io.ComfyNode):
             node_id="GlitchReport",
             display_name="Glitch Report",
             category=CATEGORY,
+            **search_words("measure", "metrics", "compare images"),
             description="Compares pictures of the base with glitched ones of the same prompts and "
             "seeds, and says in numbers and words what changed: composition, stretch, compression, "
             "texture, contrast, diversity; with models also meaning, captions and weights.",
