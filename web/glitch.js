@@ -91,7 +91,7 @@ function addFold(node) {
 }
 
 app.registerExtension({
-    name: "glitching-the-gaze",
+    name: "glitchingthegaze.nodes",  // below the pack's display name, so that no other has it
     nodeCreated(node) {
         if (!OURS.test(node.comfyClass) || !node.widgets) return
         for (const widget of node.widgets.filter(one => one.element?.tagName === "TEXTAREA"))
