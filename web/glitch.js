@@ -100,9 +100,11 @@ app.registerExtension({
         fitHeight(node)
     },
     setup() {
-        app.ui.settings.addEventListener(`${HTML_NODES}.change`, () => {
+        const foldAll = () => {
             for (const node of app.graph.nodes) if (OURS.test(node.comfyClass)) fold(node)
-        })
+        }
+        // A moment later: then LiteGraph has heard of it too.
+        app.ui.settings.addEventListener(`${HTML_NODES}.change`, () => setTimeout(foldAll))
         app.api.addEventListener("promptQueued", () => {
             if (!app.graph.nodes.some(node => OURS.test(node.type))) return
             for (const { title, sentence } of refusals(app.lastNodeErrors))

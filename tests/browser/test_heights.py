@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from screen import WORKFLOWS, Screen
+from screen import WORKFLOWS, Screen, as_other_hosts_have
 
 from workflow_maker.frontend import SETTLED_MS
 
@@ -137,4 +137,19 @@ def test_advanced_inputs_unfold_and_stay_so(screen: Screen) -> None:
     assert screen.page.evaluate(f"[{folded}, {height}]") == [count, pytest.approx(low, abs=5)]
     sent = screen.page.evaluate("async () => (await app.graphToPrompt()).output")
     twin = json.loads((WORKFLOWS / "api" / "sd15_standard.json").read_text("utf-8"))
-    assert sent == twin
+    assert as_other_hosts_have(sent, twin) == twin
+
+
+def test_another_renderer_folds_in_its_own_way(screen: Screen) -> None:
+    """Catches advanced inputs that HTML nodes cannot unfold, and classic ones that keep theirs."""
+    switch = "isHtml => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', isHtml)"
+    hidden = f"{TRAINER}.widgets.filter(widget => widget.hidden).length"
+    few, many = f"{hidden} === 0", f"{hidden} > 30"
+    add_all(screen)
+    try:
+        screen.wait_for(few if screen.vue else many)
+        screen.page.evaluate(switch, not screen.vue)
+        screen.wait_for(many if screen.vue else few)
+    finally:
+        screen.page.evaluate(switch, screen.vue)
+    screen.wait_for(few if screen.vue else many)
