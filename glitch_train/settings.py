@@ -135,6 +135,22 @@ def check_setting(recipe_type: type, name: str, value: Any) -> None:
     _check(name, value, type(field.default), setting)
 
 
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    """Raise unless a value is one of a few words.
+
+    Args:
+        name: of the setting.
+        value: what was given.
+        choices: the words.
+
+    Raises:
+        RecipeError: with the words.
+    """
+    allowed = list(choices)
+    if value not in allowed:
+        raise RecipeError(f"{name} must be one of {', '.join(allowed)}; got {quoted(value)}.")
+
+
 def check_text(name: str, value: Any) -> None:
     """Check that a value is a text that any file can hold.
 
@@ -190,9 +206,7 @@ def _field(default: Any, setting: Setting) -> Any:
 
 def _check(name: str, value: Any, kind: type, setting: Setting) -> None:
     if setting.choices:
-        if value not in setting.choices:
-            allowed = ", ".join(setting.choices)
-            raise RecipeError(f"{name} must be one of {allowed}; got {quoted(value)}.")
+        check_choice(name, value, setting.choices)
     elif kind is bool:
         if not isinstance(value, bool):
             raise RecipeError(f"{name} must be true or false, got {quoted(value)}.")

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..glitch_train.dataset.corruptions.chain import CORRUPTIONS, CorruptionStep, chain_text
 from .node import GlitchNode
-from .sockets import CATEGORY, GlitchCorruptionSocket, widgets
+from .sockets import CATEGORY, GlitchCorruptionSocket, search_words, widgets
 
 
 class CorruptionNode(GlitchNode):
@@ -24,6 +24,7 @@ class CorruptionNode(GlitchNode):
             node_id=cls.__name__,
             display_name=f"Glitch Corruption: {cls.kind.replace('_', ' ')}",
             category=f"{CATEGORY}/corruption",
+            **search_words("databend", "glitch pictures", "degrade"),
             description=settings.__doc__ or "",
             inputs=[
                 *widgets(settings, optional=True),

@@ -7,8 +7,8 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..glitch_train.dataset.recipe import DatasetRecipe
-from ..glitch_train.errors import DatasetError
 from ..glitch_train.recipe.partial import PartialRecipe
+from ..glitch_train.settings import check_choice
 from ..glitch_train.wording import where_from
 from . import folders, host
 from .node import GlitchNode
@@ -17,6 +17,7 @@ from .sockets import (
     GlitchCorruptionSocket,
     GlitchDatasetSocket,
     recipe_input,
+    search_words,
     tooltip,
     widgets,
 )
@@ -34,6 +35,7 @@ class GlitchDatasetLoader(GlitchNode):
             node_id="GlitchDatasetLoader",
             display_name="Glitch Dataset Loader",
             category=CATEGORY,
+            **search_words("training data", "image folder", "captions"),
             description="Reads a folder of pictures with captions and shows what will be trained.",
             inputs=[
                 io.Combo.Input(
@@ -99,16 +101,15 @@ class GlitchDatasetLoader(GlitchNode):
         background: str = "white",
         fixed_caption: str = "",
         trigger_word: str = "",
+        cache: str = CACHES[0],
     ) -> bool | str:
         """Refuse a folder without pictures, or a malformed text, before anything runs."""
         from ..glitch_train.dataset.load import check_folder
 
-        try:
+        def check() -> None:
             check_folder(folders.resolve(folder))
-        except DatasetError as error:
-            return str(error)
-        return host.sentence_or_true(
-            lambda: DatasetRecipe(
+            check_choice("cache", cache, CACHES)  # ComfyUI 0.3.75 lets any word through
+            DatasetRecipe(
                 framing_mix=framing_mix,
                 corruption=corruption,
                 background=background,
@@ -116,7 +117,8 @@ class GlitchDatasetLoader(GlitchNode):
                 trigger_word=trigger_word,
                 bucket_no_upscale=True,  # whether buckets fit is for execute, which knows the shape
             )
-        )
+
+        return host.sentence_or_true(check)
 
     @classmethod
     def fingerprint_inputs(cls, folder: str, **_: Any) -> str:
@@ -172,6 +174,7 @@ class GlitchContactSheet(GlitchNode):
             node_id="GlitchContactSheet",
             display_name="Glitch Contact Sheet",
             category=CATEGORY,
+            **search_words("dataset preview", "training pictures"),
             description="Shows sources beside what becomes of them, with the captions as trained.",
             is_output_node=True,
             inputs=[

@@ -16,7 +16,7 @@ from ..glitch_train.grid.lora_names import NO_LORA, chosen_loras, shown_names
 from ..glitch_train.grid.plan import BASE, GridPlan, GridRecipe, Shot, Variant, plan_grid
 from . import host, made_files
 from .node import GlitchNode
-from .sockets import CATEGORY, LoraModelSocket, tooltip, widgets
+from .sockets import CATEGORY, LoraModelSocket, search_words, tooltip, widgets
 
 MAX_LORAS = 4
 MODEL_2 = "model_2"
@@ -35,6 +35,7 @@ class GlitchGrid(GlitchNode):
             node_id="GlitchGrid",
             display_name="Glitch Grid",
             category=CATEGORY,
+            **search_words("xy plot", "xyz plot", "compare loras"),
             description="Samples a grid in one go: base and LoRAs × prompts × steps × CFG × "
             "strength × size, the same seeds down a column. Cancel keeps the finished cells.",
             is_output_node=True,

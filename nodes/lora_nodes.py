@@ -14,7 +14,7 @@ from ..glitch_train.grid.lora_names import chosen_loras
 from ..glitch_train.transfer.recipe import TransferRecipe
 from . import host
 from .node import GlitchNode
-from .sockets import CATEGORY, LoraModelSocket, widgets
+from .sockets import CATEGORY, LoraModelSocket, search_words, widgets
 
 FROM_SOCKET = "none"
 _STRENGTH = {"default": 1.0, "min": -100.0, "max": 100.0, "step": 0.01}
@@ -30,6 +30,7 @@ class GlitchCrossModelLoraApplier(GlitchNode):
             node_id="GlitchCrossModelLoraApplier",
             display_name="Cross-Model LoRA Applier",
             category=CATEGORY,
+            **search_words("load lora", "sdxl lora on sd15", "convert lora"),
             description="Applies a LoRA to a model of another family on purpose: an SDXL LoRA on "
             "SD1.5 and back. Says which module went where, what was lost, and how loud it is.",
             inputs=[

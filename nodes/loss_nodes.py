@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from ..glitch_train.drawing.style import LINES, STYLES, X_AXES, Y_AXES
 from . import host, made_files
 from .node import GlitchNode
-from .sockets import CATEGORY, LossMapSocket
+from .sockets import CATEGORY, LossMapSocket, search_words
 
 MAX_RUNS = 6
 
@@ -26,6 +26,7 @@ class GlitchLossGraph(GlitchNode):
             node_id="GlitchLossGraph",
             display_name="Glitch Loss Graph",
             category=CATEGORY,
+            **search_words("plot loss", "loss curve", "overfitting"),
             description="Draws loss over steps, raw and smoothed, for one or several runs, and "
             "judges them: convergence, fit, stability, and what to do next. Saves the graph and "
             "the numbers in the output folder.",

@@ -8,7 +8,7 @@ from ..glitch_train.recipe.experiments import EXPERIMENTS, experiment_named, pre
 from ..glitch_train.recipe.partial import NO_PRESET, PartialRecipe, combine, parse_settings
 from . import host
 from .node import GlitchNode
-from .sockets import CATEGORY, GlitchRecipeSocket
+from .sockets import CATEGORY, GlitchRecipeSocket, search_words
 
 
 class GlitchRecipe(GlitchNode):
@@ -22,6 +22,7 @@ class GlitchRecipe(GlitchNode):
             node_id="GlitchRecipe",
             display_name="Glitch Recipe",
             category=CATEGORY,
+            **search_words("training preset", "glitch preset"),
             description="One experiment or technique of the development log. Connect it to the "
             "Glitch Dataset Loader and the Glitch LoRA Trainer: what it names wins over their "
             "widgets, everything else stays with them.",

@@ -11,7 +11,7 @@ from ..glitch_train.drawing.style import STYLES
 from ..glitch_train.measure.text import PROBE_PROMPTS
 from . import host, made_files, report_models
 from .node import GlitchNode
-from .sockets import CATEGORY, LoraModelSocket
+from .sockets import CATEGORY, LoraModelSocket, search_words
 
 MAX_RUNS = 6
 _MORE = tuple(f"glitched_{number}" for number in range(2, MAX_RUNS + 1))
@@ -27,6 +27,7 @@ class GlitchReport(GlitchNode):
             node_id="GlitchReport",
             display_name="Glitch Report",
             category=CATEGORY,
+            **search_words("measure", "metrics", "compare images"),
             description="Compares pictures of the base with glitched ones of the same prompts and "
             "seeds, and says in numbers and words what changed: composition, stretch, compression, "
             "texture, contrast, diversity; with models also meaning, captions and weights.",

@@ -40,6 +40,19 @@ def widgets(
     ]
 
 
+def search_words(*words: str) -> dict[str, list[str]]:
+    """Return what makes a host's search find a node by other words than its name.
+
+    Args:
+        words: as people would type them.
+
+    Returns:
+        An argument for ``io.Schema``; none for a host that does not know it.
+    """
+    known = {field.name for field in dataclasses.fields(io.Schema)}
+    return {"search_aliases": list(words)} if "search_aliases" in known else {}
+
+
 def tooltip(recipe_type: type, name: str) -> str:
     """Return the meaning of a setting, for a widget made by hand."""
     return declared(recipe_type)[name][1].help

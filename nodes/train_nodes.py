@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..glitch_train.recipe.partial import PartialRecipe
 from ..glitch_train.recipe.recipe import Recipe
 from ..glitch_train.recipe.train import RESUMES, TrainRecipe
-from ..glitch_train.settings import declared
+from ..glitch_train.settings import check_choice, declared
 from . import host, made_files
 from .node import GlitchNode
 from .sockets import (
@@ -19,6 +19,7 @@ from .sockets import (
     LoraModelSocket,
     LossMapSocket,
     recipe_input,
+    search_words,
     widgets,
 )
 
@@ -36,6 +37,7 @@ class GlitchLoraTrainer(GlitchNode):
             node_id="GlitchLoraTrainer",
             display_name="Glitch LoRA Trainer",
             category=CATEGORY,
+            **search_words("train lora", "lora training", "fine-tune", "kohya"),
             description="Trains a LoRA on the pictures of a Glitch Dataset and saves it to "
             "models/loras. Cancel keeps what was trained so far.",
             is_output_node=True,
@@ -78,11 +80,15 @@ class GlitchLoraTrainer(GlitchNode):
         cls,
         output_name: str = TrainRecipe.output_name,
         sample_prompts: str = TrainRecipe.sample_prompts,
+        resume: str = RESUMES[0],
     ) -> bool | str:
-        """Refuse a bad file name or prompt before anything runs."""
-        return host.sentence_or_true(
-            lambda: TrainRecipe(output_name=output_name, sample_prompts=sample_prompts)
-        )
+        """Refuse a bad file name, prompt or word before anything runs."""
+
+        def check() -> None:
+            check_choice("resume", resume, RESUMES)  # ComfyUI 0.3.75 lets any word through
+            TrainRecipe(output_name=output_name, sample_prompts=sample_prompts)
+
+        return host.sentence_or_true(check)
 
     @classmethod
     def fingerprint_inputs(cls, **inputs: Any) -> int:

@@ -5,6 +5,7 @@ loader, which no node hands on.
 """
 
 import functools
+import inspect
 import re
 from typing import Any
 
@@ -28,7 +29,9 @@ def load_as_deep_as_it_is(ckpt_path: str, *more: Any, **options: Any) -> Any:
         numbers = [int(found[1]) for name in names if (found := layer.match(name))]
         if numbers:
             depths[f"{tower}_model_config"] = {"num_hidden_layers": max(numbers) + 1}
-    return _load(ckpt_path, *more, te_model_options=depths, **options)
+    given = inspect.signature(_load).bind(ckpt_path, *more, **options)
+    given.arguments["te_model_options"] = given.arguments.get("te_model_options", {}) | depths
+    return _load(*given.args, **given.kwargs)
 
 
 comfy.sd.load_checkpoint_guess_config = load_as_deep_as_it_is

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
+from . import jobs
 from .errors import (
     Graph,
     RequestRefused,
@@ -88,8 +89,7 @@ class ComfyClient:
         Args:
             prompt_id: As `queue` returned it.
         """
-        entry: dict[str, Any] | None = self._http.get_json(f"/history/{prompt_id}").get(prompt_id)
-        return entry
+        return jobs.history(self._http, prompt_id)
 
     def is_queued(self, prompt_id: str | None = None) -> bool:
         """Return whether a workflow waits or runs.
@@ -97,9 +97,7 @@ class ComfyClient:
         Args:
             prompt_id: As `queue` returned it; None for any workflow at all.
         """
-        queue = self._http.get_json("/queue")
-        items = [*queue.get("queue_running", ()), *queue.get("queue_pending", ())]
-        return any(prompt_id in (None, item[1]) for item in items)
+        return jobs.is_queued(self._http, prompt_id)
 
     def download(self, filename: str, subfolder: str = "", type: str = "output") -> bytes:
         """Return the content of a file that the host made, as its `executed` events name it.
@@ -162,8 +160,7 @@ class ComfyClient:
         if prompt_id is None:
             self._http.post_json("/interrupt", {})
             return
-        self._http.post_json("/queue", {"delete": [prompt_id]})
-        self._http.post_json("/interrupt", {"prompt_id": prompt_id})
+        jobs.cancel(self._http, prompt_id)
 
     def run(
         self, graph: Graph, on_event: Callable[[Event], None] | None = None
@@ -245,22 +242,23 @@ class ComfyClient:
     def _look_up(self, reader: EventReader) -> Iterator[Event]:
         """Yield the end of a workflow, if it has come unheard."""
         try:
-            entry = self.history(reader.prompt_id)
-            if entry is None and not self.is_queued(reader.prompt_id):
-                entry = self.history(reader.prompt_id)  # it may have ended between two questions
-                if entry is None:  # taken out of the queue
-                    reader.is_over = True
-                    yield Interrupted()
+            ending = jobs.ending(self._http, reader.prompt_id)
         except ServerBusy:
             return
-        if entry is None:
+        if ending is None:
             return
-        for node, output in entry.get("outputs", {}).items():
+        if not ending.is_known:
+            reader.is_over = True
+            yield Interrupted()
+            return
+        for node, output in ending.outputs.items():
             yield Executed(node, output)
-        status = entry.get("status") or {}
-        for name, data in status.get("messages", ()):
+        for name, data in ending.messages:
             yield from (e for e in reader.read_named(name, data) if isinstance(e, TERMINAL_EVENTS))
         if not reader.is_over:  # a host that keeps no messages
             reader.is_over = True
-            failed = status.get("status_str") == "error"
-            yield Failed("ComfyUI's log has the reason", "unknown") if failed else Finished()
+            yield (
+                Failed("ComfyUI's log has the reason", "unknown")
+                if ending.has_failed
+                else Finished()
+            )

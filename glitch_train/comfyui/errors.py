@@ -92,8 +92,7 @@ def rejection(graph: Graph, answer: Mapping[str, Any]) -> PromptRejected:
             told.setdefault((node, words), f"{node_name(graph, node)}, {where}{words}")
     problems = list(told.values())
     if not problems:
-        error = answer.get("error") or {}
-        problems = [_words(error) if isinstance(error, Mapping) else str(error)]
+        problems = [_words_of_all(graph, answer.get("error") or {})]
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     text = f"ComfyUI does not accept the workflow: {problems[0].rstrip('.')}{more}."
     return PromptRejected(text, node_errors)
@@ -159,6 +158,18 @@ def node_name(graph: Graph, node: str) -> str:
     entry = graph.get(node, {})
     title = (entry.get("_meta") or {}).get("title") or entry.get("class_type")
     return f'node {node} "{title}"' if title else f"node {node}"
+
+
+def _words_of_all(graph: Graph, error: Any) -> str:
+    """Return what is wrong with a workflow as a whole."""
+    if not isinstance(error, Mapping):
+        return str(error)
+    about = error.get("extra_info") or {}
+    if error.get("type") == "missing_node_type" and about.get("class_type"):
+        # Newer hosts speak of its title alone, which says nothing of whose node it is.
+        node = node_name(graph, str(about.get("node_id")))
+        return f"{node}: there is no node {about['class_type']}; install the pack that it is of"
+    return _words(error)
 
 
 def _words(error: Mapping[str, Any], name: str | None = None) -> str:

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workflow_maker.ui_file import PACK_ID
+
 if TYPE_CHECKING:
     from playwright.sync_api import ConsoleMessage, Page
 
@@ -25,6 +27,16 @@ NOT_OURS = (
     "Error loading core workflow templates",
 )
 """Parts of messages that every frontend writes on a fresh host without this pack too."""
+
+
+def as_other_hosts_have(made: dict[str, Any], twin: dict[str, Any]) -> dict[str, Any]:
+    """Return a workflow in API format without inputs that a host's own nodes have here alone."""
+    told = {node: dict(entry) for node, entry in made.items()}
+    for node, entry in told.items():
+        if not entry["class_type"].startswith("Glitch"):
+            known = twin[node]["inputs"]
+            entry["inputs"] = {name: one for name, one in entry["inputs"].items() if name in known}
+    return told
 
 
 @dataclasses.dataclass
@@ -75,6 +87,11 @@ class Screen:
         for _ in range(CLICKS):
             if not card.is_visible():
                 self.page.locator("button[aria-label=Templates]").click()
+                # Newer hosts show templates of their own first, and ours behind the pack's name.
+                pack = self.page.locator("[role=dialog]").get_by_text(PACK_ID, exact=True)
+                pack.or_(card).first.wait_for(timeout=PATIENCE_MS)
+                if not card.is_visible():
+                    pack.first.click()
             card.click(timeout=PATIENCE_MS)
             try:
                 self.page.wait_for_function(

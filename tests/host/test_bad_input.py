@@ -55,6 +55,13 @@ def test_a_folder_that_cannot_be_used(client: ComfyClient, folder: str, said: st
         load_folder(client, folder)
 
 
+def test_a_word_that_is_no_choice(client: ComfyClient, inputs: Path) -> None:
+    """Catches "never" taken for "until restart": ComfyUI 0.3.75 does not look at such words."""
+    write_picture_folder(inputs / "bad_word", demo_photos()[:1], pictures_per_photo=1)
+    with pytest.raises(PromptRejected, match="cache"):
+        load_folder(client, "bad_word", cache="never")
+
+
 def test_an_empty_folder(client: ComfyClient, inputs: Path) -> None:
     """Catches a training on nothing."""
     (inputs / "bad_empty").mkdir()
@@ -92,6 +99,7 @@ def test_an_unreadable_picture_is_named_and_skipped(client: ComfyClient, inputs:
         ("network_dim", 513, "network_dim"),
         ("learning_rate", -1.0, "learning_rate"),
         ("precision", "int4", "precision"),
+        ("resume", "sometimes", "resume"),
         ("precision", "fp16", "fp16 needs a GPU"),
     ],
 )

@@ -27,7 +27,7 @@ with Host(pathlib.Path(sys.argv[1]), pack=None) as host:
     print(host.pid, flush=True)
     time.sleep(86400)
 """
-_IMPORT_LINE = re.compile(rf"^ *[0-9.]+ seconds(.*): .*[/\\]{PACK_NAME}$", re.MULTILINE)
+_IMPORT_LINE = re.compile(rf"^[^:\n]*?[0-9.]+ seconds(.*): .*[/\\]{PACK_NAME}$", re.MULTILINE)
 
 
 def test_the_pack_loads(host: Host) -> None:

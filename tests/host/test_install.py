@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
+import os
 import re
 import shutil
 import subprocess
@@ -12,7 +15,7 @@ from pathlib import Path
 import pytest
 from graphs import GraphBuilder
 
-from glitch_demo.host import Host, link_or_copy
+from glitch_demo.host import Host, host_tree, link_or_copy
 from glitch_demo.photos import demo_photos, write_picture_folder
 from glitch_demo.pocket import pocket_sd15
 from glitch_train.comfyui.client import ComfyClient
@@ -39,13 +42,29 @@ def versions(python: Path) -> dict[str, str]:
     return dict(line.split("==", 1) for line in lines if "==" in line)
 
 
+def host_requirements() -> list[str]:
+    """Return what the host that is tested needs, as pip's arguments.
+
+    Of a ComfyUI of one's own: what its requirements.txt names, at the versions that it runs with
+    here.
+    """
+    if not os.environ.get("COMFYUI_PATH"):
+        return ["-r", str(REPO / "requirements-host.txt")]
+    found = []
+    for line in (host_tree() / "requirements.txt").read_text().splitlines():
+        name = re.match(r"[\w.-]*", line)[0]
+        with contextlib.suppress(ValueError, importlib.metadata.PackageNotFoundError):
+            found.append(f"{name}=={importlib.metadata.version(name).partition('+')[0]}")
+    return found
+
+
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An environment with what ComfyUI needs and nothing else; its Python."""
     folder = tmp_path_factory.mktemp("clean")
     run(sys.executable, "-m", "venv", folder / "env")
     python = folder / "env" / "bin" / "python"
-    run(python, "-m", "pip", "install", "-q", "-r", REPO / "requirements-host.txt")
+    run(python, "-m", "pip", "install", "-q", *host_requirements())
     yield python
     shutil.rmtree(folder / "env")  # a gigabyte
 

@@ -166,7 +166,7 @@ def test_a_training_with_its_recipe_overridden(
     graph = GraphBuilder(client)
     recipe = graph.add("GlitchRecipe", preset="overtrain (> 5000 steps)", settings="width = 512")
     dataset = graph.add(
-        "GlitchDatasetLoader", folder="?", height=64, recipe=(recipe, 0), cache="never"
+        "GlitchDatasetLoader", folder="?", height=64, recipe=(recipe, 0), cache="until restart"
     )
     base = graph.add("CheckpointLoaderSimple", ckpt_name="?")
     parts = {"model": (base, "MODEL"), "clip": (base, "CLIP"), "vae": (base, "VAE")}

@@ -56,3 +56,14 @@ def test_widgets_stand_in_the_order_of_the_recipe(
     shown = [name for group in about.values() for name in group]
     expected = [name for name in declared(recipe) if name not in apart]
     assert [name for name in shown if name in expected] == expected
+
+
+def test_every_node_is_found_by_other_words(client: ComfyClient) -> None:
+    """Catches a trainer that nobody finds who types "train lora"."""
+    info = client.object_info()
+    ours = {name: node for name, node in info.items() if name.startswith("Glitch")}
+    assert len(ours) == 16
+    if not any("search_aliases" in node for node in info.values()):
+        pytest.skip("this ComfyUI has no search aliases; 0.33.0 has")
+    assert "train lora" in ours["GlitchLoraTrainer"]["search_aliases"]
+    assert all(node["search_aliases"] for node in ours.values())

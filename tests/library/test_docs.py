@@ -79,3 +79,12 @@ def test_files_that_pages_name_are_there(page: str) -> None:
         r"`((?:docs|glitch_train|nodes|tests|tools|web|workflows)/[\w/]+\.\w+)`", text
     )
     assert [path for path in named if not (REPO / path).exists()] == []
+
+
+def test_the_oldest_host_is_the_one_that_is_claimed() -> None:
+    """Catches a registry entry that promises a ComfyUI which the page of hosts does not name."""
+    entry = (REPO / "pyproject.toml").read_text("utf-8")
+    (claimed,) = re.findall(r'^requires-comfyui = ">=([\d.]+)"', entry, re.MULTILINE)
+    page = (REPO / "docs" / "hosts.md").read_text("utf-8")
+    tried = re.findall(r"^\| (\d+\.\d+\.\d+) \|", page, re.MULTILINE)
+    assert min(tried, key=lambda version: [int(part) for part in version.split(".")]) == claimed

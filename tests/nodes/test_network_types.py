@@ -36,6 +36,11 @@ def trained(pack, base: Any, kind: str) -> Any:
         return lora.TrainedLora(unet, (fill(tower, targets.text_encoder_targets(tower)),))
 
 
+def host_said(caplog) -> list[str]:
+    """Return the host's own warnings: libraries that are loaded for the first time have theirs."""
+    return [record.getMessage() for record in caplog.records if record.name == "root"]
+
+
 @pytest.mark.parametrize("kind", ["lora", "dora", "rslora"])
 def test_the_host_patches_what_was_trained(pack, loaded, caplog, kind: str) -> None:
     """Catches names, shapes, alphas or magnitudes that the host's LoraLoader reads otherwise."""
@@ -48,7 +53,7 @@ def test_the_host_patches_what_was_trained(pack, loaded, caplog, kind: str) -> N
     assert any(key.endswith(".dora_scale") for key in state) == (kind == "dora")
     with caplog.at_level(logging.WARNING):
         patched, _ = pack("nodes.host").with_lora(model, clip, state)
-    assert not caplog.messages
+    assert not host_said(caplog)
     ldm = pack("glitch_train.model.unet_names").to_ldm_modules(base.layout, lora.unet)
     assert len(patched.patches) == len(lora.unet)
     weights = model.model.state_dict()
@@ -62,4 +67,4 @@ def test_the_host_patches_what_was_trained(pack, loaded, caplog, kind: str) -> N
             mine = module.get_base_layer().weight
             assert not theirs.allclose(original, rtol=1e-3), name
             torch.testing.assert_close(theirs, mine, rtol=1e-3, atol=1e-5, msg=name)
-    assert not caplog.messages  # the host logs what it could not apply
+    assert not host_said(caplog)  # what it could not apply

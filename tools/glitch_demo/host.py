@@ -19,7 +19,7 @@ __all__ = ["PACK_NAME", "REPO_ROOT", "Host", "HostError", "host_tree"]
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
 PACK_NAME = "glitching-the-gaze"
-START_TIMEOUT_S = 180.0  # about 12 s on two idle cores; a busy machine needs many times that
+START_TIMEOUT_S = 600.0  # about 12 s on two idle cores; a busy machine needs many times that
 STOP_TIMEOUT_S = 10.0
 _HOST_PROCESS = Path(__file__).resolve().parent / "host_process.py"
 _SHIM_FOLDER = Path(__file__).resolve().parent / "torchvision_shim"

@@ -6,13 +6,17 @@ import dataclasses
 from collections.abc import Mapping
 
 from .flow import COLUMN_GAP, GAP, Flow, Group, Node, Output
-from .node_info import NodeInfo
+from .node_info import Input, NodeInfo
 
 TITLE_PX = 30  # LiteGraph draws a title above a node's position
 SLOT_PX = 20
 FIRST_SLOT_PX = 14  # from a node's position to its first socket
 WIDGET_PX = 24
-TEXT_PX = 90  # a text field of some lines
+# A text field, as web/glitch.js has it: a line, a letter, its edges, and how many lines are shown.
+LINE_PX = 15
+LETTER_PX = 6
+EDGES_PX = 30
+LINES = (3, 12)
 PREVIEW_PX = 300
 GROUP_PADDING = 20
 GROUP_TITLE_PX = 50
@@ -36,12 +40,21 @@ WITH_PREVIEW = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class Box:
-    """A rectangle; y grows downwards and excludes a node's title."""
+    """A rectangle; y grows downwards and excludes a node's title.
+
+    Attributes:
+        x: of its left edge.
+        y: of its upper edge.
+        width: of the node.
+        height: that is kept free for it: for every widget and for the picture that it will show.
+        shown: the height that it opens with.
+    """
 
     x: int
     y: int
     width: int
     height: int
+    shown: int
 
     @property
     def right(self) -> int:
@@ -69,27 +82,47 @@ def place(flow: Flow, info: Mapping[str, NodeInfo]) -> dict[Node, Box]:
             y = 0
             for node in column.nodes:
                 y = (y if node.top is None else node.top) + TITLE_PX
-                height = node.tall or natural_height(info[node.class_type])
-                boxes[node] = Box(x, y, column.width, height)
+                shown, height = heights(node, info[node.class_type], column.width)
+                boxes[node] = Box(x, y, column.width, height, shown)
                 y += height + GAP
             x += column.width + COLUMN_GAP
         x += GROUP_PADDING + GROUP_GAP - COLUMN_GAP
     return boxes
 
 
-def natural_height(info: NodeInfo) -> int:
-    """Return the height that a node's sockets, widgets and preview need.
+def heights(node: Node, info: NodeInfo, width: int) -> tuple[int, int]:
+    """Return the height that a node opens with, and the one that is kept free for it.
 
-    Advanced widgets count: older frontends show them always, newer ones when asked to.
+    It opens with its sockets and widgets, the advanced ones folded, and with room for a picture
+    unless a text field would fill that. Advanced widgets are shown when asked for, and always by
+    older frontends that draw nodes as HTML.
 
     Args:
+        node: The node.
         info: What the host says about its class.
+        width: Of the node, in pixels.
     """
-    slots = max(len(info.sockets), len(info.outputs))
-    widgets = sum(TEXT_PX if widget.is_text else WIDGET_PX for widget in info.widgets)
-    widgets += sum(WIDGET_PX for widget in info.widgets if widget.is_seed)
+    if node.tall:
+        return node.tall, node.tall
+    slots = 20 + SLOT_PX * max(len(info.sockets), len(info.outputs))
+    rows = [(one, _row(one, node.inputs.get(one.name), width)) for one in info.widgets]
+    advanced = sum(height for one, height in rows if one.is_advanced)
+    button = WIDGET_PX if advanced else 0
+    shown = slots + button + sum(height for one, height in rows if not one.is_advanced)
     preview = PREVIEW_PX if info.class_type in WITH_PREVIEW else 0
-    return 20 + slots * SLOT_PX + widgets + preview
+    has_text = any(one.is_text and not one.is_advanced for one, _ in rows)
+    return shown + (0 if has_text else preview), shown + advanced + preview
+
+
+def _row(widget: Input, value: object, width: int) -> int:
+    """Return the height of a widget, with the one below a seed that says what becomes of it."""
+    if not widget.is_text:
+        return WIDGET_PX * (2 if widget.is_seed else 1)
+    letters = max(1, (width - EDGES_PX) // LETTER_PX)
+    text = value if isinstance(value, str) else str(widget.default or "")
+    lines = sum(max(1, -(-len(line) // letters)) for line in text.split("\n"))
+    least, most = LINES
+    return LINE_PX * min(most, max(least, lines)) + EDGES_PX
 
 
 def around(group: Group, boxes: Mapping[Node, Box]) -> list[int]:

@@ -144,7 +144,7 @@ def _node(
         "id": mine,
         "type": node.class_type,
         "pos": [box.x, box.y],
-        "size": [box.width, box.height],
+        "size": [box.width, box.shown],
         "flags": {},
         "order": mine - 1,
         "mode": 0,

@@ -1,8 +1,10 @@
-"""Let torchvision's CUDA wheel be imported beside a CPU build of torch.
+"""Let torchvision's and torchaudio's CUDA wheels be there beside a CPU build of torch.
 
-The wheel's Python code registers fake kernels for two operators that its compiled part would
-declare, but that part does not load without CUDA. Declaring them first is enough. This folder is
-put on PYTHONPATH only for a ComfyUI that was seen to need it (see `glitch_demo.host`).
+torchvision's Python code registers fake kernels for two operators that its compiled part would
+declare, but that part does not load without CUDA. Declaring them first is enough. torchaudio does
+not load at all, and newer ComfyUIs import it at their top, for nodes that are not needed here: they
+get an empty one. This folder is put on PYTHONPATH only for a ComfyUI that was seen to need it (see
+`glitch_demo.host`).
 """
 
 import importlib.abc
@@ -17,6 +19,24 @@ _OPERATORS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
+
+
+_AUDIO = ("torchaudio", "torchaudio.functional", "torchaudio.transforms")
+
+
+class _EmptyAudio(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds a torchaudio in which there is nothing."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Return the empty module of one of the names that ComfyUI imports."""
+        if fullname not in _AUDIO:
+            return None
+        return importlib.machinery.ModuleSpec(fullname, self, is_package=fullname == _AUDIO[0])
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Leave the module empty."""
 
 
 class _DeclareOperators(importlib.abc.MetaPathFinder):
@@ -48,4 +68,5 @@ def _run_the_sitecustomize_behind_this_one() -> None:
 
 
 sys.meta_path.insert(0, _DeclareOperators())
+sys.meta_path.insert(0, _EmptyAudio())
 _run_the_sitecustomize_behind_this_one()
