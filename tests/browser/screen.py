@@ -24,18 +24,25 @@ NOT_OURS = (
     "/favicon.ico",
     # Nothing outside the host may be asked.
     "api.comfy.org",
+    "z_image_turbo",  # a model of the workflow that newer frontends begin with
     "Error loading core workflow templates",
 )
 """Parts of messages that every frontend writes on a fresh host without this pack too."""
 
 
-def as_other_hosts_have(made: dict[str, Any], twin: dict[str, Any]) -> dict[str, Any]:
-    """Return a workflow in API format without inputs that a host's own nodes have here alone."""
-    told = {node: dict(entry) for node, entry in made.items()}
+def as_other_hosts_have(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Return a workflow in API format without inputs that the host's own nodes have in it alone.
+
+    And without the versions of packs, which frontend 1.58 writes beside a node's title.
+    """
+    told = {node: dict(entry) for node, entry in one.items()}
     for node, entry in told.items():
+        entry["_meta"] = {"title": entry["_meta"]["title"]}
         if not entry["class_type"].startswith("Glitch"):
-            known = twin[node]["inputs"]
-            entry["inputs"] = {name: one for name, one in entry["inputs"].items() if name in known}
+            known = other[node]["inputs"]
+            entry["inputs"] = {
+                name: entry["inputs"][name] for name in entry["inputs"] if name in known
+            }
     return told
 
 

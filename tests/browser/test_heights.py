@@ -137,7 +137,7 @@ def test_advanced_inputs_unfold_and_stay_so(screen: Screen) -> None:
     assert screen.page.evaluate(f"[{folded}, {height}]") == [count, pytest.approx(low, abs=5)]
     sent = screen.page.evaluate("async () => (await app.graphToPrompt()).output")
     twin = json.loads((WORKFLOWS / "api" / "sd15_standard.json").read_text("utf-8"))
-    assert as_other_hosts_have(sent, twin) == twin
+    assert as_other_hosts_have(sent, twin) == as_other_hosts_have(twin, sent)
 
 
 def test_another_renderer_folds_in_its_own_way(screen: Screen) -> None:
