@@ -113,7 +113,9 @@ def _check_texts(options: argparse.Namespace) -> None:
                     "setting can hold; write it anew."
                 )
             if isinstance(text, Path) and _is_too_long(text):
-                raise RecipeError(f"{name} {str(text)[:80]}… is too long for the name of a file.")
+                raise RecipeError(
+                    f"{name} {str(text)[:80]}… is too long for a file's name; give a shorter one."
+                )
 
 
 def _is_too_long(path: Path) -> bool:

@@ -134,12 +134,13 @@ def test_a_file_of_edm_is_refused_in_both(pack, noise_of, marks) -> None:
 def test_latents_are_kept_apart_by_what_the_vae_computes_in(pack) -> None:
     """Catches NaN out of fp16 that would still be found after a start with --fp32-vae."""
     model = SimpleNamespace(model=SimpleNamespace(process_latent_in=None, process_latent_out=None))
+    clip = SimpleNamespace(cond_stage_model=None)
     weights = {"conv": torch.ones(2, dtype=torch.float16)}
 
     def key(dtype: torch.dtype) -> str:
         vae = SimpleNamespace(
             first_stage_model=SimpleNamespace(state_dict=lambda: weights), vae_dtype=dtype
         )
-        return pack("nodes.weights").encoders(model, None, vae).vae_key
+        return pack("nodes.weights").encoders(model, clip, vae).vae_key
 
     assert key(torch.float16) == key(torch.float16) != key(torch.float32)

@@ -104,7 +104,7 @@ def test_a_lora_is_a_recipe(place: Path, checkpoint: Path, capsys) -> None:
         (["--device", "toaster"], "The device 'toaster' cannot be used here"),
         (["--cache", "recipe.toml"], "Cannot write to the cache recipe.toml: Not a directory"),
         (["--cache", "recipe.toml/a/b"], "Cannot write to the cache recipe.toml/a/b: Not a dir"),
-        (["--cache", "a" * 300], "File name too long; choose another folder."),
+        (["--cache", "a" * 300], "is too long for a file's name; give a shorter one."),
         (["--cache", "/proc/cache"], "Cannot write to the cache /proc/cache: "),
         (["--resume", "must"], "no unfinished run"),
         (["--set", "precision=fp16"], "fp16 needs a GPU"),

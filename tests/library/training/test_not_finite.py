@@ -31,7 +31,7 @@ def break_step(run: TrainingRun, value: float, where: str = "loss") -> None:
 
     def after(_module, _inputs, output):
         nonlocal calls
-        calls += 1
+        calls += not output[0].is_meta  # the memory plan's rehearsal is no step
         if calls != BAD_STEP:
             return output
         if where == "loss":
@@ -187,13 +187,13 @@ def test_skipped_updates_are_counted_and_said(
     """Catches updates that trained nothing and stand nowhere: in the record, going on included."""
     scaler = torch.amp.GradScaler
     monkeypatch.setattr(torch.amp, "GradScaler", lambda *_args, **_more: scaler("cpu"))
-    first = make_run(tmp_path, folder, Counted(), **SETTINGS | {"steps": 4})
+    first = make_run(tmp_path, folder, Counted(), **SETTINGS | {"steps": 4, "save_every": 4})
     break_step(first, math.inf, "gradient")
     list(first.events())
     told = read_json(first.paths.losses.with_suffix(".json")).about
     assert told.skipped == 1
     assert [note for note in told.notes if "1 update was skipped" in note]
-    again = make_run(tmp_path, folder, Counted(), "must", **SETTINGS)
+    again = make_run(tmp_path, folder, Counted(), "must", **SETTINGS | {"save_every": 4})
     list(again.events())
     assert again.record.about.skipped == 1
     assert again.record.about.notes == told.notes

@@ -47,8 +47,8 @@ def test_a_stopped_run_saves_again(tmp_path: Path, folder: Path) -> None:
     whole = going_on(tmp_path / "whole", folder)
     list(whole.events())
     for stop in (3, 7):
-        stop_after(going_on(tmp_path / "parts", folder, save_every=100), stop)
-    last = going_on(tmp_path / "parts", folder, save_every=100)
+        stop_after(going_on(tmp_path / "parts", folder, save_every=12), stop)
+    last = going_on(tmp_path / "parts", folder, save_every=12)
     list(last.events())
     assert weights(last.lora_path) == weights(whole.lora_path)
     assert last.record.about.notes == []

@@ -90,7 +90,7 @@ def test_precision_is_checked_before_any_work(tmp_path: Path, folder: Path) -> N
 
 def test_what_is_set_in_vain_is_said_once(tmp_path: Path, folder: Path) -> None:
     """Catches a warmup longer than the run carried out without a word, or told of a longer run."""
-    settings = {"lr_scheduler": "cosine", "warmup_steps": 4}
+    settings = {"lr_scheduler": "cosine", "warmup_steps": 4, "save_every": 3}
     short = make_run(tmp_path, folder, Counted(), steps=3, **settings)
     list(short.events())
     (said,) = short.record.about.notes
