@@ -155,8 +155,8 @@ def find_spikes(curve: Curve) -> Spikes:
     reference[blocks[0]] = np.fmax(reference[blocks[0]], values[0])
     middles = [(block.start + block.stop - 1) / 2 for block in blocks]
     centred = values - np.interp(np.arange(len(curve)), middles, medians)
-    spread = [MAD_TO_SIGMA * float(np.median(np.abs(centred[block]))) for block in blocks]
-    spread = np.repeat(running_median(np.array(spread), 5), sizes)
+    deviations = np.array([MAD_TO_SIGMA * np.median(np.abs(centred[b])) for b in blocks])
+    spread = np.repeat(running_median(deviations, 5), sizes)
     spread = np.maximum(spread, 1e-9 * float(np.max(np.abs(centred))) + SMALLEST)
     above, noise = (values - reference) / spread, centred / spread
     fence = _fence(_symmetric(noise, noise))
