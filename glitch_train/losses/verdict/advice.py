@@ -84,66 +84,54 @@ def advise(record: LossRecord, convergence: Finding, fit: Finding, stability: Fi
 def _settings(record: LossRecord) -> dict[str, Any]:
     """Return what is known: what the run did counts more than what its recipe wanted."""
     settings = settings_of(record.about.recipe)
-    rates = record.array("learning_rate")
-    rates = rates[np.isfinite(rates)]
-    if len(rates):
-        settings["learning_rate"] = float(rates.max())
-    steps = record.array("step")
-    steps = steps[np.isfinite(steps)]
-    if len(steps):
-        settings["steps"] = float(steps.max())
+    for setting, column in (("learning_rate", "learning_rate"), ("steps", "step")):
+        values = record.array(column)
+        if np.isfinite(values).any():
+            settings[setting] = float(values[np.isfinite(values)].max())
     return settings
 
 
 def _on_stability(stability: Finding, settings: dict[str, Any]) -> list[str]:
-    lower = _lower_rate(settings)
-    if stability.state == "nan" and "passed_over" in stability.evidence:
-        return [f"{lower}, or train in precision fp32; the steps passed over taught nothing."]
-    if stability.state == "nan":
-        return [f"{lower}, or train in precision fp32; use a snapshot from before the break."]
-    if stability.state == "diverged":
-        return [f"{lower}, with some warmup steps; use a snapshot from before the rise."]
-    if stability.state == "spiky":
-        return [
-            "Raise batch_size or gradient_accumulation, so that single pictures and timesteps "
-            f"weigh less; if the spikes stay: {lower[0].lower()}{lower[1:]}."
-        ]
-    if stability.state == "oscillating":
-        return [f"{lower}; if one swing is one epoch long, it is the order of the pictures."]
-    return []
-
-
-def _lower_rate(settings: dict[str, Any]) -> str:
     rate = settings.get("learning_rate")
-    return (
-        f"Lower learning_rate from {rate:.2g} to {rate / 3:.1g}"
-        if rate
-        else ("Lower learning_rate to a third")
+    to = f"from {rate:.2g} to {rate / 3:.1g}" if rate else "to a third"
+    lower = f"ower learning_rate {to}"
+    passed_over = "passed_over" in stability.evidence
+    then = (
+        "the steps passed over taught nothing"
+        if passed_over
+        else ("use a snapshot from before the break")
     )
+    advice = {
+        "nan": f"L{lower}, or train in precision fp32; {then}.",
+        "diverged": f"L{lower}, with some warmup steps; use a snapshot from before the rise.",
+        "spiky": "Raise batch_size or gradient_accumulation, so that single pictures and timesteps "
+        f"weigh less; if the spikes stay: l{lower}.",
+        "oscillating": f"L{lower}; if one swing is one epoch long, it is the order of the "
+        "pictures.",
+    }
+    return [advice[stability.state]] if stability.state in advice else []
 
 
 def _on_convergence(
     convergence: Finding, fit: Finding, record: LossRecord, settings: dict[str, Any]
 ) -> list[str]:
-    steps, rate = settings.get("steps", 0.0), settings.get("learning_rate")
-    hardly = rate is not None and rate < LOW_LEARNING_RATE
+    state, rate = convergence.state, settings.get("learning_rate")
+    steps = settings.get("steps", 0.0)
     # A probe is so steady that even a LoRA that hardly moves is seen to fall.
-    creeps = convergence.state == "still_falling" and fit.state == "underfit"
-    if hardly and (creeps or convergence.state == "flat_from_start"):
+    creeps = state == "still_falling" and fit.state == "underfit"
+    if rate is not None and rate < LOW_LEARNING_RATE and (creeps or state == "flat_from_start"):
         return [f"Raise learning_rate: at {rate:.2g} the LoRA hardly moves; try 1e-4."]
-    if convergence.state == "still_falling":
-        more = "500–1000" if steps <= 4000 else f"{steps / 4:,.0f}"
-        return [f"Train longer: extend by {more} steps, the loss has not levelled off."]
-    if convergence.state == "flat_from_start":
-        now = f" from {rate:.2g} to {rate * 3:.1g}" if rate else " threefold"
-        return [
-            f"Raise learning_rate{now}, or look at a probe: the raw loss may hide what is learned."
-        ]
-    if convergence.state == "too_short":
-        return ["Train for at least a few hundred steps before reading the curve."]
-    if convergence.state == "converged":
+    if state == "converged":
         return _on_converged(convergence, record, settings)
-    return []
+    more = "500–1000" if steps <= 4000 else f"{steps / 4:,.0f}"
+    raised = f"from {rate:.2g} to {rate * 3:.1g}" if rate else "threefold"
+    advice = {
+        "still_falling": f"Train longer: extend by {more} steps, the loss has not levelled off.",
+        "flat_from_start": f"Raise learning_rate {raised}, or look at a probe: the raw loss may "
+        "hide what is learned.",
+        "too_short": "Train for at least a few hundred steps before reading the curve.",
+    }
+    return [advice[state]] if state in advice else []
 
 
 def _on_converged(convergence: Finding, record: LossRecord, settings: dict[str, Any]) -> list[str]:
@@ -158,7 +146,7 @@ def _on_converged(convergence: Finding, record: LossRecord, settings: dict[str, 
     dim = settings.get("network_dim")
     wider = f"{dim} → {round(dim * 1.5)}" if dim else "for example 128 → 192"
     return [
-        f"For slightly sharper detail: extend by 500–1000 steps, or raise network_dim ({wider}).",
+        f"For slightly sharper detail: extend by 500–1000 steps, or raise network_dim ({wider})."
     ]
 
 

@@ -8,12 +8,10 @@ import numpy as np
 
 from ...wording import loss_text, percent, tidy_step, with_error, words_for_step
 from .curve import SMALLEST, Curve
+from .departures import Jump
 from .finding import Finding
-from .jump import Jump
+from .reading import MIN_POINTS, Reading
 from .trend import GRID, TAIL_FROM, Trend
-
-MIN_POINTS = 40
-"""Fewer losses than this say nothing about convergence."""
 
 FALSE_ALARM = 0.06
 """A loss is called flat, or not to be told, unless "nothing changes" is less likely than this."""
@@ -36,8 +34,7 @@ USUAL_TAIL = 0.07
 SURE_OF_FLAT, SURE_OF_FALL, SURE_OF_RISE = 0.98, 0.9, 0.9
 """How sure each must be; calling a falling curve flat is the worst error, it ends the training."""
 
-RISE_OF_LEVEL = 0.08
-RISE_OF_DROP = 0.2
+RISE_OF_LEVEL, RISE_OF_DROP = 0.08, 0.2
 """A curve diverges when it ends above its lowest point by both of these shares."""
 
 FLAT_WITHIN = 0.05
@@ -49,49 +46,59 @@ METHOD = (
 )
 
 
-def judge_convergence(
-    curve: Curve, trend: Trend | None, jump: Jump | None, min_points: int = MIN_POINTS
-) -> Finding:
+def judge_convergence(reading: Reading, min_points: int = MIN_POINTS) -> Finding:
     """Return ``converged``, ``still_falling``, ``flat_from_start``, ``diverging`` or ``too_short``.
 
     ``too_short`` is also what cannot be told: the interval reaches from one state into another.
 
     Args:
-        curve: the losses.
-        trend: their trend; None where there are too few.
-        jump: a jump at the start, or None.
+        reading: of the losses.
         min_points: fewer values are too short.
     """
+    curve, trend = reading.curve, reading.trend
     if trend is None or curve.points < min_points:
         return _too_few(curve, min_points)
-    rose = trend.rise.chance_above(rise_limit(trend))
+    lowest = trend.final.mean - trend.rise.mean
+    limit = max(RISE_OF_LEVEL * abs(lowest), RISE_OF_DROP * abs(trend.drop.mean))
+    rose = trend.rise.chance_above(limit)
     evidence = _evidence(curve, trend, rose)
-    if jump is not None:
-        return _jumped(curve, jump, evidence)
+    if reading.jump is not None:
+        return _jumped(curve, reading.jump, evidence)
     if trend.flat > FALSE_ALARM:
         return _unchanged(trend, evidence)
     if rose > SURE_OF_RISE:
-        return _diverging(curve, trend, rose, evidence)
+        return _diverging(curve, trend, lowest, evidence)
     if trend.highest_drop < SMALL_DROP * abs(trend.start.mean):
         return _flat(trend, 1 - rose, evidence)
     return _judge_tail(curve, trend, evidence)
 
 
-def rise_limit(trend: Trend, share: float = RISE_OF_LEVEL) -> float:
-    """Return the rise above the lowest point from which on a curve diverges."""
-    lowest = trend.final.mean - trend.rise.mean
-    return max(share * abs(lowest), RISE_OF_DROP * abs(trend.drop.mean))
-
-
 def _judge_tail(curve: Curve, trend: Trend, evidence: dict[str, Any]) -> Finding:
     tail, drop = trend.tail_fall, trend.highest_drop
     falls, large = tail.chance_above(0.0), tail.chance_above(LARGEST_TAIL * drop)
+    words = with_error(100 * tail.mean / drop, 100 * tail.error / drop)
     level = -LARGEST_TAIL * drop < tail.mean < USUAL_TAIL * drop
     if level and large < 1 - SURE_OF_FLAT:
-        return _converged(curve, trend, 1 - large, evidence)
+        above = np.flatnonzero(trend.curve - trend.curve[-1] > FLAT_WITHIN * drop)
+        at = float(GRID[min(len(GRID) - 1, above[-1] + 1)]) if len(above) else 0.0
+        step = tidy_step(curve.step_at(at))
+        return Finding(
+            "converged",
+            1 - large,
+            f"Flat from step {words_for_step(step)} on: {percent(1 - FLAT_WITHIN)} of the drop was "
+            f"done there, and the last fifth of the run makes {words} % of it.",
+            evidence,
+            step,
+        )
     if tail.mean >= USUAL_TAIL * drop and falls > SURE_OF_FALL:
-        return _falling(trend, falls, evidence)
-    words = with_error(100 * tail.mean / drop, 100 * tail.error / drop)
+        slope = [evidence[f"tail_slope_{one}per_1000_steps"] for one in ("", "error_")]
+        return Finding(
+            "still_falling",
+            falls,
+            f"Still falling by {with_error(-slope[0], slope[1])} per 1000 steps at the end "
+            f"({percent(tail.mean / drop)} of the whole drop in the last fifth of the run).",
+            evidence,
+        )
     return _untold(
         f"the last fifth of the run makes {words} % of the whole drop: that may be flat, and may "
         "be a change",
@@ -139,25 +146,24 @@ def _untold(why: str, evidence: dict[str, Any]) -> Finding:
 
 
 def _jumped(curve: Curve, jump: Jump, evidence: dict[str, Any]) -> Finding:
-    step = tidy_step(curve.step_at(jump.position))
+    step, ratio = tidy_step(curve.step_at(jump.position)), jump.ratio
     return Finding(
         "diverging",
         0.95,
         f"Diverging: from about step {words_for_step(step)} on the loss lies above all it was "
-        f"before, at {jump.words} times that level.",
-        evidence | {"jump_step": step, "jump_level": jump.level, "jump_ratio": jump.ratio},
+        f"before, at {f'{ratio:,.0f}' if abs(ratio) >= 100 else f'{ratio:.1f}'} times that level.",
+        evidence | {"jump_step": step, "jump_level": jump.level, "jump_ratio": ratio},
     )
 
 
-def _diverging(curve: Curve, trend: Trend, rose: float, evidence: dict[str, Any]) -> Finding:
-    lowest = trend.final.mean - trend.rise.mean
-    at = curve.step_at(float(GRID[int(np.argmin(trend.curve))]))
-    step = tidy_step(at)
+def _diverging(curve: Curve, trend: Trend, lowest: float, evidence: dict[str, Any]) -> Finding:
+    step = tidy_step(curve.step_at(float(GRID[int(np.argmin(trend.curve))])))
+    share = trend.rise.mean / max(abs(lowest), SMALLEST)
     return Finding(
         "diverging",
-        rose,
+        evidence["chance_it_rises"],
         f"Diverging: the trend was lowest, {loss_text(lowest)}, near step {words_for_step(step)} "
-        f"and ends {percent(trend.rise.mean / max(abs(lowest), SMALLEST))} above that.",
+        f"and ends {percent(share)} above that.",
         evidence | {"lowest": lowest, "lowest_step": step, "rise": trend.rise.mean},
     )
 
@@ -187,35 +193,4 @@ def _flat(trend: Trend, confidence: float, evidence: dict[str, Any]) -> Finding:
         f"Flat: from start to end the loss changed by {words} %, and noise alone changes it by "
         f"{percent(2 * trend.resolution / level)}.",
         evidence,
-    )
-
-
-def _falling(trend: Trend, falls: float, evidence: dict[str, Any]) -> Finding:
-    words = with_error(
-        -evidence["tail_slope_per_1000_steps"], evidence["tail_slope_error_per_1000_steps"]
-    )
-    share = percent(trend.tail_fall.mean / max(trend.highest_drop, SMALLEST))
-    return Finding(
-        "still_falling",
-        falls,
-        f"Still falling by {words} per 1000 steps at the end ({share} of the whole drop in the "
-        "last fifth of the run).",
-        evidence,
-    )
-
-
-def _converged(curve: Curve, trend: Trend, confidence: float, evidence: dict[str, Any]) -> Finding:
-    final, drop = float(trend.curve[-1]), trend.highest_drop
-    above = np.flatnonzero(trend.curve - final > FLAT_WITHIN * drop)
-    at = float(GRID[min(len(GRID) - 1, above[-1] + 1)]) if len(above) else 0.0
-    step = tidy_step(curve.step_at(at))
-    tail = trend.tail_fall
-    words = with_error(100 * tail.mean / drop, 100 * tail.error / drop)
-    return Finding(
-        "converged",
-        confidence,
-        f"Flat from step {words_for_step(step)} on: {percent(1 - FLAT_WITHIN)} of the drop was "
-        f"done there, and the last fifth of the run makes {words} % of it.",
-        evidence,
-        step,
     )

@@ -120,11 +120,6 @@ def block_means(values: Floats, blocks: Blocks) -> Floats:
     return np.array([values[block].mean() for block in blocks])
 
 
-def block_medians(values: Floats, blocks: Blocks) -> Floats:
-    """Return the median of each block."""
-    return np.array([np.median(values[block]) for block in blocks])
-
-
 def local_noise(values: Floats, blocks: Blocks) -> Floats:
     """Return the noise around the trend in each block, up to a factor that they share.
 
@@ -137,11 +132,12 @@ def local_noise(values: Floats, blocks: Blocks) -> Floats:
         blocks: its blocks.
     """
     if len(values) < ENOUGH * len(blocks):
-        return _running_median(np.abs(block_means(values, blocks)), 11)
+        return running_median(np.abs(block_means(values, blocks)), 11)
     pieces = [np.diff(values[max(0, block.start - 1) : block.stop]) for block in blocks]
-    return _running_median(np.array([np.sqrt(np.mean(piece**2)) for piece in pieces]), 5)
+    return running_median(np.array([np.sqrt(np.mean(piece**2)) for piece in pieces]), 5)
 
 
-def _running_median(values: Floats, width: int) -> Floats:
+def running_median(values: Floats, width: int) -> Floats:
+    """Return the median of ``width`` values around each one."""
     padded = np.pad(values, width // 2, mode="edge")
     return np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)

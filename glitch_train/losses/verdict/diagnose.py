@@ -11,46 +11,19 @@ import numpy as np
 from ...wording import plain
 from ..record import LossRecord
 from .advice import Advice, advise
-from .convergence import MIN_POINTS, judge_convergence
-from .correlation import without_average
-from .curve import Curve, clean_curve
+from .convergence import judge_convergence
+from .curve import clean_curve
 from .finding import Finding
 from .fit import judge_fit
-from .jump import Jump, find_jump
 from .levels import judge_levels
-from .oscillation import Oscillation, find_oscillation
-from .spikes import Spikes, find_spikes
+from .reading import MIN_TREND_POINTS, Reading, measured, read_curve
 from .stability import judge_stability
-from .trend import Trend, fit_trend
-
-MIN_TREND_POINTS = 12
-MIN_AVERAGES = 5
-"""So few are enough of a moving average's independent values, each of which holds many losses."""
 
 UNSURE_BELOW = 0.6
 """Below this confidence the raw loss gives way to a probe, which has far less noise."""
 
 DECAYED = 0.1
 """A learning rate below this share of its largest no longer moves the LoRA much."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Reading:
-    """What the judgements are made of.
-
-    Attributes:
-        curve: the finite losses; of a moving average, those that share no loss.
-        trend: their trend, None for too few.
-        spikes: None for fewer than a dozen.
-        swing: likewise.
-        jump: a jump at the start, None where there is none.
-    """
-
-    curve: Curve
-    trend: Trend | None = None
-    spikes: Spikes | None = None
-    swing: Oscillation | None = None
-    jump: Jump | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,14 +75,11 @@ def diagnose(record: LossRecord) -> Verdict:
     losses = record.array("loss")
     only_gradient = (record.array("not_finite") == 1) & np.isfinite(losses)
     reading = read_curve(clean_curve(record.array("step"), np.where(only_gradient, np.nan, losses)))
-    convergence = _with_probe(record, judge_convergence(reading.curve, reading.trend, reading.jump))
-    convergence = _with_schedule(record, convergence)
+    of_loss = judge_convergence(reading)
+    convergence = _with_schedule(record, _with_probe(record, of_loss))
     fit = judge_fit(record, reading.trend)
-    stability = judge_stability(
-        reading.curve, reading.trend, reading.spikes, reading.swing, reading.jump
-    )
-    stability = _with_passed_over(record, stability)
-    levels = judge_levels(record, reading.curve, reading.trend, reading.jump)
+    stability = _with_passed_over(record, judge_stability(reading, of_loss))
+    levels = judge_levels(record, reading)
     advice = advise(record, convergence, fit, stability)
     notes = record.about.notes
     return Verdict(record.name, convergence, fit, stability, levels, advice, reading, notes)
@@ -127,34 +97,15 @@ def _with_passed_over(record: LossRecord, stability: Finding) -> Finding:
     )
 
 
-def read_curve(curve: Curve) -> Reading:
-    """Measure trend, spikes and swings of a curve, as far as its length allows."""
-    curve = without_average(curve)
-    jump = find_jump(curve) if len(curve) >= MIN_POINTS else None
-    if len(curve) < MIN_TREND_POINTS:
-        few = curve.averaged == 1 or len(curve) < MIN_AVERAGES
-        trend = None if few else fit_trend(curve, np.zeros(len(curve), dtype=bool))
-        return Reading(curve, trend, jump=jump)
-    spikes = find_spikes(curve)
-    trend = fit_trend(curve, spikes.marked)
-    swing = find_oscillation(curve, trend, spikes.marked)
-    if swing.found:
-        trend = fit_trend(curve, spikes.marked, swing.columns)
-    return Reading(curve, trend, spikes, swing, jump)
-
-
 def _with_probe(record: LossRecord, finding: Finding) -> Finding:
     """Judge convergence on a probe where the raw loss is too noisy to say."""
     if finding.confidence >= UNSURE_BELOW and finding.state != "too_short":
         return finding
     for column in ("train_probe_loss", "probe_loss"):
-        values = record.array(column)
-        measured = np.isfinite(values)
-        if measured.sum() < MIN_TREND_POINTS:
+        curve = measured(record, column, MIN_TREND_POINTS)
+        if curve is None:
             continue
-        curve = clean_curve(record.array("step")[measured], values[measured])
-        reading = read_curve(curve)
-        probed = judge_convergence(reading.curve, reading.trend, reading.jump, MIN_TREND_POINTS)
+        probed = judge_convergence(read_curve(curve), MIN_TREND_POINTS)
         if probed.state != "too_short" and probed.confidence > finding.confidence:
             evidence = probed.evidence | {
                 "judged_on": column,

@@ -9,12 +9,15 @@ import numpy as np
 
 from ...wording import loss_text, percent, tidy_step, words_for_step
 from ..record import LossRecord
-from .curve import MAD_TO_SIGMA, SMALLEST, Curve, clean_curve, equal_blocks, fine_start
+from .curve import MAD_TO_SIGMA, SMALLEST, block_means, equal_blocks, fine_start
 from .finding import Finding
-from .trend import Trend
+from .reading import measured
+from .trend import TAIL_FROM, Trend
 
-MIN_PROBES = 4
-MAX_PROBE_BLOCKS = 24
+MIN_PROBES, MAX_BLOCKS = 4, 24
+MIN_SMOOTHED = 8
+"""From this many blocks on, three neighbours are averaged."""
+
 LITTLE = 0.03
 """A probe that fell by less than this share has learned next to nothing."""
 
@@ -33,9 +36,6 @@ WIDE_GAP = 0.12
 
 SURE = 4.0
 """Standard errors that a difference must have; many, because the lowest of all is looked for."""
-
-MIN_SMOOTHED = 8
-"""From this many blocks on, three neighbours are averaged."""
 
 CANNOT = "Overfitting cannot be told: the record has no probe on held-out pictures."
 
@@ -69,11 +69,6 @@ class ProbeCurve:
         """Largest fall, relative to step 0."""
         return (self.first - self.lowest) / max(abs(self.first), SMALLEST)
 
-    @property
-    def rise(self) -> float:
-        """How far it ends above its lowest point."""
-        return self.last - self.lowest
-
     def numbers(self) -> dict[str, Any]:
         """Return the values for the evidence."""
         return dataclasses.asdict(self) | {"drop_share": self.drop_share}
@@ -81,44 +76,28 @@ class ProbeCurve:
 
 def read_probe(record: LossRecord, column: str) -> ProbeCurve | None:
     """Return what a probe column says, or None where it has too few values."""
-    values = record.array(column)
-    measured = np.isfinite(values)
-    if measured.sum() < MIN_PROBES:
+    curve = measured(record, column, MIN_PROBES)
+    if curve is None:
         return None
-    curve = clean_curve(record.array("step")[measured], values[measured])
-    if len(curve) < MIN_PROBES:
-        return None
-    return _summarise(curve)
-
-
-def _summarise(curve: Curve) -> ProbeCurve:
-    blocks = equal_blocks(len(curve), min(MAX_PROBE_BLOCKS, len(curve)))
-    means = np.array([curve.values[block].mean() for block in blocks])
-    steps = np.array([curve.steps[block].mean() for block in blocks])
-    noise = _block_error(means)
+    blocks = equal_blocks(len(curve), MAX_BLOCKS)
+    means, steps = block_means(curve.values, blocks), block_means(curve.steps, blocks)
+    # A block's noise, from second differences, which a bend hardly touches.
+    bends = np.diff(means, 2) if len(means) >= MIN_PROBES + 1 else np.zeros(1)
+    noise = float(np.median(np.abs(bends))) * MAD_TO_SIGMA / 6**0.5
     width = 3 if len(means) >= MIN_SMOOTHED else 1
     level = np.convolve(means, np.ones(width) / width, "valid")
-    middle = steps[width // 2 : len(steps) - width // 2]
     lowest = int(np.argmin(level))
-    tail = np.interp(curve.steps[-1] - np.ptp(curve.steps) / 5, steps, means)
+    tail = np.interp(curve.step_at(TAIL_FROM), steps, means)
     return ProbeCurve(
         count=len(curve),
         first=float(curve.values[fine_start(blocks, 2)[0]].mean()),
         lowest=float(level[lowest]),
-        lowest_step=tidy_step(float(middle[lowest])),
+        lowest_step=tidy_step(float(steps[lowest + width // 2])),
         last=float(level[-1]),
         tail_fall=float(tail - means[-max(1, width - 1) :].mean()),
-        error=noise * float(np.sqrt(2 / width)),
-        drop_error=noise * float(np.sqrt(1 + 1 / width)),
+        error=noise * (2 / width) ** 0.5,
+        drop_error=noise * (1 + 1 / width) ** 0.5,
     )
-
-
-def _block_error(means: np.ndarray) -> float:
-    """Return the noise of a block, from second differences, which a bend hardly touches."""
-    if len(means) < 5:
-        return 0.0
-    bends = means[2:] - 2 * means[1:-1] + means[:-2]
-    return float(np.median(np.abs(bends))) * MAD_TO_SIGMA / float(np.sqrt(6))
 
 
 def judge_fit(record: LossRecord, trend: Trend | None) -> Finding:
@@ -132,14 +111,15 @@ def judge_fit(record: LossRecord, trend: Trend | None) -> Finding:
     if held is not None:
         return _judge_held_out(held, seen, trend, _bands(record, "probe_loss"))
     if seen is not None:
-        return _judge_seen(seen, _bands(record, "train_probe_loss"))
+        evidence = {"training": seen.numbers(), **_bands(record, "train_probe_loss")}
+        fell = percent(seen.drop_share)
+        words = f"Not underfit: the probe on training pictures fell by {fell}. {CANNOT}"
+        judged = _judge_drop(seen, "training", evidence)
+        return judged or Finding("cannot_tell", 0.9, words, evidence)
     few = int(np.isfinite(record.array("probe_loss")).sum())
+    words = f"Too few probes to tell: {few} of {MIN_PROBES}." if few else CANNOT
     evidence = {"probes": few, "needed": MIN_PROBES}
-    if few:
-        return Finding(
-            "cannot_tell", 0.9, f"Too few probes to tell: {few} of {MIN_PROBES}.", evidence
-        )
-    return Finding("cannot_tell", 1.0, CANNOT, evidence)
+    return Finding("cannot_tell", 0.9 if few else 1.0, words, evidence)
 
 
 def _judge_held_out(
@@ -157,20 +137,21 @@ def _judge_held_out(
             "model was damaged, not taught.",
             evidence,
         )
-    drop = held.first - held.lowest
+    rise, drop = held.last - held.lowest, held.first - held.lowest
     limit = max(OVERFIT_OF_LEVEL * abs(held.lowest), OVERFIT_OF_DROP * drop, SURE * held.error)
-    if held.rise > limit:
-        return _overfit(
-            held,
-            _confidence(held.rise, limit),
+    if rise > limit:
+        return Finding(
+            "overfit",
+            min(0.98, 0.6 + 0.2 * (rise / limit - 1)),
             f"Overfit: the held-out probe was lowest, {loss_text(held.lowest)}, at step "
-            f"{words_for_step(held.lowest_step)} and ends {percent(held.rise / held.lowest)} above "
+            f"{words_for_step(held.lowest_step)} and ends {percent(rise / held.lowest)} above "
             "that.",
             evidence,
+            held.lowest_step,
         )
     memorised = _gap(held, seen, trend, evidence)
     if memorised:
-        return _overfit(held, 0.7, memorised, evidence)
+        return Finding("overfit", 0.7, memorised, evidence, held.lowest_step)
     return _judge_drop(held, "held-out", evidence) or Finding(
         "fits",
         0.9 if held.count >= 8 else 0.7,
@@ -180,44 +161,25 @@ def _judge_held_out(
     )
 
 
-def _judge_seen(seen: ProbeCurve, bands: dict[str, Any]) -> Finding:
-    evidence = {"training": seen.numbers(), **bands}
-    return _judge_drop(seen, "training", evidence) or Finding(
-        "cannot_tell",
-        0.9,
-        f"Not underfit: the probe on training pictures fell by {percent(seen.drop_share)}. "
-        + CANNOT,
-        evidence,
-    )
-
-
 def _judge_drop(probe: ProbeCurve, kind: str, evidence: dict[str, Any]) -> Finding | None:
     """Return the finding of a probe that fell too little, too late, or within its own swings."""
-    drop = probe.first - probe.lowest
+    drop, fell = probe.first - probe.lowest, percent(probe.drop_share)
     in_doubt = drop < SURE * probe.drop_error
     if in_doubt and probe.drop_share > PLAIN_FALL:
-        return Finding(
-            "cannot_tell",
-            0.7,
-            f"The {kind} probe fell by {percent(probe.drop_share)} from step 0, but swings too "
-            "much to be sure; raise batch_size or lower learning_rate.",
-            evidence,
+        words = (
+            f"The {kind} probe fell by {fell} from step 0, but swings too much to be sure; raise "
+            "batch_size or lower learning_rate."
         )
+        return Finding("cannot_tell", 0.7, words, evidence)
     if in_doubt or probe.drop_share < LITTLE:
-        return Finding(
-            "underfit",
-            0.85,
-            f"Underfit: the {kind} probe fell by only {percent(probe.drop_share)} from step 0.",
-            evidence,
-        )
+        words = f"Underfit: the {kind} probe fell by only {fell} from step 0."
+        return Finding("underfit", 0.85, words, evidence)
     if probe.tail_fall > max(STILL_LEARNING * drop, probe.error):
-        return Finding(
-            "underfit",
-            0.7,
+        words = (
             f"Underfit so far: the {kind} probe makes {percent(probe.tail_fall / drop)} of its "
-            "fall in the last fifth of the run, so it has more to learn.",
-            evidence,
+            "fall in the last fifth of the run, so it has more to learn."
         )
+        return Finding("underfit", 0.7, words, evidence)
     return None
 
 
@@ -234,36 +196,24 @@ def _gap(
                 f"Overfit: training pictures improved by {percent(seen.drop_share)}, held-out ones "
                 f"by {percent(held.drop_share)}; the gap grew by {percent(growth)} of the start."
             )
-        return ""
-    if trend is None:
-        return ""
-    learned = trend.drop.mean / max(abs(trend.start.mean), SMALLEST)
-    evidence["loss_drop_share"] = learned
-    if learned > 2 * WIDE_GAP and held.drop_share < learned / 4:
-        return (
-            f"Overfit: the training loss fell by {percent(learned)}, the held-out probe by only "
-            f"{percent(held.drop_share)}."
-        )
+    elif trend is not None:
+        learned = trend.drop.mean / max(abs(trend.start.mean), SMALLEST)
+        evidence["loss_drop_share"] = learned
+        if learned > 2 * WIDE_GAP and held.drop_share < learned / 4:
+            return (
+                f"Overfit: the training loss fell by {percent(learned)}, the held-out probe by "
+                f"only {percent(held.drop_share)}."
+            )
     return ""
-
-
-def _overfit(
-    held: ProbeCurve, confidence: float, sentence: str, evidence: dict[str, Any]
-) -> Finding:
-    return Finding("overfit", confidence, sentence, evidence, held.lowest_step)
-
-
-def _confidence(found: float, limit: float) -> float:
-    return min(0.98, 0.6 + 0.2 * (found / limit - 1))
 
 
 def _bands(record: LossRecord, column: str) -> dict[str, Any]:
     """Return the drop of each timestep band's probe."""
-    bands = {}
-    for name in record.columns:
-        if name.startswith(f"{column}_t"):
-            probe = read_probe(record, name)
-            if probe is not None:
-                first, last = name.rpartition("_t")[2].split("_")
-                bands[f"timesteps {first}-{last}"] = probe.drop_share
+    names = [name for name in record.columns if name.startswith(f"{column}_t")]
+    probes = {name.rpartition("_t")[2]: read_probe(record, name) for name in names}
+    bands = {
+        f"timesteps {band.replace('_', '-')}": probe.drop_share
+        for band, probe in probes.items()
+        if probe is not None
+    }
     return {"drop_share_by_timesteps": bands} if bands else {}

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
 
 from ...wording import loss_text, percent
 from ..record import LossRecord
-from ..smoothing import Floats
-from .curve import SMALLEST, Curve
+from .curve import SMALLEST
 from .finding import Finding
-from .jump import Jump
-from .trend import Trend
+from .reading import Reading
 
 NOTHING_PREDICTED = 0.9
 """The target, noise or velocity, has variance 1: so much is lost when the prediction is zero."""
 
-
-@dataclasses.dataclass(frozen=True)
-class LoggedRun:
-    """A run of the development log, as read off its graph."""
-
-    name: str
-    start: tuple[float, float]
-    final: float | None
-
-
-# SD1.5, noise prediction, mean squared error; the log has no figures for SDXL.
-REFERENCES = (
-    LoggedRun("SD1.5 standard", (0.07, 0.08), None),
-    LoggedRun("SD1.5 uncropped portraits", (0.11, 0.12), 0.08),
+# SD1.5, noise prediction, mean squared error, as read off the log's graphs; none are of SDXL.
+REFERENCES: tuple[dict[str, Any], ...] = (
+    {"run": "SD1.5 standard", "start": [0.07, 0.08], "final": None},
+    {"run": "SD1.5 uncropped portraits", "start": [0.11, 0.12], "final": 0.08},
 )
-REFERENCE_FAMILY = "SD1.5"
-REFERENCE_LOSSES = ("mse", "l2")
+REFERENCE_FAMILY, REFERENCE_LOSSES = "SD1.5", ("mse", "l2")
+
 AT_AN_END = 0.05
 """The share of a run whose mean is a level where the fitted trend leaves the losses' range."""
 
@@ -45,63 +32,54 @@ NEAR = 0.15
 """A level within this share of the reference's range counts as like it."""
 
 
-def judge_levels(
-    record: LossRecord, curve: Curve, trend: Trend | None, jump: Jump | None
-) -> Finding:
+def judge_levels(record: LossRecord, reading: Reading) -> Finding:
     """Return start, final and drop, in words and as evidence.
 
     Args:
         record: for the family and the loss it was trained with.
-        curve: its losses.
-        trend: their trend; None where there are too few, then ends are plain means.
-        jump: a jump, whose level before is the start when it comes early.
+        reading: of its losses; without a trend the levels are plain means.
     """
-    start, final, error = _ends(curve, trend)
-    if jump is not None:
-        start = jump.before
-    if start is not None and final is not None:
-        few = max(1, round(AT_AN_END * len(curve)))
-        start, final = (
-            _seen(start, curve, curve.values[:few]),
-            _seen(final, curve, curve.values[-few:]),
-        )
-    evidence: dict[str, Any] = {
-        "start": start,
-        "final": final,
-        "drop": None if start is None or final is None else start - final,
-        "drop_error": error,
-    }
-    if start is None or final is None:
-        return Finding("none", 0.0, "There is no finite loss.", evidence)
+    if not len(reading.curve):
+        nothing = {"start": None, "final": None, "drop": None, "drop_error": 0.0}
+        return Finding("none", 0.0, "There is no finite loss.", nothing)
+    start, final, error = _ends(reading)
     change = (start - final) / max(abs(start), SMALLEST)
     by = f"{'+' if change < 0 else ''}{percent(-change)}"
     if change < -MANY_TIMES:
         by = f"{loss_text(1 - change)} times the start"
-    words = f"Loss {loss_text(start)} → {loss_text(final)} ({by})."
-    compared, comparison = _compare(record, start, final, is_long=trend is not None)
+    is_long = reading.trend is not None
+    words, compared = _compare(record, start, final, is_long=is_long)
     # A drop of no size has no relative error: then what counts is the error against the level.
     size = max(abs(start - final), 0.1 * abs(start), SMALLEST)
-    confidence = 1 / (1 + (error / size) ** 2) if trend is not None else 0.3
     return Finding(
-        "measured", confidence, f"{words} {compared}".strip(), evidence | {"compared": comparison}
+        "measured",
+        1 / (1 + (error / size) ** 2) if is_long else 0.3,
+        f"Loss {loss_text(start)} → {loss_text(final)} ({by}). {words}".strip(),
+        {
+            "start": start,
+            "final": final,
+            "drop": start - final,
+            "drop_error": error,
+            "compared": compared,
+        },
     )
 
 
-def _seen(level: float, curve: Curve, there: Floats) -> float:
-    """Return a level, or the mean of the losses there where no loss ever was so low or high."""
-    seen = curve.values.min() <= level <= curve.values.max()
-    return level if seen else float(there.mean())
-
-
-def _ends(curve: Curve, trend: Trend | None) -> tuple[float | None, float | None, float]:
-    if len(curve) == 0:
-        return None, None, 0.0
-    if trend is not None:
-        return trend.start.mean, trend.final.mean, trend.drop.error
-    few = max(1, len(curve) // 4)
-    first, last = curve.values[:few], curve.values[-few:]
-    error = float(np.hypot(first.std(), last.std()) / np.sqrt(few))
-    return float(first.mean()), float(last.mean()), error
+def _ends(reading: Reading) -> tuple[float, float, float]:
+    """Return start, final and the error of their difference."""
+    values, trend = reading.curve.values, reading.trend
+    few = max(1, round(AT_AN_END * len(values)) if trend else len(values) // 4)
+    first, last = values[:few], values[-few:]
+    if trend is None:
+        error = float(np.hypot(first.std(), last.std()) / np.sqrt(few))
+        return float(first.mean()), float(last.mean()), error
+    start = reading.jump.before if reading.jump else trend.start.mean
+    # A level that no loss ever had is none.
+    seen = [
+        level if values.min() <= level <= values.max() else float(there.mean())
+        for level, there in ((start, first), (trend.final.mean, last))
+    ]
+    return seen[0], seen[1], trend.drop.error
 
 
 def _compare(
@@ -112,23 +90,20 @@ def _compare(
     if family and loss in REFERENCE_LOSSES and destroyed:
         why = "a loss of about 1 is what predicting nothing gives: the model is destroyed"
         return f"{why[0].upper()}{why[1:]}.", {"comparable": False, "why": why}
-    known = [{"run": one.name, "start": list(one.start), "final": one.final} for one in REFERENCES]
+    known = list(REFERENCES)
     if not family:
         return "", {"comparable": None, "why": "the record names no model family", "log": known}
     if family != REFERENCE_FAMILY or loss not in REFERENCE_LOSSES:
         why = f"the log's figures are for {REFERENCE_FAMILY} with MSE, this is {family} with {loss}"
         return f"Not comparable with the log: {why}.", {"comparable": False, "why": why}
-    near = min(REFERENCES, key=lambda one: abs(start - sum(one.start) / 2))
-    low, high = near.start
-    place = _place(start, low * (1 - NEAR), high * (1 + NEAR))
-    words = f"It starts {place} the log's {near.name} run ({low:g}–{high:g}"
-    if near.final is None:
-        words += ", then flat)."
-    else:
-        ends = _place(final, near.final * (1 - NEAR), near.final * (1 + NEAR))
-        words += f") and ends {ends} it ({near.final:g})."
-    return words, {"comparable": True, "nearest": near.name, "log": known}
+    near = min(known, key=lambda one: abs(start - sum(one["start"]) / 2))
+    (low, high), end = near["start"], near["final"]
+    words = f"It starts {_place(start, low, high)} the log's {near['run']} run ({low:g}–{high:g}"
+    words += f") and ends {_place(final, end, end)} it ({end:g})." if end else ", then flat)."
+    return words, {"comparable": True, "nearest": near["run"], "log": known}
 
 
 def _place(value: float, low: float, high: float) -> str:
-    return "below" if value < low else "above" if value > high else "like"
+    if value < low * (1 - NEAR):
+        return "below"
+    return "above" if value > high * (1 + NEAR) else "like"

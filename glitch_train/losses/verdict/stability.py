@@ -7,16 +7,10 @@ from typing import Any
 import numpy as np
 
 from ...wording import loss_text, percent, words_for_step
-from .convergence import FALSE_ALARM, MIN_POINTS, SURE_OF_RISE, rise_limit
 from .curve import SMALLEST, Curve
+from .departures import Oscillation, Spikes
 from .finding import Finding
-from .jump import Jump
-from .oscillation import Oscillation
-from .spikes import Spikes
-from .trend import Trend
-
-DIVERGED_RISE = 0.2
-"""A run has diverged when it ends this share above its lowest point."""
+from .reading import MIN_POINTS, Reading
 
 SHORT_BLOW_UP = 2.0
 """In a short run: the last values are all this many times the largest of the first half."""
@@ -24,45 +18,41 @@ SHORT_BLOW_UP = 2.0
 MAX_NAMED = 5
 
 
-def judge_stability(
-    curve: Curve,
-    trend: Trend | None,
-    spikes: Spikes | None,
-    swing: Oscillation | None,
-    jump: Jump | None,
-) -> Finding:
+def judge_stability(reading: Reading, convergence: Finding) -> Finding:
     """Return ``stable``, ``spiky``, ``oscillating``, ``diverged`` or ``nan``.
 
     The worst that applies is the state; the evidence has all of them.
 
     Args:
-        curve: the losses.
-        trend: their trend; None where there are too few to have one.
-        spikes: as found; None likewise.
-        swing: the strongest oscillation; None likewise.
-        jump: a jump at the start, or None.
+        reading: of the losses.
+        convergence: of the same; a loss that diverges is not stable.
     """
-    evidence = _evidence(curve, spikes, swing)
+    curve, spikes, swing = reading.curve, reading.spikes, reading.swing
+    evidence = _evidence(reading)
     if curve.not_finite:
         return _not_finite(curve, evidence)
-    if jump is not None:
-        words = f"Diverged: the loss jumped to {jump.words} times its level and stayed there."
-        return Finding("diverged", 0.95, words, evidence | {"jump_ratio": jump.ratio})
-    if trend is None or spikes is None or swing is None or curve.points < MIN_POINTS:
+    if convergence.state == "diverging":
+        of = convergence.evidence
+        if "jump_ratio" in of:
+            evidence["jump_ratio"] = of["jump_ratio"]
+        else:
+            evidence["rise_share"] = of["rise"] / max(abs(of["lowest"]), SMALLEST)
+        words = "Diverged: the loss rose and did not come back."
+        return Finding("diverged", convergence.confidence, words, evidence)
+    if spikes is None or swing is None or curve.points < MIN_POINTS:
         return _short(curve, evidence)
-    rise = trend.rise.chance_above(rise_limit(trend, DIVERGED_RISE))
-    if rise > SURE_OF_RISE and trend.flat <= FALSE_ALARM:
-        return _diverged(trend, rise, evidence)
     # The crests of a swing are no spikes: beside one, a spike must stand out of it.
     crest = 1 + 2 * swing.swing if swing.found else 0.0
     if any(height > crest for height in spikes.heights):
         return _spiky(spikes, evidence)
     if swing.found:
         return _oscillating(curve, swing, evidence)
-    return _stable(curve, evidence)
+    sure = 0.95 if curve.points >= 200 else 0.8
+    return Finding("stable", sure, "No spikes, no swings, no divergence.", evidence)
 
 
-def _evidence(curve: Curve, spikes: Spikes | None, swing: Oscillation | None) -> dict[str, Any]:
+def _evidence(reading: Reading) -> dict[str, Any]:
+    curve, spikes, swing = reading.curve, reading.spikes, reading.swing
     evidence: dict[str, Any] = {
         "points": curve.points,
         "not_finite": curve.not_finite,
@@ -89,14 +79,10 @@ def _evidence(curve: Curve, spikes: Spikes | None, swing: Oscillation | None) ->
 
 def _not_finite(curve: Curve, evidence: dict[str, Any]) -> Finding:
     kind = "infinite" if curve.infinite == curve.not_finite else "not a number"
-    step = curve.bad_step or 0.0
-    many = curve.not_finite > 1
-    times = (
-        f"{curve.not_finite:,} losses (or gradients) are" if many else "one loss (or gradient) is"
-    )
-    return Finding(
-        "nan", 1.0, f"Broken: {times} {kind}, first at step {words_for_step(step)}.", evidence
-    )
+    many = f"{curve.not_finite:,} losses (or gradients) are"
+    times = many if curve.not_finite > 1 else "one loss (or gradient) is"
+    step = words_for_step(curve.bad_step or 0.0)
+    return Finding("nan", 1.0, f"Broken: {times} {kind}, first at step {step}.", evidence)
 
 
 def _short(curve: Curve, evidence: dict[str, Any]) -> Finding:
@@ -111,16 +97,6 @@ def _short(curve: Curve, evidence: dict[str, Any]) -> Finding:
             evidence,
         )
     return Finding("stable", 0.2, "Too short to tell; nothing unusual so far.", evidence)
-
-
-def _diverged(trend: Trend, rise: float, evidence: dict[str, Any]) -> Finding:
-    lowest = max(abs(trend.final.mean - trend.rise.mean), SMALLEST)
-    return Finding(
-        "diverged",
-        rise,
-        f"Diverged: the trend ends {percent(trend.rise.mean / lowest)} above its lowest point.",
-        evidence | {"rise_share": trend.rise.mean / lowest},
-    )
 
 
 def _spiky(spikes: Spikes, evidence: dict[str, Any]) -> Finding:
@@ -145,13 +121,4 @@ def _oscillating(curve: Curve, swing: Oscillation, evidence: dict[str, Any]) -> 
         f"one per {words_for_step(round(period) if period > 20 else period)} steps, "
         f"{percent(swing.share)} of all variation around the trend.",
         evidence | {"period_steps": period},
-    )
-
-
-def _stable(curve: Curve, evidence: dict[str, Any]) -> Finding:
-    return Finding(
-        "stable",
-        0.95 if curve.points >= 200 else 0.8,
-        "No spikes, no swings, no divergence.",
-        evidence,
     )

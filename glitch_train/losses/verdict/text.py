@@ -10,72 +10,58 @@ from .fit import CANNOT
 Row = tuple[str, str, str]
 """Metric, status, notes."""
 
-WORDS = {
-    "converged": "Yes",
-    "still_falling": "Not yet",
-    "flat_from_start": "Flat from the start",
-    "diverging": "Diverging",
-    "too_short": "Too short to tell",
-    "stable": "Stable",
-    "spiky": "Spiky",
-    "oscillating": "Oscillating",
-    "diverged": "Diverged",
-    "nan": "Broken (NaN)",
-}
 GOOD, BAD, UNSURE = "✅", "❌", "⚠️"
-SYMBOLS = {
-    "converged": GOOD,
-    "still_falling": UNSURE,
-    "flat_from_start": BAD,
-    "diverging": BAD,
-    "too_short": UNSURE,
-    "stable": GOOD,
-    "spiky": UNSURE,
-    "oscillating": UNSURE,
-    "diverged": BAD,
-    "nan": BAD,
+STATES = {
+    "converged": (GOOD, "Yes"),
+    "still_falling": (UNSURE, "Not yet"),
+    "flat_from_start": (BAD, "Flat from the start"),
+    "diverging": (BAD, "Diverging"),
+    "too_short": (UNSURE, "Too short to tell"),
+    "stable": (GOOD, "Stable"),
+    "spiky": (UNSURE, "Spiky"),
+    "oscillating": (UNSURE, "Oscillating"),
+    "diverged": (BAD, "Diverged"),
+    "nan": (BAD, "Broken (NaN)"),
 }
+WORDS = {state: words for state, (_, words) in STATES.items()}
 
 
 def verdict_rows(verdict: Verdict) -> list[Row]:
     """Return the log's table: metric, status and notes, without symbols."""
     under, over = _fit_rows(verdict.fit)
+    start, final = (verdict.levels.evidence[end] for end in ("start", "final"))
+    levels = "none" if start is None else f"{loss_text(start)} → {loss_text(final)}"
     return [
         ("Convergence", WORDS[verdict.convergence.state], verdict.convergence.sentence),
         ("Underfitting", *under),
         ("Overfitting", *over),
         ("Training stability", WORDS[verdict.stability.state], verdict.stability.sentence),
-        ("Loss", _levels(verdict.levels), verdict.levels.sentence),
+        ("Loss", levels, verdict.levels.sentence),
     ]
 
 
 def to_markdown(verdict: Verdict) -> str:
     """Return the verdict: how it was read, a table, a paragraph and two lists of advice."""
-    marks = {
-        "Convergence": SYMBOLS[verdict.convergence.state],
-        "Training stability": SYMBOLS[verdict.stability.state],
-        "Underfitting": BAD if verdict.fit.state == "underfit" else "",
-        "Overfitting": BAD if verdict.fit.state == "overfit" else "",
-    }
-    sure = {
-        "Convergence": verdict.convergence,
-        "Training stability": verdict.stability,
-        "Underfitting": verdict.fit,
-        "Overfitting": verdict.fit,
-        "Loss": verdict.levels,
-    }
+    fit, parts = verdict.fit, [verdict.convergence, verdict.stability, verdict.fit, verdict.levels]
+    beside = (  # each row's finding and mark
+        (verdict.convergence, STATES[verdict.convergence.state][0]),
+        (fit, BAD if fit.state == "underfit" else ""),
+        (fit, BAD if fit.state == "overfit" else ""),
+        (verdict.stability, STATES[verdict.stability.state][0]),
+        (verdict.levels, ""),
+    )
     lines = [f"### {_plain(verdict.name)}", ""]
     if verdict.notes:
         lines += [_plain(" ".join(verdict.notes)), ""]
     lines += ["| Metric | Status | Sure | Notes |", "| --- | --- | --- | --- |"]
-    for metric, status, notes in verdict_rows(verdict):
-        mark = f"{marks.get(metric, '')} {status}".strip()
-        chance = f"{100 * min(1.0, max(0.0, sure[metric].confidence)):.0f} %"
-        lines.append(f"| {metric} | {mark} | {chance} | {_plain(notes)} |")
-    lines += ["", _paragraph(verdict), "", "**To learn better**", ""]
-    lines += [f"- {one}" for one in verdict.advice.learn]
-    lines += ["", "**To glitch more**", ""]
-    lines += [f"- {one}" for one in verdict.advice.glitch]
+    for (metric, status, notes), (part, mark) in zip(verdict_rows(verdict), beside, strict=True):
+        chance = f"{100 * min(1.0, max(0.0, part.confidence)):.0f} %"
+        lines.append(f"| {metric} | {f'{mark} {status}'.strip()} | {chance} | {_plain(notes)} |")
+    method = verdict.convergence.evidence.get("method")
+    how = [f"How: {method}."] if method else []
+    lines += ["", _plain(" ".join([*(part.sentence for part in parts), *how]))]
+    lines += ["", "**To learn better**", "", *(f"- {one}" for one in verdict.advice.learn)]
+    lines += ["", "**To glitch more**", "", *(f"- {one}" for one in verdict.advice.glitch)]
     return "\n".join(lines) + "\n"
 
 
@@ -91,19 +77,6 @@ def _fit_rows(fit: Finding) -> tuple[tuple[str, str], tuple[str, str]]:
         return ("No", fit.sentence), ("No sign", fit.sentence)
     under = "No" if "training" in fit.evidence else unseen
     return (under, fit.sentence if under == "No" else ""), (unseen, fit.sentence)
-
-
-def _levels(levels: Finding) -> str:
-    start, final = levels.evidence["start"], levels.evidence["final"]
-    return "none" if start is None or final is None else f"{loss_text(start)} → {loss_text(final)}"
-
-
-def _paragraph(verdict: Verdict) -> str:
-    parts = [verdict.convergence, verdict.stability, verdict.fit, verdict.levels]
-    method = verdict.convergence.evidence.get("method")
-    return _plain(
-        " ".join(part.sentence for part in parts) + (f" How: {method}." if method else "")
-    )
 
 
 def _plain(text: str) -> str:

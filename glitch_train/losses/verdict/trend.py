@@ -111,15 +111,18 @@ class Trend:
         return float(self.curve.max() - self.curve[-1])
 
 
-def fit_trend(curve: Curve, ignored: np.ndarray, extra: tuple[Column, ...] = ()) -> Trend:
+def fit_trend(
+    curve: Curve, ignored: np.ndarray | None = None, extra: tuple[Column, ...] = ()
+) -> Trend:
     """Return the trend of a curve.
 
     Args:
         curve: at least five values, as :func:`.correlation.without_average` returns them.
-        ignored: (N,) bool, spikes to leave out.
+        ignored: (N,) bool, spikes to leave out; None for none.
         extra: columns every fit gets, for a known oscillation.
     """
-    x, y, precision = _block_data(curve, ignored)
+    none = np.zeros(len(curve), dtype=bool)
+    x, y, precision = _block_data(curve, none if ignored is None else ignored)
     scale = float(np.max(np.abs(y))) or 1.0
     shapes = [one for one in _shapes() if len(one) < 2 or len(y) >= TWO_CHANGES_FROM]
     changes = np.array([len(one) for one in shapes])

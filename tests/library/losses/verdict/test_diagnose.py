@@ -82,39 +82,39 @@ def test_chances_are_those_of_students_t() -> None:
 @pytest.mark.slow
 def test_flat_noise_is_never_called_a_trend() -> None:
     """Catches noise of any kind, correlation and smoothing read as learning: 2 % are promised."""
-    wrong = [one for one in mistakes([flat], 24) if one[3] != CANNOT_TELL]
+    wrong = [one for one in mistakes([flat], 12) if one[3] != CANNOT_TELL]
     called = [one for one in wrong if one[3] != "flat_from_start"]
-    assert len(called) <= most_of(24 * len(NOISES), 0.02), called
+    assert len(called) <= most_of(12 * len(NOISES), 0.02), called
     unstable = [one for one in wrong if one[4] != "stable"]
-    assert len(unstable) <= most_of(24 * len(NOISES), 0.02), unstable
+    assert len(unstable) <= most_of(12 * len(NOISES), 0.02), unstable
 
 
 @pytest.mark.slow
 def test_clear_curves_are_judged_right() -> None:
     """Catches a verdict that is right on less than the promised 95 % of clear curves."""
-    wrong = mistakes(SHAPES[1:], 7)
-    assert len(wrong) <= most_of(3 * 7 * len(NOISES), 0.05), wrong
+    wrong = mistakes(SHAPES[1:], 4)
+    assert len(wrong) <= most_of(3 * 4 * len(NOISES), 0.05), wrong
 
 
 @pytest.mark.slow
 def test_a_falling_loss_is_never_called_converged() -> None:
     """Catches the worst error, which ends a training too early, on drops that hardly show."""
-    ended = [one for one in mistakes([falling], 15, UNCLEAR) if one[3] == "converged"]
-    assert len(ended) <= most_of(15 * len(NOISES), 0.001), ended
+    ended = [one for one in mistakes([falling], 8, UNCLEAR) if one[3] == "converged"]
+    assert len(ended) <= most_of(8 * len(NOISES), 0.001), ended
 
 
 @pytest.mark.slow
 def test_spikes_swings_breaks_and_fits_are_told() -> None:
     """Catches stability or fit that is right on less than 90 % of raw losses."""
-    wrong = [one for make in OTHERS for one in mistakes([make], 2)]
+    wrong = [one for make in OTHERS for one in mistakes([make], 1)]
     told = [one for one in wrong if one[1] in NOISES[:3]]
-    assert len(told) <= most_of(len(OTHERS) * 6, 0.1), told
+    assert len(told) <= most_of(len(OTHERS) * 3, 0.1), told
 
 
 @pytest.mark.slow
 def test_a_smoothed_flat_loss_is_no_trend() -> None:
-    """Catches a moving average of flat noise that "diverges" or "oscillates" in eight of twenty."""
-    for seed in range(20):
+    """Catches a moving average of flat noise that "diverges" or "oscillates" in four of ten."""
+    for seed in range(10):
         raw = np.random.default_rng(seed).gamma(2, 0.05, 1200)
         verdict = judge_loss(epoch_average(raw, (60, 120)[seed % 2]))
         assert verdict.convergence.state in ("flat_from_start", CANNOT_TELL), seed
@@ -171,7 +171,7 @@ def with_steps(curve: Drawn) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.slow
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(curve=curve_of_any_kind, scale=st.sampled_from([2.0**-30, 0.25, 3.0, 1000.0, 2.0**40]))
 def test_scaling_the_loss_changes_nothing(curve: Drawn, scale: float) -> None:
     """Catches a limit in units of the loss: kinds of loss differ by orders of magnitude."""
@@ -188,7 +188,7 @@ def test_scaling_the_loss_changes_nothing(curve: Drawn, scale: float) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(curve=curve_of_any_kind, unit=st.sampled_from([1 / 640, 0.1, 10.0, 1e6]))
 def test_the_unit_of_the_steps_changes_nothing(curve: Drawn, unit: float) -> None:
     """Catches a limit in steps: the axis may be in epochs, samples or logged every tenth step."""
@@ -200,7 +200,7 @@ def test_the_unit_of_the_steps_changes_nothing(curve: Drawn, unit: float) -> Non
 
 
 @pytest.mark.slow
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(curve=curve_of_any_kind)
 def test_the_same_record_gets_the_same_verdict(curve: Drawn) -> None:
     """Catches chance in the verdict, and a reading that changes its record."""
@@ -268,6 +268,16 @@ def ar1(rng: np.random.Generator, length: int, correlation: float) -> np.ndarray
         values[index] *= np.sqrt(1 - correlation**2)
         values[index] += correlation * values[index - 1]
     return values
+
+
+def test_a_loss_that_rises_a_little_is_neither_stable_nor_kept() -> None:
+    """Catches "diverging" beside "stable" and "keep these settings": two limits for one rise."""
+    x = np.linspace(0, 1, 2000)
+    level = 0.08 + 0.04 * np.exp(-x / 0.05) + 0.012 * np.maximum(0, 2 * x - 1)
+    noise = 1 + 0.02 * np.random.default_rng(8).standard_normal(2000)
+    verdict = judge_loss(level * noise)
+    assert states(verdict)[:2] == ("diverging", "diverged")
+    assert "Lower learning_rate" in verdict.advice.learn[0]
 
 
 def test_correlated_noise_leaves_less_evidence() -> None:
