@@ -84,8 +84,14 @@ def _of_system(error: BaseException) -> str:
         return ""
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
     where = f" ({' and '.join(names)})" if names else ""
-    advice = _ADVICE.get(error.errno, _ADVICE_ELSE if names else "try again")
+    advice = system_advice(error) or (_ADVICE_ELSE if names else "try again")
     return f"{error.strerror or error}{where}: {advice}."
+
+
+def system_advice(error: BaseException) -> str:
+    """Return what to do about an error of the operating system; empty where it is not known."""
+    number = error.errno if isinstance(error, OSError) else None
+    return "" if number is None else _ADVICE.get(number, "")
 
 
 def _of_import(error: BaseException) -> str:

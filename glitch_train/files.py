@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .encodings import decode
+from .environment import system_advice
 from .errors import DiskError, FileHeldError
 from .plain_json import json_object
 from .wording import size_text
@@ -99,10 +100,9 @@ def disk_errors_said(path: Path) -> Iterator[None]:
                 f"Cannot write {path}: {reason}; close the program that has it open, or choose "
                 "another place. The file as it was before is whole."
             ) from error
-        raise DiskError(
-            f"Cannot write {path}: {reason}; free space there, or choose another place. The file "
-            "as it was before is whole."
-        ) from error
+        advice = system_advice(error) or "free space there, or choose another place"
+        whole = " The file as it was before is whole." if path.is_file() else ""
+        raise DiskError(f"Cannot write {path}: {reason}; {advice}.{whole}") from error
 
 
 def write_text(path: Path, text: str) -> None:

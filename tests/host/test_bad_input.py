@@ -65,7 +65,7 @@ def test_a_word_that_is_no_choice(client: ComfyClient, inputs: Path) -> None:
 def test_an_empty_folder(client: ComfyClient, inputs: Path) -> None:
     """Catches a training on nothing."""
     (inputs / "bad_empty").mkdir()
-    with pytest.raises(RunFailed, match="bad_empty is empty; put pictures"):
+    with pytest.raises(PromptRejected, match="bad_empty is empty; put pictures"):
         load_folder(client, "bad_empty")
 
 

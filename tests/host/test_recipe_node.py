@@ -101,7 +101,8 @@ def test_a_recipe_goes_through_the_lora_and_comes_back(client: ComfyClient, host
     in_folder = json.loads(
         (host.base_dir / f"output/glitch/{path.stem}/recipe.json").read_text("utf-8")
     )
-    assert in_folder["dataset"].pop("folder") == str(host.base_dir / "input" / FOLDER)
+    folder = str(host.base_dir / "input" / FOLDER)
+    assert in_folder["dataset"].pop("folder") == folder
     told = found.to_dict()
     assert told["dataset"].pop("folder") == FOLDER  # what is shared says no path
     assert in_folder == told
@@ -115,7 +116,7 @@ def test_a_recipe_goes_through_the_lora_and_comes_back(client: ComfyClient, host
     assert "settings beside caption dropout, wins" in text
 
     # The recipe from the file, in the library: the same pictures.
-    dataset = load_dataset(found.dataset)
+    dataset = load_dataset(dataclasses.replace(found.dataset, folder=folder))
     jobs = [(sample, variant) for sample in dataset.samples for variant in (0, 1)]
     expected = np.stack([np.asarray(dataset.prepare(*job).image) for job in jobs])
     assert (pictures_of(client, outputs, shown) == expected).all()

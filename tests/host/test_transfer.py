@@ -229,8 +229,6 @@ BROKEN = {
     "nan.safetensors": (
         _pair(torch.ones(2, 320), torch.full((320, 2), torch.nan)), "holds NaN"),
     "rank0.safetensors": (_pair(torch.ones(0, 320), torch.ones(320, 0)), "has rank 0"),
-    "int8.safetensors": (
-        _pair(torch.ones(2, 320).to(torch.int8), torch.ones(320, 2).to(torch.int8)), "is int8"),
     "whole.safetensors": ({"model.diffusion_model.out.2.weight": torch.ones(1)},
                           "is a full checkpoint, not a LoRA"),
     "flux.safetensors": (
