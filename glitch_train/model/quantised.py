@@ -99,7 +99,8 @@ def _check_formats(file: TensorFile) -> None:
         if kept not in _PLAIN_SCALE or rotated:
             raise packed(file.path.name, f"ComfyUI's format {kept}{' (rotated)' * bool(rotated)}")
     if file.unread:
-        raise packed(file.path.name, f"number formats ({', '.join(sorted({*file.unread.values()}))})")
+        kinds = ", ".join(sorted(set(file.unread.values())))
+        raise packed(file.path.name, f"number formats that torch cannot compute with ({kinds})")
 
 
 def _formats(file: TensorFile) -> Iterator[dict[str, object]]:
