@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -119,7 +120,7 @@ def checked_prefix(filename_prefix: str) -> Path:
     Raises:
         GlitchTrainError: when it leads outside, Windows does not take it, or it is too long.
     """
-    output = Path(folder_paths.get_output_directory()).resolve()
+    output = Path(os.path.realpath(folder_paths.get_output_directory()))
     *folders, name = filename_prefix.replace("\\", "/").split("/")
     for part in (*folders, f"{name}_00001"):
         fault = "" if part in (".", "..") else name_fault(part)
@@ -127,7 +128,7 @@ def checked_prefix(filename_prefix: str) -> Path:
             raise GlitchTrainError(
                 f"filename_prefix {filename_prefix!r}: {part!r} {fault}; choose another name."
             )
-    wanted = output.joinpath("/".join((*folders, name))).resolve()
+    wanted = Path(os.path.realpath(output.joinpath("/".join((*folders, name)))))
     if output not in wanted.parents:
         raise GlitchTrainError(
             f"filename_prefix {filename_prefix!r} leads outside the output folder; "
@@ -143,7 +144,7 @@ def output_place(filename_prefix: str) -> tuple[str, str, str]:
     Raises:
         GlitchTrainError: as :func:`checked_prefix`.
     """
-    output = Path(folder_paths.get_output_directory()).resolve()
+    output = Path(os.path.realpath(folder_paths.get_output_directory()))
     wanted = checked_prefix(filename_prefix)
     with disk_errors_said(wanted.parent):
         wanted.parent.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ def folder_choices(roots: Sequence[Root]) -> list[str]:
         roots: where folders may lie.
     """
     found = [ROOT_ITSELF]
-    resolved = [root.resolve() for _, root in roots]
+    resolved = [Path(os.path.realpath(root)) for _, root in roots]
     for (label, _), root in zip(roots, resolved, strict=True):
         found += [label + path for path in _folders_below(root, resolved)]
     return found[:MAX_CHOICES]
@@ -40,12 +40,12 @@ def resolve_choice(choice: str, roots: Sequence[Root]) -> Path:
     Raises:
         DatasetError: when the folder is missing or lies outside the roots.
     """
-    resolved = [root.resolve() for _, root in roots]
+    resolved = [Path(os.path.realpath(root)) for _, root in roots]
     for (label, _), root in reversed(list(zip(roots, resolved, strict=True))):
         if choice.startswith(label):  # the first root, whose label is empty, is tried last
             try:
-                folder = (root / choice[len(label) :]).resolve()
-            except (ValueError, RuntimeError):  # no file system takes it, or a link to itself
+                folder = Path(os.path.realpath(root / choice[len(label) :]))
+            except ValueError:  # no file system takes it
                 continue
             inside = next((one for one in resolved if folder.is_relative_to(one)), None)
             if inside is None:

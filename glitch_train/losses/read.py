@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -272,4 +273,4 @@ def _text(path: Path) -> str:
 
 
 def _name_for(path: Path) -> str:
-    return path.resolve().parent.name if path.stem == "losses" else path.stem
+    return Path(os.path.realpath(path)).parent.name if path.stem == "losses" else path.stem

@@ -88,7 +88,7 @@ class _Whole(Mapping[str, torch.Tensor]):
 
 
 def _check_formats(file: TensorFile) -> None:
-    for name in file:
+    for name in (*file, *file.unread):
         for end, how in _PACKED.items():
             if name.endswith(end):
                 raise packed(file.path.name, how)
@@ -98,6 +98,9 @@ def _check_formats(file: TensorFile) -> None:
         rotated = told.get("convrot") or (isinstance(nested, dict) and nested.get("convrot"))
         if kept not in _PLAIN_SCALE or rotated:
             raise packed(file.path.name, f"ComfyUI's format {kept}{' (rotated)' * bool(rotated)}")
+    if file.unread:
+        kinds = ", ".join(sorted(set(file.unread.values())))
+        raise packed(file.path.name, f"number formats that torch cannot compute with ({kinds})")
 
 
 def _formats(file: TensorFile) -> Iterator[dict[str, object]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -132,9 +133,9 @@ def _recipe(slug: str, seed: int, assignments: Sequence[str]) -> Recipe:
     for assignment in assignments:
         name, _, text = assignment.partition("=")
         if name in _PATHS:
-            checkpoint = str(Path(text).resolve())
+            checkpoint = os.path.realpath(text)
         elif name == "folder":
-            folder = str(Path(text).resolve())
+            folder = os.path.realpath(text)
         else:
             rest.append(assignment)
     if not checkpoint or not folder:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def run_all(
         TrainingError: when Ray is not installed or not reached, or two recipes have one name.
     """
     check_names(recipes)
-    out = out.resolve()
+    out = Path(os.path.realpath(out))
     waiting = []
     for recipe in recipes:
         before = _finished(recipe, out)

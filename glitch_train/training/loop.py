@@ -204,7 +204,7 @@ class LoraTraining:
             self._undo(here)
             free_unused(self.device)
             if not (given_up := self.memory.tighten()):
-                raise shortage(self.recipe, f" at step {self.step + 1}")
+                raise shortage(self.memory.advice, f" at step {self.step + 1}")
             log.warning("Out of memory at step %d: %s", self.step + 1, given_up)
             if self.memory.checkpointing:
                 self.base.unet.enable_gradient_checkpointing()

@@ -8,31 +8,23 @@ import traceback
 import torch
 
 from ..errors import TrainingError
-from ..recipe.train import TrainRecipe
+
+UNPLANNED = "smaller pictures, or close what else uses the device"
+"""What helps before it is known what a training needs."""
 
 
 class OutOfMemory(TrainingError):
     """The device has not enough memory, and nothing is left that could be given up by itself."""
 
 
-def shortage(recipe: TrainRecipe, where: str) -> OutOfMemory:
+def shortage(remedies: str = UNPLANNED, where: str = "") -> OutOfMemory:
     """Return the sentence for a person.
 
     Args:
-        recipe: what could be lowered in it.
+        remedies: what to choose, as :attr:`MemoryPlan.advice` says it where there is a plan.
         where: for example `` at step 3``.
     """
-    hints = []
-    if recipe.gradient_checkpointing != "auto":
-        hints.append("set gradient_checkpointing to auto")
-    if recipe.batch_size > 1:
-        hints.append(f"lower batch_size (it is {recipe.batch_size})")
-    if recipe.network_dim > 16:
-        hints.append(f"lower network_dim (it is {recipe.network_dim})")
-    if recipe.trains_unet and recipe.train_text_encoder:
-        hints.append("switch train_text_encoder off")
-    hints.append("train smaller pictures")
-    return OutOfMemory(f"The device ran out of memory{where}: {', or '.join(hints)}.")
+    return OutOfMemory(f"The device ran out of memory{where}: choose {remedies}.")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

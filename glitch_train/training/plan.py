@@ -109,7 +109,7 @@ class MemoryPlan:
         self.free = free_bytes(device)
         self.needs = self._needs()
         while not self.fits and self.tighten():
-            self.needs = self._needs()
+            pass
 
     @property
     def free_in_all(self) -> float:
@@ -125,13 +125,15 @@ class MemoryPlan:
         """Give up something, where the recipe leaves it to us; return what, or an empty text."""
         if self._recipe.gradient_checkpointing != "auto":
             return ""
+        given_up = ""
         if not self.checkpointing:
             self.checkpointing = True
-            return "gradient checkpointing is on from here"
-        if self.micro_batch > 1:
+            given_up = "gradient checkpointing is on from here"
+        elif self.micro_batch > 1:
             self.micro_batch = -(-self.micro_batch // 2)
-            return f"batches are trained {self.micro_batch} at a time from here"
-        return ""
+            given_up = f"batches are trained {self.micro_batch} at a time from here"
+        self.needs = self._needs()
+        return given_up
 
     @property
     def sentence(self) -> str:
@@ -150,8 +152,12 @@ class MemoryPlan:
         )
         if self.fits:
             return said
-        remedies = ", ".join(f"{what} ({size_text(gain)} less)" for gain, what in self.remedies())
-        return f"{said} It does not fit, so it may page and be slow, or stop: choose {remedies}."
+        return f"{said} It does not fit, so it may page and be slow, or stop: choose {self.advice}."
+
+    @property
+    def advice(self) -> str:
+        """What would help, with what each saves; also once memory did run out."""
+        return ", ".join(f"{what} ({size_text(gain)} less)" for gain, what in self.remedies())
 
     def remedies(self) -> list[tuple[int, str]]:
         """Return what would help: bytes it saves, and what to set, the largest gain first."""

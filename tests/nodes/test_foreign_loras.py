@@ -115,6 +115,12 @@ def _dtype(dtype: torch.dtype) -> Callable[[State], None]:
     return cast
 
 
+def _int8(state: State) -> None:
+    for key, value in state.items():
+        if value.ndim:
+            state[key] = (value / value.abs().max() * 5).round().to(torch.int8)
+
+
 def _bundle(state: State) -> None:
     state["bundle_emb.mytoken.emb_params"] = torch.ones(2, 768)
 
@@ -144,6 +150,7 @@ KNOWN_TO_THE_HOST: dict[str, tuple[Any, tuple[str, str], Any]] = {
     "fp8 e4m3": (lora_name, LORA, _dtype(torch.float8_e4m3fn)),
     "fp8 e5m2": (lora_name, LORA, _dtype(torch.float8_e5m2)),
     "bf16": (lora_name, LORA, _dtype(torch.bfloat16)),
+    "int8": (lora_name, LORA, _int8),
     "OneTrainer's bundle": (lora_name, LORA, _bundle),
     "LyCORIS DoRA": (lora_name, LORA, _dora),
     "LyCORIS DoRA by input": (lora_name, LORA, _dora_by_input),

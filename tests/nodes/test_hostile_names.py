@@ -37,8 +37,9 @@ def places(host_modules: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def linked(places: Path) -> Path:
-    """The same, with links that lead out."""
+    """The same, with links that lead out, and to themselves."""
     for name in ("input", "output", "loras"):
+        (places / name / "round").symlink_to(places / name / "round")
         (places / name / "link_out").symlink_to(places / "outside", target_is_directory=True)
     return places
 
@@ -72,7 +73,7 @@ def test_every_text_and_choice_is_answered_in_a_sentence(pack: Pack, places: Pat
 
 
 @pytest.mark.not_on_windows(reason="links need a privilege there")
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", [*HOSTILE, "round"])
 def test_what_is_let_through_stays_inside(pack: Pack, linked: Path, name: str) -> None:
     """Catches a name that passes the check and then leads out, or that no disk takes."""
     nodes = {node.define_schema().node_id: node for node in pack("nodes").NODES}

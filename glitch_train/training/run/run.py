@@ -27,6 +27,7 @@ from ..encode import (
     training_items,
 )
 from ..memory import free_unused, is_out_of_memory, let_go, shortage
+from ..plan import MemoryPlan
 from ..probe import Probe, split_items
 from .files import RunFiles
 from .folder import write_recipe
@@ -96,6 +97,7 @@ class TrainingRun:
         self._cache = TensorCache(setup.cache_folder)
         self._kept = KeptTensors(setup.cache_folder)
         self._clock = clock
+        self._plan: MemoryPlan | None = None
 
     @property
     def lora(self) -> LoraStateDict:
@@ -121,7 +123,7 @@ class TrainingRun:
             let_go(error)
         else:
             return
-        raise shortage(self.recipe.train, "")
+        raise shortage(self._plan.advice) if self._plan else shortage()
 
     def _events(self) -> Iterator[RunEvent]:
         setup = self.setup
@@ -142,7 +144,9 @@ class TrainingRun:
             self.samples = self._samples(items[0], prompt_keys)
         del prompt_keys
         probe = Probe(split, self._kept, train.seed)
-        yield from Session(self.files, source, probe, self.samples, self._clock).events()
+        session = Session(self.files, source, probe, self.samples, self._clock)
+        self._plan = session.plan
+        yield from session.events()
 
     def _prepare(
         self, items: list[TrainingItem], prompt_keys: dict[str, str]

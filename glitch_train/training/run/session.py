@@ -13,6 +13,7 @@ from ...losses.writer import RecordWriter
 from ..batches import BatchSource
 from ..fp16 import skipped_in_words
 from ..loop import LoraTraining, NotFiniteError
+from ..plan import MemoryPlan
 from ..probe import Probe, is_due
 from .endings import RunProgress, reached
 from .files import RunFiles
@@ -54,9 +55,8 @@ class Session:
         self._samples = samples
         self._clock = clock
         self._training = LoraTraining(setup.base, source, self._train, setup.device, setup.team)
-        plan = self._training.memory
-        self._record.about.memory = plan.sentence
-        log.log(logging.INFO if plan.fits else logging.WARNING, "%s", plan.sentence)
+        self._record.about.memory = self.plan.sentence
+        log.log(logging.INFO if self.plan.fits else logging.WARNING, "%s", self.plan.sentence)
         self._material = material_key(source.items)
         self._progress = files.go_on(self._training, self._material)
         files.note_in_vain()
@@ -66,6 +66,11 @@ class Session:
         self._at_step_0: dict[str, float] = {}
         path = setup.paths.losses
         self._writer = RecordWriter(self._record, path) if self._team.is_main else None
+
+    @property
+    def plan(self) -> MemoryPlan:
+        """What the training needs of the device's memory."""
+        return self._training.memory
 
     def events(self) -> Iterator[StepReport | Sampling]:
         """Train until a rule ends the run; close the iterator to stop it."""

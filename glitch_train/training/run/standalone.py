@@ -95,7 +95,7 @@ def plan_memory(recipe: Recipe, *, device: str | None = None) -> MemoryPlan:
         if not is_out_of_memory(error):
             raise
         let_go(error)
-    raise shortage(train, "")
+    raise shortage()
 
 
 def _named(recipe: Recipe) -> Path:

@@ -61,6 +61,17 @@ def test_a_link_to_an_allowed_folder_is_followed(roots: list[Root], tmp_path: Pa
         resolve_choice("loop", roots)
 
 
+@pytest.mark.not_on_windows(reason="links need a privilege there")
+def test_a_root_that_is_a_link_to_itself_offers_nothing(roots: list[Root], tmp_path: Path) -> None:
+    """Catches a start of the host that one folder of extra_model_paths.yaml ends (Python 3.12)."""
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    with_loop = [*roots, ("round: ", tmp_path / "round")]
+    assert folder_choices(with_loop) == folder_choices(roots)
+    assert resolve_choice("faces", with_loop) == resolve_choice("faces", roots)
+    with pytest.raises(DatasetError, match="There is no folder 'round: faces'"):
+        resolve_choice("round: faces", with_loop)
+
+
 @pytest.mark.parametrize("name", ["@eaDir", "#recycle", "$RECYCLE.BIN", ".thumbnails", "__MACOSX"])
 def test_folders_of_the_system_are_not_offered(roots: list[Root], name: str) -> None:
     """Catches a NAS's small copies of the pictures in the list, or trained."""

@@ -104,6 +104,22 @@ def test_other_packings_are_named(tmp_path: Path, beside: dict, said: str) -> No
     assert file.name in str(told.value)
 
 
+@pytest.mark.parametrize("kind", ["F8_E8M0", "F4", "F6_E2M3", "I3X"])
+@pytest.mark.parametrize("read", [lambda file: load_checkpoint(file, CPU), read_base])
+def test_number_formats_that_torch_lacks_are_named(tmp_path: Path, kind: str, read) -> None:
+    """Catches weights or scales passed over, and then "incomplete" or another family."""
+    header = {
+        f"{LAYER}.weight": {"dtype": kind, "shape": [4, 2], "data_offsets": [0, 8]},
+        f"{UNET}out.2.bias": {"dtype": "F32", "shape": [4], "data_offsets": [8, 24]},
+    }
+    text = json.dumps(header).encode()
+    file = tmp_path / "four_bits.safetensors"
+    file.write_bytes(len(text).to_bytes(8, "little") + text + bytes(24))
+    said = rf"four_bits.safetensors keeps its weights in .*{kind}.*load the fp16, bf16 or fp8 file"
+    with pytest.raises(CheckpointError, match=said):
+        read(file)
+
+
 @pytest.mark.slow
 def test_integers_without_a_scale_are_no_weights(checkpoint: Path, tmp_path: Path) -> None:
     """Catches torch's own error about parameters that are no floating point numbers."""

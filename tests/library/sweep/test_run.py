@@ -391,3 +391,12 @@ def test_the_shipped_experiments_are_all_there(tmp_path: Path) -> None:
         assert (trainer["steps"], trainer["seed"]) == (10, 1), job.slug
         assert trainer["output_name"] == f"{job.slug}_seed1"
         assert set(job.roles) == {"base", "glitched", "grid_settings", "verdict"}
+
+
+@pytest.mark.not_on_windows(reason="links need a privilege there")
+def test_a_link_to_itself_is_planned_and_told_later(tmp_path: Path) -> None:
+    """Catches a traceback of Python 3.12 and older; the run says that there is no such file."""
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    settings = [f"ckpt={tmp_path / 'round'}", f"folder={tmp_path / 'round'}"]
+    ((_, _, recipe),) = plan_recipes(["wide"], [1], settings, SweepOutcome())
+    assert (recipe.checkpoint, recipe.dataset.folder) == (str(tmp_path / "round"),) * 2
