@@ -233,7 +233,7 @@ def test_graph_verb(tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[s
     [
         (["-o", "a.txt"], "use .png, .svg or .pdf"),
         (["-o", "a.png", "--width", "3"], "100 to 20000"),
-        (["-o", "a.csv/a.png"], "a.csv/a.png: File exists; free space"),
+        (["-o", "a.csv/a.png"], "a.csv/a.png: File exists; choose another name"),
     ],
 )
 def test_graph_verb_refuses(tmp_path: Path, more: list[str], words: str, capsys) -> None:
