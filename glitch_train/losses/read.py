@@ -95,7 +95,7 @@ def _read_csv(path: Path, text: str) -> list[LossRecord]:
     if path.name == LOSSES:
         for record in records:
             about = _about(path.parent)
-            about.notes = record.about.notes
+            about.notes += record.about.notes
             record.about = about
     return records
 

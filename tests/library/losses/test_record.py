@@ -43,6 +43,14 @@ def write_run(folder: Path, losses: list[float], probes: dict[int, float]) -> Lo
     return record
 
 
+def test_what_a_run_says_of_itself_is_read_from_its_csv(tmp_path: Path) -> None:
+    """Catches the notes of a run dropped where those on how it was read are added."""
+    record = write_run(tmp_path, [1.0] * 5, {})
+    record.about.notes.append("Without effect: a setting.")
+    (tmp_path / "losses.json").write_text(record.to_json(), "utf-8")
+    assert read_record(tmp_path / "losses.csv").about.notes == ["Without effect: a setting."]
+
+
 def test_a_written_run_reads_back(tmp_path: Path) -> None:
     """Catches a column lost, shifted or rounded away between writing and reading."""
     folder = tmp_path / "my run"
