@@ -244,12 +244,12 @@ def _layout(title: str, sites: Sites) -> UNetLayout:
     if next(iter(down))[0] < 0:
         down, up = _numbered(down, up)
     first = min(level for level, _ in down)
-    levels = 1 + first + max(level for level, _ in up)
+    levels = 1 + max(first + max(level for level, _ in up), *(level for level, _ in down))
     per_level = 1 + max(site for _, site in down)
-    if max(levels, per_level) > _MOST_LEVELS:
+    if first < 0 or max(levels, per_level) > _MOST_LEVELS:
         raise LoraFileError(
-            f"{title} names {levels} levels with {per_level} blocks each; no Stable Diffusion UNet "
-            "is as large, download or save it again."
+            f"{title} names {levels} levels with {per_level} blocks each, the first being number "
+            f"{first}; no Stable Diffusion UNet is so, download or save it again."
         )
     channels = [0] * levels
     for (level, _), (width, _) in down.items():

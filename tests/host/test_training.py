@@ -130,28 +130,6 @@ def test_the_finished_curve_is_in_the_ui_output(trained: Trained) -> None:
     assert trained.outputs[trained.trainer]["images"][0]["type"] == "temp"
 
 
-def test_memory_and_notes_reach_history_and_record(trained: Trained, client: ComfyClient) -> None:
-    """Catches a plan or a note that is gone once the run has ended, or is told on the way alone."""
-    if "sdxl" in trained.checkpoint:
-        return  # the words do not depend on the family
-    name = "with_notes"
-    builder, base, trainer = training_graph(
-        client, trained.checkpoint, steps=2, batch_size=1, warmup_steps=5, output_name=name
-    )
-    changed = builder.add("FreeU", model=(base, 0), b1=1.1, b2=1.2, s1=0.9, s2=0.2)
-    builder.nodes[trainer]["inputs"]["model"] = [changed, 0]
-    prompt = client.queue(builder.nodes)
-    assert [event for event in client.events(prompt) if isinstance(event, Executed)]
-    kept = client.history(prompt)
-    assert kept is not None
-    _, ended, memory = kept["outputs"][trainer]["text"]
-    assert memory.startswith("Memory: about ")
-    assert "trained without what MODEL adds to its layers" in ended
-    assert "Without effect: warmup_steps" in ended
-    (losses,) = (trained.host.base_dir / "output" / "glitch").rglob(f"{name}*/losses.csv")
-    assert read_csv(losses).about.memory == memory
-
-
 def test_the_lora_is_listed_and_carries_its_recipe(trained: Trained, client: ComfyClient) -> None:
     """Catches a LoRA saved where Load LoRA does not look, or without its recipe."""
     required = client.object_info()["LoraLoader"]["input"]["required"]
@@ -384,3 +362,25 @@ def test_interrupt_keeps_the_lora_and_the_host(host: Host, client: ComfyClient) 
     assert len(losses) == steps
     after, _, trainer = training_graph(client, "pocket_sd15.safetensors", steps=1, batch_size=1)
     assert trainer in client.run(after.nodes)
+
+
+def test_memory_and_notes_reach_history_and_record(trained: Trained, client: ComfyClient) -> None:
+    """Catches a plan or a note that is gone once the run has ended, or is told on the way alone."""
+    if "sdxl" in trained.checkpoint:
+        return  # the words do not depend on the family
+    name = "with_notes"
+    builder, base, trainer = training_graph(
+        client, trained.checkpoint, steps=2, batch_size=1, warmup_steps=5, output_name=name
+    )
+    changed = builder.add("FreeU", model=(base, 0), b1=1.1, b2=1.2, s1=0.9, s2=0.2)
+    builder.nodes[trainer]["inputs"]["model"] = [changed, 0]
+    prompt = client.queue(builder.nodes)
+    assert [event for event in client.events(prompt) if isinstance(event, Executed)]
+    kept = client.history(prompt)
+    assert kept is not None
+    _, ended, memory = kept["outputs"][trainer]["text"]
+    assert memory.startswith("Memory: about ")
+    assert "trained without what MODEL adds to its layers" in ended
+    assert "Without effect: warmup_steps" in ended
+    (losses,) = (trained.host.base_dir / "output" / "glitch").rglob(f"{name}*/losses.csv")
+    assert read_csv(losses).about.memory == memory

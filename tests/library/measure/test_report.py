@@ -272,7 +272,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert saved == {key: value for key, value in printed.items() if key != "files"}
     (tmp_path / "file").write_text("")
     assert main(["report", *folders[:2], "-o", str(tmp_path / "file" / "report")]) == 1
-    assert "file/report.md: File exists; free space" in capsys.readouterr().err
+    assert "file/report.md: File exists; choose another name" in capsys.readouterr().err
     (tmp_path / "run" / "p3.jpg").unlink()
     assert main(["report", *folders[:2]]) == 1
     assert "'p3' is only in" in capsys.readouterr().err
