@@ -173,11 +173,15 @@ class RunFiles:
         """Remove the state of a run that is finished and has its LoRA: gigabytes for SDXL.
 
         Raises:
-            DiskError: when it cannot be removed.
+            DiskError: when it cannot be removed, and not for being in use.
         """
+        state = self.setup.paths.state
         if self.setup.team.is_main:
-            with disk_errors_said(self.setup.paths.state):
-                self.setup.paths.state.unlink(missing_ok=True)
+            try:
+                with disk_errors_said(state):
+                    state.unlink(missing_ok=True)
+            except FileHeldError:
+                self.note(f"{state.name} is in use by a program and was not removed; delete it.")
 
     def go_on(self, training: LoraTraining, material: str) -> RunProgress:
         """Go back to the run's saved state, where it has one; return how far it was.

@@ -157,3 +157,16 @@ def test_a_state_in_use_on_the_way_does_not_end_a_training(tmp_path: Path, folde
             next(events)
     list(events)
     assert load_state(run.paths.state)["training"]["step"] == 6
+
+
+def test_a_state_in_use_at_the_end_does_not_end_a_training(tmp_path: Path, folder: Path) -> None:
+    """Catches a finished training called failed because its state could not be removed."""
+    stop_after(make_run(tmp_path, folder, Counted(), **SETTINGS | {"steps": 4}), 2)
+    run = make_run(tmp_path, folder, Counted(), "must", **SETTINGS | {"steps": 4})
+    events = follow(run, 3)
+    with run.paths.state.open("rb"):
+        list(events)
+    assert run.lora_path.is_file()
+    (note,) = run.record.about.notes
+    assert note.startswith("state.pt is in use")
+    assert read_json(run.paths.losses.with_suffix(".json")).about.notes == [note]
