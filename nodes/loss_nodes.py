@@ -10,13 +10,13 @@ from comfy_api.latest import io
 
 from ..glitch_train.drawing.style import LINES, STYLES, X_AXES, Y_AXES
 from . import host, made_files
-from .node import GlitchNode
+from .node import FileMakingNode
 from .sockets import CATEGORY, LossMapSocket, search_words
 
 MAX_RUNS = 6
 
 
-class GlitchLossGraph(GlitchNode):
+class GlitchLossGraph(FileMakingNode):
     """Draws losses over steps and says what they mean."""
 
     @classmethod
@@ -76,16 +76,6 @@ class GlitchLossGraph(GlitchNode):
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
-
-    @classmethod
-    def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
-        """Refuse a bad place before anything runs."""
-        return host.prefix_or_sentence(filename_prefix)
-
-    @classmethod
-    def fingerprint_inputs(cls, **inputs: Any) -> int:
-        """Draw again when a file of the last graph is gone."""
-        return made_files.fingerprint(inputs)
 
     @classmethod
     def execute(

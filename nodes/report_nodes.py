@@ -10,14 +10,14 @@ from comfy_api.latest import io
 from ..glitch_train.drawing.style import STYLES
 from ..glitch_train.measure.text import PROBE_PROMPTS
 from . import host, made_files, report_models
-from .node import GlitchNode
+from .node import FileMakingNode
 from .sockets import CATEGORY, LoraModelSocket, search_words
 
 MAX_RUNS = 6
 _MORE = tuple(f"glitched_{number}" for number in range(2, MAX_RUNS + 1))
 
 
-class GlitchReport(GlitchNode):
+class GlitchReport(FileMakingNode):
     """Says how glitched pictures differ from their base, one measure per effect."""
 
     @classmethod
@@ -114,16 +114,6 @@ class GlitchReport(GlitchNode):
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
-
-    @classmethod
-    def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
-        """Refuse a bad place before anything runs."""
-        return host.prefix_or_sentence(filename_prefix)
-
-    @classmethod
-    def fingerprint_inputs(cls, **inputs: Any) -> int:
-        """Measure again when a file of the last report is gone."""
-        return made_files.fingerprint(inputs)
 
     @classmethod
     def execute(
