@@ -40,7 +40,7 @@ def two_trainers(client: ComfyClient) -> tuple[GraphBuilder, tuple[str, str], tu
         model=(base, 0), latents=(latents, 0), positive=(text, 0), steps=STEPS, rank=4,
         training_dtype="fp32", lora_dtype="fp32", gradient_checkpointing=False,
     )  # fmt: skip
-    return builder, (ours, "loss_map"), (hosts, "loss_map")
+    return builder, (ours, "loss_map"), (hosts, "LOSS_MAP")
 
 
 @pytest.fixture(scope="module")
