@@ -3,55 +3,46 @@
 from __future__ import annotations
 
 from .bases import SD15, SDXL
-from .comparing import BASE_TOP, PROMPTS, compare, grid
+from .comparing import PROMPTS, compare, grid
 from .flow import Flow
 from .notes import paragraphs
-from .training import Run, TrainingColumns, read_curve
+from .training import Run, TrainingColumns, read_curves
 
-ROW, SWEEP_ROW = 2100, 1500
-"""From one run or sweep to the next below it, in pixels."""
+ROW = 1200
+"""From one run to the next below it, in pixels."""
 ODD_SIZES = "1088x896, 1152x896, 1216x832, 1344x768, 1472x704, 1536x640, 1856x512"
 COMPARED = (
     ("compare_standard", ("SD1.5 standard",)),
     ("compare_high_lr", ("SD1.5 standard", "high learning rate (2e-4)")),
-    ("compare_dropout", ("SD1.5 standard", "caption dropout")),
+    ("compare_wide", ("SD1.5 standard", "wide (dim 192)")),
 )
 OVERCOOK_EVERY = 1000
 
 
 def compare_runs() -> Flow:
-    """Train three recipes and lay their curves over each other."""
+    """Train three recipes on the same pictures and lay their curves over each other."""
     flow = Flow("compare_runs")
-    columns = TrainingColumns(flow)
-    group = flow.group("3 · The same prompts and seeds for each")
-    loaders, grids = group.column(340), group.column(680)
     note = paragraphs(
         "Three runs on the same pictures: the standard one, one with a higher learning rate, one "
-        "with caption dropout. Their LOSS_MAPs meet in one graph.",
+        "with a wider network. Their LOSS_MAPs meet in one graph.",
         "**Look for:** Which curve starts, falls and ends where: the verdict has a paragraph for "
         "each. Then compare the grids cell by cell.",
         about_grid="",
     )
-    losses = {}
-    for number, (name, presets) in enumerate(COMPARED):
-        top = ROW * number
-        run = Run(name, presets, SD15, note if number == 0 else "")
-        trainer = columns.add(run, top)
-        base = SD15.loader(loaders, f"Base model · grid {number + 1}", top=top + BASE_TOP)
+    columns = TrainingColumns(flow, note, COMPARED[0][1], [SD15], longest=2)
+    trainers = [
+        columns.add(Run(name, presets), ROW * number)
+        for number, (name, presets) in enumerate(COMPARED)
+    ]
+    read_curves(columns, "Read the curves", "glitch/compare_loss", trainers)
+    column = flow.group("3 · The same prompts and seeds for each").column(680)
+    for trainer in trainers:
+        name = trainer.inputs["output_name"]
         cells = grid(
-            grids, base, f"Base against {name}", f"glitch/{name}_grid", top=top + BASE_TOP + 80,
-            lora=trainer["lora"].passing_under(base), sizes=SD15.sizes,
+            column, columns.bases[0], f"Base against {name}", f"glitch/{name}_grid",
+            lora=trainer["lora"], sizes=SD15.sizes,
         )  # fmt: skip
-        socket = "loss_map" if number == 0 else f"loss_map_{number + 1}"
-        losses[socket] = (
-            trainer["loss_map"].passing_under(base, cells).turning_at_last(25 * (number + 1))
-        )
-    reading = flow.group("4 · All curves in one graph")
-    graph = reading.column(700).add(
-        "GlitchLossGraph", "Read the curves", top=ROW, filename_prefix="glitch/compare_loss",
-        **losses,
-    )  # fmt: skip
-    reading.column(460).add("PreviewAny", "Verdicts", top=ROW, tall=900, source=graph["verdict"])
+        flow.show(cells)
     return flow
 
 
@@ -76,13 +67,12 @@ def resume_and_overtrain() -> Flow:
         "sample_prompts": PROMPTS[0],
     }
     chain = ("SD1.5 standard", "overtrain (> 5000 steps)")
-    run = Run(flow.name, chain, SD15, note, watched)
-    columns = TrainingColumns(flow)
-    trainer = columns.add(run)
-    read_curve(columns, run, trainer)
+    columns = TrainingColumns(flow, note, chain, [SD15])
+    trainer = columns.add(Run(flow.name, chain, watched))
+    read_curves(columns, "Read the curve", f"glitch/{flow.name}_loss", [trainer])
     compare(
-        flow, run.name, SD15, trainer["lora"],
-        lora_names=f"{run.name}_00001/*_step*", columns="lora",
+        flow, columns.bases[0], trainer["lora"], sizes=SD15.sizes,
+        lora_names=f"{flow.name}_00001/*_step*", columns="lora",
     )  # fmt: skip
     return flow
 
@@ -98,23 +88,21 @@ def generation_sweep() -> Flow:
         "(Ctrl+B), disconnect *lora* and choose `lora_name` in each grid.",
         about_grid="",
     )
-    columns = TrainingColumns(flow)
-    trainer = columns.add(Run(flow.name, ("SDXL standard", "short (1200 steps)"), SDXL, note))
-    group = flow.group("3 · Four sweeps, the same prompt and seed")
-    loaders, grids = group.column(340), group.column(900)
+    chain = ("SDXL standard", "short (1200 steps)")
+    columns = TrainingColumns(flow, note, chain, [SDXL])
+    trainer = columns.add(Run(flow.name, chain))
+    column = flow.group("3 · Four sweeps, the same prompt and seed").column(900)
     sweeps = (
         ("Steps 5 to 21", "steps", {"steps": "5-21", "columns": "steps"}),
         ("CFG 1 to 20", "cfg", {"cfg": "1-20", "columns": "cfg"}),
         ("LoRA strength", "strength", {"strength": "0.25:2:0.25", "columns": "lora, strength"}),
         ("Odd aspect ratios", "sizes", {"sizes": ODD_SIZES, "columns": "lora"}),
     )
-    for number, (title, name, swept) in enumerate(sweeps):
-        top = SWEEP_ROW * number
-        base = SDXL.loader(loaders, f"Base model · {name}", top=top + BASE_TOP)
-        usual = {"prompts": PROMPTS[0], "seeds": "0", "sizes": SDXL.sizes}
-        grid(
-            grids, base, title, f"glitch/{flow.name}_{name}", top=top + BASE_TOP + 80,
-            lora=trainer["lora"].turning(80 - 15 * number).passing_under(base),
+    usual = {"prompts": PROMPTS[0], "seeds": "0", "sizes": SDXL.sizes}
+    for title, name, swept in sweeps:
+        cells = grid(
+            column, columns.bases[0], title, f"glitch/{flow.name}_{name}", lora=trainer["lora"],
             **{**usual, **swept},
         )  # fmt: skip
+        flow.show(cells)
     return flow
