@@ -18,7 +18,9 @@ PROMPTS = (
 SEEDS = "0-2"
 
 
-def grid(column: Column, base: Node, title: str, prefix: str, **inputs: Any) -> Node:
+def grid(
+    column: Column, base: Node, title: str, prefix: str, *, top: int | None = 0, **inputs: Any
+) -> Node:
     """Add a Glitch Grid with the prompts and seeds of all workflows.
 
     Args:
@@ -26,13 +28,14 @@ def grid(column: Column, base: Node, title: str, prefix: str, **inputs: Any) -> 
         base: The loader of its base model.
         title: What stands on it.
         prefix: Of its file.
+        top: The y of its title, in pixels; None for below the node before.
         **inputs: What else differs from the grid's defaults.
     """
     usual = {"prompts": "\n".join(PROMPTS), "seeds": SEEDS, "scheduler": "karras"}
     return column.add(
         "GlitchGrid",
         title,
-        top=None if column.nodes else 0,
+        top=top,
         model=base["MODEL"],
         clip=base["CLIP"],
         vae=base["VAE"],
@@ -41,13 +44,16 @@ def grid(column: Column, base: Node, title: str, prefix: str, **inputs: Any) -> 
     )
 
 
-def compare(flow: Flow, base: Node, lora: Output, **inputs: Any) -> Node:
+def compare(
+    flow: Flow, base: Node, lora: Output, *, layout: dict[str, Any] | None = None, **inputs: Any
+) -> Node:
     """Add a group with a grid of base against LoRA, and its report.
 
     Args:
         flow: The workflow.
         base: The loader of the model that the pictures are drawn with.
         lora: The LoRA that the report weighs, and the grid wears unless `model_2` is given.
+        layout: Inputs of Glitch Grid Settings, where the grid needs them.
         **inputs: Of the grid, where they differ from all others.
 
     Returns:
@@ -56,6 +62,11 @@ def compare(flow: Flow, base: Node, lora: Output, **inputs: Any) -> Node:
     name = flow.name
     group = flow.group(f"{len(flow.groups) + 1} · Same prompts, same seeds: base against LoRA")
     worn = {} if "model_2" in inputs else {"lora": lora}
+    if layout:
+        settings = group.column(340).add(
+            "GlitchGridSettings", "Layout of the grid", top=0, **layout
+        )
+        worn["settings"] = settings["settings"]
     column = group.column(680)
     cells = grid(column, base, "Base against LoRA", f"glitch/{name}_grid", **worn, **inputs)
     report = group.column(460).add(

@@ -36,10 +36,16 @@ def experiment(preset: Experiment) -> Flow:
     chain = (preset.title,) if preset.stands_alone else (STANDARD, preset.title)
     base = _base_of(preset)
     columns = TrainingColumns(flow, experiment_note(preset), chain, [base])
-    trainer = columns.add(Run(flow.name, chain))
+    trainer = columns.add(Run(flow.name, chain, turned=_turned(preset)))
     read_curves(columns, "Read the curve", f"glitch/{flow.name}_loss", [trainer])
     compare(flow, columns.bases[0], trainer["lora"], sizes=base.sizes)
     return flow
+
+
+def _turned(preset: Experiment) -> tuple[str, ...]:
+    """Return what a person would turn first: what the preset is about, and for how long it goes."""
+    about = ("framing", "learning_rate") if preset.stands_alone else tuple(preset.settings)[:2]
+    return tuple(dict.fromkeys((*about, "steps")))
 
 
 def _base_of(preset: Experiment) -> Base:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 from .bases import SD15, SDXL
 from .comparing import PROMPTS, compare, grid
 from .flow import Flow
 from .notes import paragraphs
 from .training import Run, TrainingColumns, read_curves
 
-ROW = 1200
-"""From one run to the next below it, in pixels."""
+ROW, SWEEP_ROW = 1000, 1000
+"""From one run or sweep to the next below it, in pixels."""
 ODD_SIZES = "1088x896, 1152x896, 1216x832, 1344x768, 1472x704, 1536x640, 1856x512"
 COMPARED = (
-    ("compare_standard", ("SD1.5 standard",)),
-    ("compare_high_lr", ("SD1.5 standard", "high learning rate (2e-4)")),
-    ("compare_wide", ("SD1.5 standard", "wide (dim 192)")),
+    ("compare_standard", ("SD1.5 standard",), ("steps",)),
+    ("compare_high_lr", ("SD1.5 standard", "high learning rate (2e-4)"), ("learning_rate",)),
+    ("compare_wide", ("SD1.5 standard", "wide (dim 192)"), ("network_dim",)),
 )
 OVERCOOK_EVERY = 1000
 
@@ -31,8 +33,8 @@ def compare_runs() -> Flow:
     )
     columns = TrainingColumns(flow, note, COMPARED[0][1], [SD15], longest=2)
     trainers = [
-        columns.add(Run(name, presets), ROW * number)
-        for number, (name, presets) in enumerate(COMPARED)
+        columns.add(Run(name, presets, turned=turned), ROW * number)
+        for number, (name, presets, turned) in enumerate(COMPARED)
     ]
     read_curves(columns, "Read the curves", "glitch/compare_loss", trainers)
     column = flow.group("3 · The same prompts and seeds for each").column(680)
@@ -40,7 +42,7 @@ def compare_runs() -> Flow:
         name = trainer.inputs["output_name"]
         cells = grid(
             column, columns.bases[0], f"Base against {name}", f"glitch/{name}_grid",
-            lora=trainer["lora"], sizes=SD15.sizes,
+            top=None if column.nodes else 0, lora=trainer["lora"], sizes=SD15.sizes,
         )  # fmt: skip
         flow.show(cells)
     return flow
@@ -61,18 +63,16 @@ def resume_and_overtrain() -> Flow:
         "later one change the number in *lora_names*.",
         about_grid="",
     )
-    watched = {
-        "save_every": OVERCOOK_EVERY,
-        "sample_every": OVERCOOK_EVERY,
-        "sample_prompts": PROMPTS[0],
-    }
+    watched = {"save_every": OVERCOOK_EVERY, "sample_every": OVERCOOK_EVERY}
+    prompt = f"sample_prompts = {json.dumps(PROMPTS[0])}"
     chain = ("SD1.5 standard", "overtrain (> 5000 steps)")
     columns = TrainingColumns(flow, note, chain, [SD15])
-    trainer = columns.add(Run(flow.name, chain, watched))
+    trainer = columns.add(Run(flow.name, chain, watched, ("steps",), prompt))
+    flow.choose(trainer, *watched)
     read_curves(columns, "Read the curve", f"glitch/{flow.name}_loss", [trainer])
     compare(
         flow, columns.bases[0], trainer["lora"], sizes=SD15.sizes,
-        lora_names=f"{flow.name}_00001/*_step*", columns="lora",
+        layout={"lora_names": f"{flow.name}_00001/*_step*", "columns": "lora"},
     )  # fmt: skip
     return flow
 
@@ -91,18 +91,24 @@ def generation_sweep() -> Flow:
     chain = ("SDXL standard", "short (1200 steps)")
     columns = TrainingColumns(flow, note, chain, [SDXL])
     trainer = columns.add(Run(flow.name, chain))
-    column = flow.group("3 · Four sweeps, the same prompt and seed").column(900)
+    group = flow.group("3 · Four sweeps, the same prompt and seed")
+    layouts, column = group.column(340), group.column(900)
     sweeps = (
-        ("Steps 5 to 21", "steps", {"steps": "5-21", "columns": "steps"}),
-        ("CFG 1 to 20", "cfg", {"cfg": "1-20", "columns": "cfg"}),
-        ("LoRA strength", "strength", {"strength": "0.25:2:0.25", "columns": "lora, strength"}),
-        ("Odd aspect ratios", "sizes", {"sizes": ODD_SIZES, "columns": "lora"}),
+        ("Steps 5 to 21", "steps", "5-21", "steps"),
+        ("CFG 1 to 20", "cfg", "1-20", "cfg"),
+        ("LoRA strength", "strength", "0.25:2:0.25", "lora, strength"),
+        ("Odd aspect ratios", "sizes", ODD_SIZES, "lora"),
     )
     usual = {"prompts": PROMPTS[0], "seeds": "0", "sizes": SDXL.sizes}
-    for title, name, swept in sweeps:
+    for number, (title, name, swept, across) in enumerate(sweeps):
+        layout = layouts.add(
+            "GlitchGridSettings", f"Layout · {name}", top=SWEEP_ROW * number, columns=across
+        )
         cells = grid(
-            column, columns.bases[0], title, f"glitch/{flow.name}_{name}", lora=trainer["lora"],
-            **{**usual, **swept},
+            column, columns.bases[0], title, f"glitch/{flow.name}_{name}",
+            top=SWEEP_ROW * number, lora=trainer["lora"], settings=layout["settings"],
+            **{**usual, name: swept},
         )  # fmt: skip
+        flow.choose(cells, name)
         flow.show(cells)
     return flow

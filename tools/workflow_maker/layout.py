@@ -171,9 +171,8 @@ def _buses(
 def heights(node: Node, info: NodeInfo, width: int) -> tuple[int, int]:
     """Return the height that a node opens with, and the one that is kept free for it.
 
-    It opens with its sockets and widgets, the advanced ones folded, and with room for a picture
-    unless a text field would fill that. Advanced widgets are shown when asked for, and always by
-    older frontends that draw nodes as HTML.
+    It opens with its sockets and widgets, and with room for a picture unless a text field would fill
+    that.
 
     Args:
         node: The node.
@@ -183,13 +182,11 @@ def heights(node: Node, info: NodeInfo, width: int) -> tuple[int, int]:
     if node.tall:
         return node.tall, node.tall
     slots = 20 + SLOT_PX * max(len(info.sockets), len(info.outputs))
-    rows = [(one, _row(one, node.inputs.get(one.name), width)) for one in info.widgets]
-    advanced = sum(height for one, height in rows if one.is_advanced)
-    button = WIDGET_PX if advanced else 0
-    shown = slots + button + sum(height for one, height in rows if not one.is_advanced)
+    rows = [_row(one, node.inputs.get(one.name), width) for one in info.widgets]
+    shown = slots + sum(rows)
     preview = PREVIEW_PX if info.class_type in WITH_PREVIEW else 0
-    has_text = any(one.is_text and not one.is_advanced for one, _ in rows)
-    return shown + (0 if has_text else preview), shown + advanced + preview
+    has_text = any(one.is_text for one in info.widgets)
+    return shown + (0 if has_text else preview), shown + preview
 
 
 def _row(widget: Input, value: object, width: int) -> int:

@@ -83,9 +83,7 @@ def mismatch_note(source: Base, target: Base) -> str:
     )
 
 
-def paragraphs(
-    *texts: str, about_grid: str = _AGAINST, checkpoints: str = "a checkpoint"
-) -> str:
+def paragraphs(*texts: str, about_grid: str = _AGAINST, checkpoints: str = "a checkpoint") -> str:
     """Return a note with what stands in all of them.
 
     Args:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from glitch_train.recipe.partial import NO_PRESET
+
 from .bases import CHOICE_COLOR, POCKET, SD15, SDXL
 from .blocks import SampleRows
 from .cross_model import cross_model
@@ -11,6 +13,11 @@ from .experiments import experiments
 from .flow import Flow, Node
 from .further import compare_runs, generation_sweep, resume_and_overtrain
 
+DEMO_SETTINGS = """random_flip = true
+lr_scheduler = "constant_with_warmup"
+warmup_steps = 5
+probe_every = 10"""
+"""Of the demo's run, beside what its loader and trainer show."""
 _DEMO_NOTE = (
     "Needs the checkpoint and pictures that `make demo` places; or choose your own folder and "
     "checkpoint in the **green** nodes.\n\n"
@@ -47,6 +54,9 @@ def demo() -> Flow:
         generations=2,
         shift_px=1,
     )
+    recipe = column.add(
+        "GlitchRecipe", "What else is not as usual", preset=NO_PRESET, settings=DEMO_SETTINGS
+    )
     column = group.column(400)
     base = POCKET.loader(column, top=0)
     loader = column.add(
@@ -58,9 +68,8 @@ def demo() -> Flow:
         width=128,
         height=128,
         framing="stretch",
-        random_flip=True,
         variants_per_picture=4,
-        preview_count=8,
+        recipe=recipe["recipe"],
     )
     flow.choose(loader, "folder")
     flow.choose(base, "ckpt_name")
@@ -86,13 +95,11 @@ def demo() -> Flow:
         vae=base["VAE"],
         dataset=loader["dataset"],
         steps=60,
-        lr_scheduler="constant_with_warmup",
-        warmup_steps=5,
         network_dim=16,
         network_alpha=16.0,
         batch_size=4,
-        probe_every=10,
         seed=7,
+        recipe=recipe["recipe"],
         output_name="glitch_demo",
     )
     flow.choose(trainer, "steps")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.recipe.experiments import combined_presets
 from glitch_train.recipe.train import TrainRecipe
+from glitch_train.settings import in_group
 
 from .bases import CHOICE_COLOR, Base
 from .flow import Flow, Node
@@ -25,11 +27,15 @@ class Run:
         name: of the LoRA and of all files.
         presets: titles of the recipes in their chain.
         settings: of the trainer, where no recipe names them.
+        turned: what the run is about: written into the last recipe, where a person turns it.
+        named: more settings for the last recipe, as it takes them.
     """
 
     name: str
     presets: tuple[str, ...]
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    turned: tuple[str, ...] = ()
+    named: str = ""
 
 
 class TrainingColumns:
@@ -78,8 +84,7 @@ class TrainingColumns:
             "Pictures",
             color=CHOICE_COLOR,
             recipe=recipe["recipe"],
-            preview_count=8,
-            **named.over(DatasetRecipe, {}),
+            **_on_the_node(DatasetRecipe, named.over(DatasetRecipe, {})),
         )
         flow.choose(self.pictures, "folder")
         for base in self.bases:
@@ -109,6 +114,12 @@ class TrainingColumns:
             The trainer.
         """
         base = self.bases[0]
+        named = combined_presets(run.presets)
+        recipe = self._chain(run.presets)
+        if run.turned:
+            lines = [f"{name} = {json.dumps(named.values[name])}" for name in run.turned]
+            recipe.inputs["settings"] = "\n".join(filter(None, [*lines, run.named]))
+            self.flow.choose(recipe, "settings")
         trainer = self._trainers.add(
             "GlitchLoraTrainer",
             f"Train {run.name}",
@@ -117,9 +128,9 @@ class TrainingColumns:
             clip=base["CLIP"],
             vae=base["VAE"],
             dataset=self.pictures["dataset"],
-            recipe=self._chain(run.presets)["recipe"],
+            recipe=recipe["recipe"],
             output_name=run.name,
-            **combined_presets(run.presets).over(TrainRecipe, run.settings),
+            **_on_the_node(TrainRecipe, named.over(TrainRecipe, run.settings)),
         )
         self.flow.show(trainer)
         return trainer
@@ -135,6 +146,11 @@ class TrainingColumns:
             "GlitchRecipe", f"Recipe: {presets[-1]}", top=top, preset=presets[-1], **before
         )
         return self._made.setdefault(presets, recipe)
+
+
+def _on_the_node(recipe_type: type, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that are widgets of the node which reads them."""
+    return {name: settings[name] for name in in_group(recipe_type, "") if name in settings}
 
 
 def read_curves(
