@@ -38,7 +38,7 @@ def cross_model(name: str, source: Base, target: Base, *presets: str) -> Flow:
     words = group.column(400).add(
         "PreviewAny", "What went where", top=0, tall=700, source=applier["report"]
     )
-    flow.choose(applier, "strength", "mapping", "norm")
+    flow.choose(applier, "strength_model", "mapping", "norm")
     flow.show(applier, words)
     compare(
         flow, base, applier["lora"],

@@ -91,6 +91,7 @@ def generation_sweep() -> Flow:
     chain = ("SDXL standard", "short (1200 steps)")
     columns = TrainingColumns(flow, note, chain, [SDXL])
     trainer = columns.add(Run(flow.name, chain))
+    read_curves(columns, "Read the curve", f"glitch/{flow.name}_loss", [trainer])
     group = flow.group("3 · Four sweeps, the same prompt and seed")
     layouts, column = group.column(340), group.column(900)
     sweeps = (

@@ -171,8 +171,8 @@ def _buses(
 def heights(node: Node, info: NodeInfo, width: int) -> tuple[int, int]:
     """Return the height that a node opens with, and the one that is kept free for it.
 
-    It opens with its sockets and widgets, and with room for a picture unless a text field would fill
-    that.
+    It opens with its sockets and widgets, and with room for a picture unless a text field would
+    fill that.
 
     Args:
         node: The node.

@@ -78,7 +78,7 @@ def mismatch_note(source: Base, target: Base) -> str:
         f"{EXPERIMENTS['mismatched_base'].reason.split(': ', 1)[1]}",
         f"**Look for:** What *{target.family}* draws as base, against the same prompts in foreign "
         "clothes: grain and colour first, then shapes. The applier's map shows which blocks are "
-        "loud; its report says how much arrived. Turn *strength*, *mapping* and *norm*.",
+        "loud; its report says how much arrived. Turn *strength_model*, *mapping* and *norm*.",
         checkpoints=f"two checkpoints, of {source.family} and of {target.family},",
     )
 

@@ -1,7 +1,8 @@
 """How the wires of a workflow go: straight where they can, else along tracks and lanes.
 
-A track is a vertical in the gap between two columns, a lane a horizontal above or below nodes. Wires of
-one output share both as far as they go the same way, so that one loader can feed a whole workflow.
+A track is a vertical in the gap between two columns, a lane a horizontal above or below nodes.
+Wires of one output share both as far as they go the same way, so that one loader can feed a whole
+workflow.
 """
 
 from __future__ import annotations
@@ -118,8 +119,8 @@ def _climb(bus: Bus, lane: int) -> tuple[int, int]:
 def tracks(buses: Sequence[Bus]) -> dict[int, list[Bus]]:
     """Return the buses that need a track in each gap, from left to right.
 
-    Those that leave a node stand left of those that come to one, and in an order in which wires side by
-    side do not cut through each other.
+    Those that leave a node stand left of those that come to one, and in an order in which wires
+    side by side do not cut through each other.
 
     Args:
         buses: With their lanes.

@@ -35,6 +35,9 @@ def ui_file(
     """
     for node in flow.nodes:
         _check(node, info)
+    for node, name in flow.chosen:
+        if name not in [one.name for one in info[node.class_type].widgets]:
+            raise WorkflowError(f"{node.title} has no widget {name!r} for the app view.")
     ids = {node: number for number, node in enumerate(flow.nodes, start=1)}
     links = _links(flow, info)
     layout = place(flow, info, links)
