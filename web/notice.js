@@ -9,8 +9,9 @@ const LONGEST = 300  // of the host's own sentences, which may list every file t
 const NOT_CHOSEN = /^choose a .*\/$/  // what a list of ours begins with: nodes/folders.py
 
 /** Whether the host asks for a choice: ours is not made yet, or what is chosen is not there. */
-function isChoice({ type, extra_info }) {
-    return type === "value_not_in_list" || NOT_CHOSEN.test(extra_info?.received_value)
+function isChoice(node, { type, extra_info }) {
+    const widget = node?.widgets?.find(one => one.name === extra_info?.input_name)
+    return type === "value_not_in_list" || Boolean(widget && NOT_CHOSEN.test(widget.value))
 }
 
 /** What the host says of one input. */
@@ -20,16 +21,22 @@ function sentence({ type, message, details, extra_info }) {
         : `${message}: ${details}`.slice(0, LONGEST)
 }
 
-/** What was refused, as the one notice says it: what is to choose, and all other sentences, once. */
+/**
+ * What was refused, as the one notice says it: what is to choose, then all other sentences.
+ *
+ * The host blames every checked input of a node with the same sentence; it is told once.
+ */
 function refusal(nodeErrors) {
     const choices = []
     const sentences = new Set()
     for (const [id, { errors }] of Object.entries(nodeErrors ?? {})) {
-        const title = app.graph.getNodeById(id)?.title ?? id
-        for (const error of errors) {
-            if (isChoice(error)) choices.push(`${error.extra_info.input_name} in “${title}”`)
-            else sentences.add(`${title}: ${sentence(error)}`)
-        }
+        const node = app.graph.getNodeById(id)
+        const title = node?.title ?? id
+        const chosen = errors.filter(error => isChoice(node, error))
+        const told = new Set(chosen.map(sentence))
+        choices.push(...chosen.map(error => `${error.extra_info.input_name} in “${title}”`))
+        for (const one of errors.map(sentence))
+            if (!told.has(one)) sentences.add(`${title}: ${one}`)
     }
     const still = choices.length ? [`Still to choose: ${choices.join(", ")}.`] : []
     return [...still, ...sentences]
