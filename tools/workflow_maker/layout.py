@@ -19,6 +19,7 @@ LETTER_PX = 6
 EDGES_PX = 30
 LINES = (3, 12)
 PREVIEW_PX = 300
+HTML_ROW_PX, HTML_FOOT_PX = 5, 44  # an HTML node's rows are so much higher, and it has a foot
 GROUP_PADDING = 20
 GROUP_TITLE_PX = 50
 GROUP_GAP = 60
@@ -186,7 +187,8 @@ def heights(node: Node, info: NodeInfo, width: int) -> tuple[int, int]:
     shown = slots + sum(rows)
     preview = PREVIEW_PX if info.class_type in WITH_PREVIEW else 0
     has_text = any(one.is_text for one in info.widgets)
-    return shown + (0 if has_text else preview), shown + preview
+    html = HTML_ROW_PX * len(rows) + HTML_FOOT_PX
+    return shown + (0 if has_text else preview), shown + preview + html
 
 
 def _row(widget: Input, value: object, width: int) -> int:

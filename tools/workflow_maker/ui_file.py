@@ -45,6 +45,7 @@ def ui_file(
     nodes = [_node(node, info, versions, ids, layout.boxes[node], written) for node in flow.nodes]
     extra: dict[str, Any] = {
         "ds": _first_view(layout.groups),
+        "glitchOpensAtView": True,  # for web/opening.js, where a frontend fits templates
         "linearData": {  # the frontend's app view: a form in place of the graph
             "inputs": [[ids[node], name] for node, name in flow.chosen],
             "outputs": [ids[node] for node in flow.shown],
