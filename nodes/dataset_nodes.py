@@ -43,7 +43,7 @@ class GlitchDatasetLoader(GlitchNode):
                     options=folders.choices(),
                     tooltip=tooltip(DatasetRecipe, "folder"),
                 ),
-                *widgets(DatasetRecipe, without=("folder",), optional=True),
+                *widgets(DatasetRecipe, without=("folder", "masks"), optional=True),
                 io.Int.Input(
                     "preview_count",
                     default=32,

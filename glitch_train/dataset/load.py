@@ -19,6 +19,7 @@ from .folder import (
     other_files,
     scan_pictures,
 )
+from .masks import FolderMasks
 from .recipe import DatasetRecipe
 
 OnProgress = Callable[[int, int], None]
@@ -54,17 +55,19 @@ def load_dataset(
     folder = Path(recipe.folder)
     entries = list_folder(folder)
     captions = find_captions(folder, entries.files, recipe.caption_source, recipe.fixed_caption)
+    masks = FolderMasks(recipe.masks, entries.masks)
     samples: list[Sample] = []
     reports: list[FileReport] = []
     pictures: set[str] = set()
-    for picture in scan_pictures(folder, entries.files, workers):
+    for picture in scan_pictures(folder, entries.files, masks, workers):
         pictures.add(picture.name)
         sample, report = _take(folder, picture, captions)
         reports.append(report)
         samples += [sample] if sample else []
         if on_progress:
             on_progress(len(pictures), len(entries.files))
-    reports += _report_others(entries, captions, pictures)
+    masks.used |= {sample.mask.name for sample in samples if sample.mask}
+    reports += _report_others(entries, captions, masks, pictures)
     if on_progress:
         on_progress(len(entries.files), len(entries.files))
     dataset = GlitchDataset(
@@ -88,7 +91,8 @@ def check_folder(folder: Path) -> None:
     """
     entries = list_folder(folder)
     if not any(map(is_picture, entries.files)):
-        others = tuple(_report_others(entries, Captions("auto"), set()))
+        masks = FolderMasks("none", entries.masks)
+        others = tuple(_report_others(entries, Captions("auto"), masks, set()))
         raise DatasetError(no_pictures(folder, others, entries.subfolders))
 
 
@@ -127,17 +131,20 @@ def _take(
         return None, FileReport(picture.name, False, picture.note)
     caption, note = captions.of(picture.name)
     reason = "; ".join(filter(None, (picture.note, note)))
-    sample = Sample(str(folder), picture.name, caption, picture.size, picture.content)
+    sample = Sample(str(folder), picture.name, caption, picture.size, picture.content, picture.mask)
     return sample, FileReport(picture.name, True, reason)
 
 
 def _report_others(
-    entries: Entries, captions: Captions, pictures: set[str]
+    entries: Entries, captions: Captions, masks: FolderMasks, pictures: set[str]
 ) -> Iterator[FileReport]:
     for name in filter(is_caption, entries.files):
         if name in captions.used:
             yield FileReport(name, True, captions.reasons.get(name, ""))
         else:
             yield FileReport(name, False, captions.why_unused(name, pictures))
+    for name in entries.masks:
+        used = name in masks.used
+        yield FileReport(name, used, "" if used else masks.why_unused(name, pictures))
     for name, reason in {**other_files(entries.files), **entries.odd}.items():
         yield FileReport(name, False, reason)

@@ -15,6 +15,7 @@ from .pictures import parse_color
 
 CAPTION_SOURCES = ("auto", "sidecar", "metadata", "fixed")
 SIZE_CONDITIONINGS = ("truthful", "lie")
+MASKS = ("none", "beside", "alpha")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +121,14 @@ class DatasetRecipe:
         "white",
         "Colour behind transparent pictures: a name or #rrggbb.",
         check=parse_color,
+        advanced=True,
+    )
+    masks: str = choice(
+        "none",
+        MASKS,
+        "What makes only a part of each picture count in the loss. beside: a mask file beside the "
+        "picture (name_mask, name-mask or name-masklabel), white where it counts. alpha: the "
+        "picture's own transparency, opaque where it counts. A picture without one counts whole.",
         advanced=True,
     )
     corruption: str = words(

@@ -27,6 +27,8 @@ class Batch:
         add_time_ids: (B, 6) for SDXL, else None.
         tokens: per picture the token ids (chunks, 77) of each text encoder; None unless the text
             encoders are trained.
+        loss_mask: (B, 1, H/8, W/8), 1 where a picture counts in the loss and 0 where it does not;
+            None where all of them count whole.
     """
 
     latents: torch.Tensor
@@ -35,6 +37,7 @@ class Batch:
     pooled_prompt_embeds: torch.Tensor | None
     add_time_ids: torch.Tensor | None
     tokens: list[TokenChunks] | None = None
+    loss_mask: torch.Tensor | None = None
 
     def rows(self, chosen: slice) -> Batch:
         """Return some of the batch's samples."""
@@ -49,6 +52,7 @@ class Batch:
             some(self.pooled_prompt_embeds),
             some(self.add_time_ids),
             None if self.tokens is None else self.tokens[chosen],
+            some(self.loss_mask),
         )
 
     def __len__(self) -> int:
@@ -63,8 +67,8 @@ class Batch:
     def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
         """Return the batch on a device, features in ``dtype``.
 
-        The latents stay fp32, and so do SDXL's sizes: they are numbers that are embedded first,
-        and bf16 has no 1365, only 1368.
+        Latents and mask stay fp32, and so do SDXL's sizes: they are numbers that are embedded
+        first, and bf16 has no 1365, only 1368.
         """
 
         def move(value: torch.Tensor | None, dtype: torch.dtype = dtype) -> torch.Tensor | None:
@@ -77,6 +81,7 @@ class Batch:
             move(self.pooled_prompt_embeds),
             move(self.add_time_ids, torch.float32),
             self.tokens,
+            move(self.loss_mask, torch.float32),
         )
 
 
@@ -196,14 +201,26 @@ def read_batch(
 
     Args:
         chosen: the items, in the batch's order.
-        latents: where latents are kept.
+        latents: where latents, and masks, are kept.
         prompts: where prompt embeddings are kept.
         with_tokens: whether the token ids are wanted too.
     """
     stacked = torch.stack([latents.load(item.latents_key)["latents"] for item in chosen])
     time_ids = [item.add_time_ids for item in chosen]
-    return with_prompts(
+    batch = with_prompts(
         stacked, [item.prompt_key for item in chosen], time_ids, prompts, with_tokens
+    )
+    batch.loss_mask = _read_masks(chosen, latents)
+    return batch
+
+
+def _read_masks(chosen: Sequence[TrainingItem], cache: TensorCache) -> torch.Tensor | None:
+    """Return the masks of a batch, (B, 1, H/8, W/8); None where none of its pictures has one."""
+    if not any(item.mask_key for item in chosen):
+        return None
+    whole = torch.ones(1, *chosen[0].latents_size)
+    return torch.stack(
+        [cache.load(item.mask_key)["mask"] if item.mask_key else whole for item in chosen]
     )
 
 

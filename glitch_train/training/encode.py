@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -31,6 +32,7 @@ class TrainingItem:
             target height, target width), in pixels.
         picture: index of the picture among the dataset's samples; its variants are taken in
             turns.
+        mask_key: key of ``mask`` (1, H/8, W/8); empty where all of the picture counts.
     """
 
     latents_key: str
@@ -38,6 +40,7 @@ class TrainingItem:
     latents_size: tuple[int, int]
     add_time_ids: tuple[int, int, int, int, int, int]
     picture: int
+    mask_key: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +95,42 @@ def encode_pictures(
             cache.store(key, {"latents": latents})
             encoded.add(key)
         yield key
+
+
+def encode_masks(dataset: GlitchDataset, cache: TensorCache) -> Iterator[str]:
+    """Bring the mask of every variant of every picture to the size of its latents.
+
+    Args:
+        dataset: the pictures.
+        cache: where the masks are kept.
+
+    Yields:
+        In the order of :func:`encode_pictures` the key of each variant's mask, empty where all of
+        the picture counts.
+
+    Raises:
+        DatasetError: when a mask can no longer be read.
+    """
+
+    def encode(job: tuple[Sample, int]) -> str:
+        key = dataset.mask_key(*job)
+        if not key:
+            return ""
+        if key not in cache and (mask := dataset.mask(*job)):
+            cache.store(key, {"mask": latent_mask(mask)})
+        return "" if bool((cache.load(key)["mask"] == 1).all()) else key
+
+    yield from in_order(encode, picture_variants(dataset))
+
+
+def latent_mask(mask: Image.Image) -> torch.Tensor:
+    """Return how much each latent counts, (1, H/8, W/8) fp32: the mean of its 8 × 8 pixels.
+
+    Args:
+        mask: (W, H), mode L, sides multiples of 8.
+    """
+    pixels = torch.from_numpy(np.array(mask, dtype=np.float32)) / 255.0
+    return torch.nn.functional.avg_pool2d(pixels[None], LATENT_STEP)
 
 
 def picture_variants(dataset: GlitchDataset) -> Iterator[tuple[Sample, int]]:
@@ -183,7 +222,10 @@ def encode_prompt(encoders: Sequence[TextEncoder], chunks: TokenChunks) -> Promp
 
 
 def training_items(
-    dataset: GlitchDataset, latents_keys: Sequence[str], prompt_keys: Mapping[str, str]
+    dataset: GlitchDataset,
+    latents_keys: Sequence[str],
+    prompt_keys: Mapping[str, str],
+    mask_keys: Sequence[str] = (),
 ) -> list[TrainingItem]:
     """Join encoded pictures with their encoded captions, variant by variant.
 
@@ -191,6 +233,7 @@ def training_items(
         dataset: the pictures and captions.
         latents_keys: what :func:`encode_pictures` yielded.
         prompt_keys: caption to key, what :func:`encode_captions` yielded.
+        mask_keys: what :func:`encode_masks` yielded; empty where no picture has a mask.
 
     Returns:
         All variants of the first picture, then of the second, and so on.
@@ -201,13 +244,15 @@ def training_items(
     for index, sample in enumerate(dataset.samples):
         for variant in range(recipe.variants):
             plan = dataset.plan(sample, variant)
+            place = index * prepared + variant % prepared
             items.append(
                 TrainingItem(
-                    latents_keys[index * prepared + variant % prepared],
+                    latents_keys[place],
                     prompts[variant % len(prompts)][index],
                     (plan.size[1] // LATENT_STEP, plan.size[0] // LATENT_STEP),
                     time_ids(plan, recipe.size_conditioning),
                     index,
+                    mask_keys[place] if mask_keys else "",
                 )
             )
     return items

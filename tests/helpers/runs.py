@@ -68,11 +68,12 @@ def write_pictures(place: Path) -> Path:
 
 
 def make_run(
-    tmp_path: Path, folder: Path, counted: Counted, resume: str = "never", **train
+    tmp_path: Path, folder: Path, counted: Counted, resume: str = "never", *, data=None, **train
 ) -> TrainingRun:
-    """Return a run of three steps, in the place that ``resume`` chooses."""
+    """Return a run of three steps where ``resume`` has it; ``data`` are its dataset's settings."""
+    settings = {"folder": str(folder), "width": 64, "height": 64, "repeats": 2}
     recipe = Recipe(
-        DatasetRecipe(folder=str(folder), width=64, height=64, repeats=2),
+        DatasetRecipe(**settings | (data or {})),
         TrainRecipe(**{"steps": 3, "network_dim": 2, "batch_size": 2} | train),
     )
     base = tiny_base()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 from ...cache import KeptTensors, TensorCache
@@ -22,6 +22,7 @@ from ..encode import (
     TrainingItem,
     captions_to_encode,
     encode_captions,
+    encode_masks,
     encode_pictures,
     picture_variants,
     training_items,
@@ -90,7 +91,7 @@ class TrainingRun:
         self.paths = setup.paths
         self.record = LossRecord.empty(
             setup.paths.name,
-            About(setup.base.family.name, _loss_name(train), setup.recipe.to_dict()),
+            About(setup.base.family.name, _loss_name(train, masked=False), setup.recipe.to_dict()),
         )
         self.files = RunFiles(setup, self.record)
         self.samples: Samples | None = None
@@ -165,7 +166,20 @@ class TrainingRun:
         ):
             prompt_keys[caption] = key
             yield Preparing("captions", len(prompt_keys), len(captions))
-        items += training_items(dataset, latents_keys, prompt_keys)
+        masks = list(encode_masks(dataset, self._cache))
+        self._note_masks(masks)
+        items += training_items(dataset, latents_keys, prompt_keys, masks)
+
+    def _note_masks(self, mask_keys: Sequence[str]) -> None:
+        """Say what masks do to the losses of this run."""
+        keys = [key for key in mask_keys if key]
+        self.record.about.loss = _loss_name(self.recipe.train, masked=bool(keys))
+        empty = sum(not self._cache.load(key)["mask"].any() for key in keys)
+        if empty:
+            self.files.note(
+                f"Of {empty} of {len(mask_keys)} prepared pictures the framing cuts off all that "
+                "their masks keep, so nothing is learned from them and their loss is 0."
+            )
 
     def _source(self, items: list[TrainingItem], empty_prompt_key: str) -> BatchSource:
         dropout = CaptionDropout(self.setup.dataset.caption_dropped, empty_prompt_key)
@@ -192,8 +206,8 @@ class TrainingRun:
         return Samples(train, prompts, self.setup.encoders, self.paths, self.record)
 
 
-def _loss_name(train: TrainRecipe) -> str:
+def _loss_name(train: TrainRecipe, *, masked: bool) -> str:
     """Name the loss for the record: figures of different losses do not compare."""
     weighted = f" weighted by min-SNR {train.min_snr_gamma:g}" if train.min_snr_gamma else ""
     kind = "huber (snr)" if train.loss_type == "huber" else train.loss_type
-    return kind + weighted
+    return kind + weighted + (", masked" if masked else "")
