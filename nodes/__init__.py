@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from .corruption_nodes import CORRUPTION_NODES
 from .dataset_nodes import GlitchContactSheet, GlitchDatasetLoader
 from .grid_nodes import GlitchGrid
+from .image_nodes import GlitchDatasetFromImages
 from .lora_nodes import GlitchCrossModelLoraApplier
 from .loss_nodes import GlitchLossGraph
 from .recipe_nodes import GlitchRecipe
@@ -13,6 +14,7 @@ from .train_nodes import GlitchLoraTrainer
 
 NODES: list[type[io.ComfyNode]] = [
     GlitchDatasetLoader,
+    GlitchDatasetFromImages,
     GlitchContactSheet,
     *CORRUPTION_NODES,
     GlitchRecipe,

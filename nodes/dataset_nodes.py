@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io, ui
@@ -138,30 +141,56 @@ class GlitchDatasetLoader(GlitchNode):
         **settings: Any,
     ) -> io.NodeOutput:
         """Read the folder and prepare the first pictures."""
+        progress = host.NodeProgress(cls.hidden.unique_id)
+        kept = folders.lasting_cache() if cache == CACHES[1] else None
+        reading = Reading(settings, corruption_chain, recipe, kept)
+        dataset, report = reading.read(folders.resolve(folder), progress)
+        pictures, captions = _previews(dataset, preview_count)
+        return io.NodeOutput(
+            dataset, pictures, captions, report, ui=reading.said(dataset, progress)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How a node reads a folder, by its widgets and what is connected to it.
+
+    Attributes:
+        settings: its widgets.
+        corruption_chain: what the Glitch Corruption nodes before it say.
+        recipe: what a connected recipe names, which wins.
+        cache_folder: where encoded variants stay for good; None until the host starts again.
+    """
+
+    settings: Mapping[str, Any]
+    corruption_chain: str = ""
+    recipe: PartialRecipe | None = None
+    cache_folder: Path | None = None
+
+    def read(self, folder: Path, progress: host.NodeProgress) -> tuple[Any, str]:
+        """Return the dataset and its report."""
         from ..glitch_train.dataset.corruptions.chain import chain_text
         from ..glitch_train.dataset.load import load_dataset
         from ..glitch_train.dataset.report import DatasetReport
 
-        named = recipe or PartialRecipe()
-        chosen = named.over(DatasetRecipe, settings)
-        corruption = chain_text(chosen.pop("corruption", ""), corruption_chain)
-        dataset_recipe = DatasetRecipe(
-            folder=str(folders.resolve(folder)), corruption=corruption, **chosen
-        )
-        progress = host.NodeProgress(cls.hidden.unique_id)
+        named = self.recipe or PartialRecipe()
+        chosen = named.over(DatasetRecipe, self.settings)
+        corruption = chain_text(chosen.pop("corruption", ""), self.corruption_chain)
         dataset = load_dataset(
-            dataset_recipe,
-            on_progress=_stoppable(progress),
-            cache_folder=folders.lasting_cache() if cache == CACHES[1] else None,
+            DatasetRecipe(folder=str(folder), corruption=corruption, **chosen),
+            on_progress=stoppable(progress),
+            cache_folder=self.cache_folder,
             origins=named.origins(DatasetRecipe),
         )
-        pictures, captions = _previews(dataset, preview_count)
-        report = DatasetReport.of(dataset).to_markdown()
-        if recipe is None:
-            return io.NodeOutput(dataset, pictures, captions, report)
-        said = where_from(dataset.origins, dataset_recipe)
+        return dataset, DatasetReport.of(dataset).to_markdown()
+
+    def said(self, dataset: Any, progress: host.NodeProgress) -> dict[str, tuple[str]] | None:
+        """Show on the node which settings a connected recipe decided, and return it for its ui."""
+        if self.recipe is None:
+            return None
+        said = where_from(dataset.origins, dataset.recipe)
         progress.say(said)
-        return io.NodeOutput(dataset, pictures, captions, report, ui={"text": (said,)})
+        return {"text": (said,)}
 
 
 class GlitchContactSheet(GlitchNode):
@@ -219,12 +248,14 @@ class GlitchContactSheet(GlitchNode):
         from ..glitch_train.dataset.contact_sheet import SheetStyle, contact_sheet
 
         progress = host.NodeProgress(cls.hidden.unique_id)
-        sheet = contact_sheet(dataset, SheetStyle(**style), _stoppable(progress))
+        sheet = contact_sheet(dataset, SheetStyle(**style), stoppable(progress))
         image = host.to_image_tensor([sheet])
         return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))
 
 
-def _stoppable(progress: host.NodeProgress) -> Any:
+def stoppable(progress: host.NodeProgress) -> Any:
+    """Return a callback that moves a node's bar, and ends its work when the person cancels."""
+
     def show(done: int, total: int) -> None:
         host.stop_if_interrupted()
         progress.show(done, total)
