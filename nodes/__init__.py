@@ -4,12 +4,14 @@ from comfy_api.latest import ComfyExtension, io
 
 from .corruption_nodes import CORRUPTION_NODES
 from .dataset_nodes import GlitchContactSheet, GlitchDatasetLoader
-from .grid_nodes import GlitchGrid
+from .grid.node import GlitchGrid
+from .grid.settings import GlitchGridSettings
 from .image_nodes import GlitchDatasetFromImages
 from .lora_nodes import GlitchCrossModelLoraApplier
 from .loss_nodes import GlitchLossGraph
 from .recipe_nodes import GlitchRecipe
 from .report_nodes import GlitchReport
+from .setting_nodes import SETTING_NODES
 from .train_nodes import GlitchLoraTrainer
 
 NODES: list[type[io.ComfyNode]] = [
@@ -18,10 +20,12 @@ NODES: list[type[io.ComfyNode]] = [
     GlitchContactSheet,
     *CORRUPTION_NODES,
     GlitchRecipe,
+    *SETTING_NODES,
     GlitchLoraTrainer,
     GlitchLossGraph,
     GlitchCrossModelLoraApplier,
     GlitchGrid,
+    GlitchGridSettings,
     GlitchReport,
 ]
 

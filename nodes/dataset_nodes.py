@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io, ui
 
 from ..glitch_train.dataset.recipe import DatasetRecipe
 from ..glitch_train.recipe.partial import PartialRecipe
-from ..glitch_train.settings import check_choice
-from ..glitch_train.wording import where_from
 from . import folders, host
+from .dataset_reading import Previews, Reading, stoppable
 from .node import GlitchNode
 from .sockets import (
     CATEGORY,
@@ -24,8 +20,6 @@ from .sockets import (
     tooltip,
     widgets,
 )
-
-CACHES = ("until restart", "keep")
 
 
 class GlitchDatasetLoader(GlitchNode):
@@ -46,29 +40,12 @@ class GlitchDatasetLoader(GlitchNode):
                     options=folders.choices(),
                     tooltip=tooltip(DatasetRecipe, "folder"),
                 ),
-                *widgets(DatasetRecipe, without=("folder", "masks"), optional=True),
-                io.Int.Input(
-                    "preview_count",
-                    default=32,
-                    min=1,
-                    max=512,
-                    optional=True,
-                    tooltip="How many prepared pictures and captions are sent out for looking at. "
-                    "All pictures are trained on.",
-                ),
-                io.Combo.Input(
-                    "cache",
-                    options=list(CACHES),
-                    default=CACHES[0],
-                    optional=True,
-                    tooltip="How long encoded pictures and captions stay on disk: in ComfyUI's "
-                    "temp folder until it starts again, or for good in output/glitch/cache (or "
-                    "glitch_cache of extra_model_paths.yaml).",
-                ),
+                *widgets(DatasetRecipe, group="", without=("folder",)),
                 GlitchCorruptionSocket.Input(
                     "corruption_chain",
                     optional=True,
-                    tooltip="From Glitch Corruption nodes; carried out after those in the text.",
+                    tooltip="From Glitch Corruption nodes; carried out after those "
+                    "that a recipe names.",
                 ),
                 recipe_input(),
             ],
@@ -92,34 +69,17 @@ class GlitchDatasetLoader(GlitchNode):
                     "its reason (Markdown).",
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )
 
     @classmethod
-    def validate_inputs(
-        cls,
-        folder: str,
-        framing_mix: str = "",
-        corruption: str = "",
-        background: str = "white",
-        fixed_caption: str = "",
-        trigger_word: str = "",
-        cache: str = CACHES[0],
-    ) -> bool | str:
+    def validate_inputs(cls, folder: str, trigger_word: str = "") -> bool | str:
         """Refuse a folder without pictures, or a malformed text, before anything runs."""
         from ..glitch_train.dataset.load import check_folder
 
         def check() -> None:
             check_folder(folders.resolve(folder))
-            check_choice("cache", cache, CACHES)  # ComfyUI 0.3.75 lets any word through
-            DatasetRecipe(
-                framing_mix=framing_mix,
-                corruption=corruption,
-                background=background,
-                fixed_caption=fixed_caption,
-                trigger_word=trigger_word,
-                bucket_no_upscale=True,  # whether buckets fit is for execute, which knows the shape
-            )
+            DatasetRecipe(trigger_word=trigger_word)
 
         return host.sentence_or_true(check)
 
@@ -134,63 +94,19 @@ class GlitchDatasetLoader(GlitchNode):
     def execute(
         cls,
         folder: str,
-        preview_count: int = 32,
-        cache: str = CACHES[0],
         corruption_chain: str = "",
         recipe: PartialRecipe | None = None,
         **settings: Any,
     ) -> io.NodeOutput:
         """Read the folder and prepare the first pictures."""
         progress = host.NodeProgress(cls.hidden.unique_id)
-        kept = folders.lasting_cache() if cache == CACHES[1] else None
-        reading = Reading(settings, corruption_chain, recipe, kept)
+        reading = Reading.of(cls, settings, corruption_chain, recipe)
         dataset, report = reading.read(folders.resolve(folder), progress)
-        pictures, captions = _previews(dataset, preview_count)
+        sent_out = Previews.of(dataset, reading.handling.preview_count)
+        ui = reading.show(dataset, progress, sent_out.warning)
         return io.NodeOutput(
-            dataset, pictures, captions, report, ui=reading.said(dataset, progress)
+            dataset, sent_out.pictures(), sent_out.captions(), sent_out.above(report), ui=ui
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class Reading:
-    """How a node reads a folder, by its widgets and what is connected to it.
-
-    Attributes:
-        settings: its widgets.
-        corruption_chain: what the Glitch Corruption nodes before it say.
-        recipe: what a connected recipe names, which wins.
-        cache_folder: where encoded variants stay for good; None until the host starts again.
-    """
-
-    settings: Mapping[str, Any]
-    corruption_chain: str = ""
-    recipe: PartialRecipe | None = None
-    cache_folder: Path | None = None
-
-    def read(self, folder: Path, progress: host.NodeProgress) -> tuple[Any, str]:
-        """Return the dataset and its report."""
-        from ..glitch_train.dataset.corruptions.chain import chain_text
-        from ..glitch_train.dataset.load import load_dataset
-        from ..glitch_train.dataset.report import DatasetReport
-
-        named = self.recipe or PartialRecipe()
-        chosen = named.over(DatasetRecipe, self.settings)
-        corruption = chain_text(chosen.pop("corruption", ""), self.corruption_chain)
-        dataset = load_dataset(
-            DatasetRecipe(folder=str(folder), corruption=corruption, **chosen),
-            on_progress=stoppable(progress),
-            cache_folder=self.cache_folder,
-            origins=named.origins(DatasetRecipe),
-        )
-        return dataset, DatasetReport.of(dataset).to_markdown()
-
-    def said(self, dataset: Any, progress: host.NodeProgress) -> dict[str, tuple[str]] | None:
-        """Show on the node which settings a connected recipe decided, and return it for its ui."""
-        if self.recipe is None:
-            return None
-        said = where_from(dataset.origins, dataset.recipe)
-        progress.say(said)
-        return {"text": (said,)}
 
 
 class GlitchContactSheet(GlitchNode):
@@ -251,29 +167,3 @@ class GlitchContactSheet(GlitchNode):
         sheet = contact_sheet(dataset, SheetStyle(**style), stoppable(progress))
         image = host.to_image_tensor([sheet])
         return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))
-
-
-def stoppable(progress: host.NodeProgress) -> Any:
-    """Return a callback that moves a node's bar, and ends its work when the person cancels."""
-
-    def show(done: int, total: int) -> None:
-        host.stop_if_interrupted()
-        progress.show(done, total)
-
-    return show
-
-
-def _previews(dataset: Any, count: int) -> tuple[list[Any], list[str]]:
-    """Return the first prepared variants, picture by picture, and their captions."""
-    from ..glitch_train.workers import in_order
-
-    variants = dataset.recipe.variants
-    jobs = [
-        (index, variant) for index in range(len(dataset.samples)) for variant in range(variants)
-    ][:count]
-    prepared = in_order(lambda job: dataset.prepare(dataset.samples[job[0]], job[1]).image, jobs)
-    pictures = []
-    for image in prepared:
-        host.stop_if_interrupted()
-        pictures.append(host.to_image_tensor([image]))
-    return pictures, [dataset.shown_caption(*job) for job in jobs]

@@ -10,7 +10,7 @@ from ..glitch_train.dataset.recipe import DatasetRecipe
 from ..glitch_train.errors import RecipeError
 from ..glitch_train.recipe.partial import PartialRecipe
 from . import folders, host, made_files
-from .dataset_nodes import Reading, stoppable
+from .dataset_reading import Reading, stoppable
 from .node import GlitchNode
 from .sockets import (
     CATEGORY,
@@ -19,11 +19,6 @@ from .sockets import (
     recipe_input,
     search_words,
     widgets,
-)
-
-_SHOWN = (
-    *("width", "height", "framing", "trigger_word", "caption_dropout"),
-    *("repeats", "variants_per_picture", "data_seed"),
 )
 
 
@@ -51,9 +46,9 @@ class GlitchDatasetFromImages(GlitchNode):
                     optional=True,
                     tooltip="One caption for all pictures, or a list with one for each.",
                 ),
-                *widgets(DatasetRecipe, only=_SHOWN, optional=True),
+                *widgets(DatasetRecipe, group="", without=("folder",)),
                 io.Mask.Input(
-                    "masks",
+                    "mask",
                     optional=True,
                     tooltip="White where a picture counts in the loss: one mask for all pictures, "
                     "or one for each, each of its picture's shape.",
@@ -76,7 +71,7 @@ class GlitchDatasetFromImages(GlitchNode):
                     tooltip="Counts, sizes, shapes and caption lengths (Markdown).",
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )
 
     @classmethod
@@ -95,7 +90,7 @@ class GlitchDatasetFromImages(GlitchNode):
         cls,
         images: list[Any],
         captions: list[str | None] | None = None,
-        masks: list[Any] | None = None,
+        mask: list[Any] | None = None,
         **single: Any,
     ) -> io.NodeOutput:
         """Keep the pictures, then read their folder as any other."""
@@ -105,17 +100,17 @@ class GlitchDatasetFromImages(GlitchNode):
         settings = {name: _one(name, value) for name, value in single.items()}
         recipe: PartialRecipe | None = settings.pop("recipe", None)
         chain = settings.pop("corruption_chain", None) or ""
-        given = GivenPictures.of(images, captions or [], masks)
+        given = GivenPictures.of(images, captions or [], mask)
         settings["masks"] = "beside" if given.masks else "none"
         progress = host.NodeProgress(cls.hidden.unique_id)
         folder = keep_pictures(
             len(given), given.__getitem__, folders.kept_pictures(), stoppable(progress)
         )
-        reading = Reading(settings, chain, recipe)
-        dataset, report = reading.read(folder, progress)
+        reading = Reading.of(cls, settings, chain, recipe)
+        dataset, report = reading.read(folder, progress, allow_empty=True)
         check_all_used(dataset)
         made_files.remember(folder / file.name for file in dataset.files)
-        return io.NodeOutput(dataset, report, ui=reading.said(dataset, progress))
+        return io.NodeOutput(dataset, report, ui=reading.show(dataset, progress))
 
 
 def _one(name: str, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Pictures from the graph in the real host: of any shape, with captions and masks, trained twice."""
+"""Pictures from the graph in the real host: any shape, captions and masks, trained and gone on."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_images_of_a_host_node_train_and_go_on(client: ComfyClient, folder: Path
     for steps in (2, 3):
         builder = GraphBuilder(client)
         mask = builder.add("SolidMask", value=1.0, width=128, height=128)
-        trainer = train(builder, from_images(builder, masks=(mask, 0)), steps=steps)
+        trainer = train(builder, from_images(builder, mask=(mask, 0)), steps=steps)
         lora = Path(client.run(builder.nodes)[trainer]["text"][0])
         runs.append(lora)
     assert runs[0] == runs[1]
@@ -116,12 +116,12 @@ def test_shapes_of_any_kind_and_one_caption_for_all(client: ComfyClient, folder:
     ("inputs", "said"),
     [
         ({"captions": "two"}, "There are 2 captions for 3 pictures; give one for all"),
-        ({"masks": "two"}, "There are 2 masks for 3 pictures"),
+        ({"mask": "two"}, "There are 2 masks for 3 pictures"),
         (
             {"masks": "black"},
             "Picture 1 cannot be trained: its mask in 00001-masklabel.png is black",
         ),
-        ({"masks": "shape"}, "Picture 1 cannot be trained: its mask .* another shape"),
+        ({"mask": "shape"}, "Picture 1 cannot be trained: its mask .* another shape"),
         ({"framing": "bucket"}, "min_bucket_reso must be at most the shorter side of 64×64"),
     ],
 )
@@ -131,11 +131,11 @@ def test_bad_inputs_are_one_sentence(
     """Catches pictures or captions that are dropped or guessed at without a word."""
     builder = GraphBuilder(client)
     masks = {"two": (64, 64, 2), "black": (64, 64, 1), "shape": (32, 64, 1)}
-    if "masks" in inputs:
-        width, height, count = masks[inputs["masks"]]
+    if "mask" in inputs:
+        width, height, count = masks[inputs["mask"]]
         made = builder.add("EmptyImage", width=width, height=height, batch_size=count, color=0)
         mask = builder.add("ImageToMask", image=(made, 0), channel="red")
-        inputs = {"masks": (mask, 0)}
+        inputs = {"mask": (mask, 0)}
     if inputs.get("captions") == "two":
         other = builder.add(
             "GlitchDatasetLoader", folder=FOLDER, width=64, height=64, preview_count=2

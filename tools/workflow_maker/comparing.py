@@ -55,7 +55,13 @@ def grid(
 
 
 def compare(
-    flow: Flow, name: str, base: Base, lora: Output, patched: Node | None = None, **inputs: Any
+    flow: Flow,
+    name: str,
+    base: Base,
+    lora: Output,
+    patched: Node | None = None,
+    *,
+    layout: dict[str, Any] | None = None,
 ) -> Node:
     """Add a group with a grid of base against LoRA, and its report.
 
@@ -65,14 +71,15 @@ def compare(
         base: What the pictures are drawn with.
         lora: The LoRA that the report weighs, and the grid wears unless there is `patched`.
         patched: A node with outputs model and clip, to draw with instead.
-        **inputs: Of the grid, where they differ from all others.
+        layout: Inputs of Glitch Grid Settings, where the grid needs them.
 
     Returns:
         The grid.
     """
     number = len(flow.groups) + 1
     group = flow.group(f"{number} · Same prompts, same seeds: base against LoRA")
-    loader = base.loader(group.column(340), "Base model · grid", top=BASE_TOP)
+    loaders = group.column(340)
+    loader = base.loader(loaders, "Base model · grid", top=BASE_TOP)
     column = group.column(680)
     if patched:
         worn = {
@@ -81,9 +88,12 @@ def compare(
         }
     else:
         worn = {"lora": lora.passing_under(loader)}
+    if layout:
+        settings = loaders.add("GlitchGridSettings", "Layout of the grid", **layout)
+        worn["settings"] = settings["settings"]
     cells = grid(
         column, loader, "Base against LoRA", f"glitch/{name}_grid",
-        **worn, **{"sizes": base.sizes, **inputs},
+        **worn, sizes=base.sizes,
     )  # fmt: skip
     _report(
         group.column(460),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from .bases import SD15, SDXL
 from .comparing import BASE_TOP, PROMPTS, compare, grid
 from .flow import Flow
@@ -70,19 +72,16 @@ def resume_and_overtrain() -> Flow:
         "later one change the number in *lora_names*.",
         about_grid="",
     )
-    watched = {
-        "save_every": OVERCOOK_EVERY,
-        "sample_every": OVERCOOK_EVERY,
-        "sample_prompts": PROMPTS[0],
-    }
+    watched = {"save_every": OVERCOOK_EVERY, "sample_every": OVERCOOK_EVERY}
+    prompt = f"sample_prompts = {json.dumps(PROMPTS[0])}"
     chain = ("SD1.5 standard", "overtrain (> 5000 steps)")
-    run = Run(flow.name, chain, SD15, note, watched)
+    run = Run(flow.name, chain, SD15, note, watched, prompt)
     columns = TrainingColumns(flow)
     trainer = columns.add(run)
     read_curve(columns, run, trainer)
     compare(
         flow, run.name, SD15, trainer["lora"],
-        lora_names=f"{run.name}_00001/*_step*", columns="lora",
+        layout={"lora_names": f"{run.name}_00001/*_step*", "columns": "lora"},
     )  # fmt: skip
     return flow
 
@@ -103,18 +102,20 @@ def generation_sweep() -> Flow:
     group = flow.group("3 · Four sweeps, the same prompt and seed")
     loaders, grids = group.column(340), group.column(900)
     sweeps = (
-        ("Steps 5 to 21", "steps", {"steps": "5-21", "columns": "steps"}),
-        ("CFG 1 to 20", "cfg", {"cfg": "1-20", "columns": "cfg"}),
-        ("LoRA strength", "strength", {"strength": "0.25:2:0.25", "columns": "lora, strength"}),
-        ("Odd aspect ratios", "sizes", {"sizes": ODD_SIZES, "columns": "lora"}),
+        ("Steps 5 to 21", "steps", "steps", {"steps": "5-21"}),
+        ("CFG 1 to 20", "cfg", "cfg", {"cfg": "1-20"}),
+        ("LoRA strength", "strength", "lora, strength", {"strength": "0.25:2:0.25"}),
+        ("Odd aspect ratios", "sizes", "lora", {"sizes": ODD_SIZES}),
     )
-    for number, (title, name, swept) in enumerate(sweeps):
+    for number, (title, name, columns_of, swept) in enumerate(sweeps):
         top = SWEEP_ROW * number
         base = SDXL.loader(loaders, f"Base model · {name}", top=top + BASE_TOP)
+        layout = loaders.add("GlitchGridSettings", f"Layout · {name}", columns=columns_of)
         usual = {"prompts": PROMPTS[0], "seeds": "0", "sizes": SDXL.sizes}
         grid(
             grids, base, title, f"glitch/{flow.name}_{name}", top=top + BASE_TOP + 80,
             lora=trainer["lora"].turning(80 - 15 * number).passing_under(base),
+            settings=layout["settings"],
             **{**usual, **swept},
         )  # fmt: skip
     return flow

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from glitch_train.recipe.partial import NO_PRESET
+
 from .bases import POCKET, SD15, SDXL
 from .blocks import SampleRows
 from .cross_model import cross_model
 from .experiments import experiments
 from .flow import Flow
 from .further import compare_runs, generation_sweep, resume_and_overtrain
+
+DEMO_SETTINGS = """random_flip = true
+lr_scheduler = "constant_with_warmup"
+warmup_steps = 5
+probe_every = 10"""
+"""Of the demo's run, beside what its loader and trainer show."""
 
 
 def shipped() -> Iterator[Flow]:
@@ -47,7 +55,11 @@ def demo() -> Flow:
         generations=2,
         shift_px=1,
     )
-    loader = group.column().add(
+    column = group.column()
+    recipe = column.add(
+        "GlitchRecipe", "What else is not as usual", top=0, preset=NO_PRESET, settings=DEMO_SETTINGS
+    )
+    loader = column.add(
         "GlitchDatasetLoader",
         "Pictures, broken on purpose",
         top=520,
@@ -56,12 +68,11 @@ def demo() -> Flow:
         width=128,
         height=128,
         framing="stretch",
-        random_flip=True,
         variants_per_picture=4,
-        preview_count=8,
+        recipe=recipe["recipe"],
     )
     column = group.column(400)
-    column.add(
+    sheet = column.add(
         "GlitchContactSheet",
         "What will be trained",
         top=0,
@@ -83,13 +94,11 @@ def demo() -> Flow:
         vae=base["VAE"],
         dataset=loader["dataset"].passing_under(base),
         steps=60,
-        lr_scheduler="constant_with_warmup",
-        warmup_steps=5,
         network_dim=16,
         network_alpha=16.0,
         batch_size=4,
-        probe_every=10,
         seed=7,
+        recipe=recipe["recipe"].passing_over(sheet),
         output_name="glitch_demo",
     )
     group.column(420).add(

@@ -8,6 +8,7 @@ from typing import Any
 from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.recipe.experiments import combined_presets
 from glitch_train.recipe.train import TrainRecipe
+from glitch_train.settings import in_group
 
 from .bases import Base
 from .flow import Flow, Node
@@ -26,6 +27,7 @@ class Run:
         base: what it is trained on.
         note: what stands above the recipe; empty for no note.
         settings: of the trainer, where no recipe names them.
+        named: more settings, written into the last recipe.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Run:
     base: Base
     note: str = ""
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    named: str = ""
 
 
 class TrainingColumns:
@@ -72,8 +75,7 @@ class TrainingColumns:
             "Pictures",
             top=top + BAND,
             recipe=recipe["recipe"],
-            preview_count=8,
-            **named.over(DatasetRecipe, {}),
+            **_on_the_node(DatasetRecipe, named.over(DatasetRecipe, {})),
         )
         self._base.add(
             "GlitchContactSheet",
@@ -96,7 +98,7 @@ class TrainingColumns:
             dataset=loader["dataset"].passing_under(base),
             recipe=recipe["recipe"].passing_under(loader, base),
             output_name=run.name,
-            **named.over(TrainRecipe, run.settings),
+            **_on_the_node(TrainRecipe, named.over(TrainRecipe, run.settings)),
         )
 
     def _chain(self, run: Run, top: int) -> Node:
@@ -109,7 +111,14 @@ class TrainingColumns:
             last = column.add("GlitchRecipe", f"Recipe: {title}", top=top, preset=title, **before)
         if last is None:
             raise ValueError("A run has at least one recipe.")
+        if run.named:
+            last.inputs["settings"] = run.named
         return last
+
+
+def _on_the_node(recipe_type: type, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that are widgets of the node which reads them."""
+    return {name: settings[name] for name in in_group(recipe_type, "") if name in settings}
 
 
 def read_curve(columns: TrainingColumns, run: Run, trainer: Node, top: int = 700) -> None:
