@@ -72,7 +72,7 @@ class Reading:
         """
         from ..glitch_train.dataset.corruptions.chain import chain_text
         from ..glitch_train.dataset.load import load_dataset
-        from ..glitch_train.dataset.report import DatasetReport
+        from ..glitch_train.dataset.mix_report import report_of
 
         chosen = self._chosen(DatasetRecipe)
         corruption = chain_text(chosen.pop("corruption", ""), self.corruption_chain)
@@ -83,7 +83,7 @@ class Reading:
             allow_empty=allow_empty,
             origins=(self.recipe or PartialRecipe()).origins(DatasetRecipe),
         )
-        return dataset, DatasetReport.of(dataset).to_markdown()
+        return dataset, report_of(dataset).to_markdown()
 
     def show(
         self, dataset: Any, progress: host.NodeProgress, *remarks: str
@@ -110,13 +110,11 @@ class Previews:
     """The first prepared variants of a dataset, picture by picture.
 
     Attributes:
-        dataset: the dataset.
-        jobs: (index of the picture, variant) of each.
+        jobs: (part of the dataset, index of the picture, variant) of each.
         warning: how much memory they take, where that is much; else empty.
     """
 
-    dataset: Any
-    jobs: tuple[tuple[int, int], ...]
+    jobs: tuple[tuple[Any, int, int], ...]
     warning: str = ""
 
     @classmethod
@@ -134,29 +132,34 @@ class Previews:
 
         from ..glitch_train.training.devices import free_bytes
 
-        variants = dataset.recipe.variants
-        every = [(i, v) for i in range(len(dataset.samples)) for v in range(variants)]
+        every = [
+            (part, index, variant)
+            for part in dataset.parts
+            for index in range(len(part.samples))
+            for variant in range(part.recipe.variants)
+        ]
         jobs = tuple(every[:count] if count else every)
-        sizes = (dataset.plan(dataset.samples[index], variant).size for index, variant in jobs)
+        sizes = (part.plan(part.samples[index], variant).size for part, index, variant in jobs)
         needed = sum(width * height * BYTES_PER_PIXEL for width, height in sizes)
-        return cls(
-            dataset, jobs, memory_warning(len(jobs), needed, free_bytes(torch.device("cpu")))
-        )
+        return cls(jobs, memory_warning(len(jobs), needed, free_bytes(torch.device("cpu"))))
 
     def pictures(self) -> list[Any]:
         """Return each as an IMAGE of one."""
         from ..glitch_train.workers import in_order
 
-        samples, prepare = self.dataset.samples, self.dataset.prepare
+        def prepare(job: tuple[Any, int, int]) -> Any:
+            part, index, variant = job
+            return part.prepare(part.samples[index], variant).image
+
         made = []
-        for image in in_order(lambda job: prepare(samples[job[0]], job[1]).image, self.jobs):
+        for image in in_order(prepare, self.jobs):
             host.stop_if_interrupted()
             made.append(host.to_image_tensor([image]))
         return made
 
     def captions(self) -> list[str]:
         """Return the caption of each as it is trained."""
-        return [self.dataset.shown_caption(*job) for job in self.jobs]
+        return [part.shown_caption(index, variant) for part, index, variant in self.jobs]
 
     def above(self, report: str) -> str:
         """Return a report with the warning in front."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +93,30 @@ class GlitchDataset:
     def skipped(self) -> tuple[FileReport, ...]:
         """The files that are not trained on."""
         return tuple(file for file in self.files if not file.used)
+
+    @property
+    def parts(self) -> tuple[GlitchDataset, ...]:
+        """The datasets in it: itself alone, where a mix has several."""
+        return (self,)
+
+    @property
+    def mix(self) -> tuple[()]:
+        """The parts of a mix, as a recipe names them: none."""
+        return ()
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The parts' shares of an epoch."""
+        return (1.0,)
+
+    def samples_per_epoch(self, pictures: Sequence[int] = ()) -> tuple[int, ...]:
+        """Return how many samples an epoch has, for its one part.
+
+        Args:
+            pictures: how many pictures are trained on; all by default.
+        """
+        (count,) = pictures or (len(self.samples),)
+        return (count * self.recipe.repeats,)
 
     @functools.cached_property
     def folder_content(self) -> str:
@@ -233,19 +256,6 @@ class GlitchDataset:
         other = others[int(draws.integers(0, len(others)))]
         plan = plan_frame(other.size, "center_crop", size, BucketRule(1), None)
         return render_frame(self._open(other, plan.resized), plan).image
-
-
-def training_captions(dataset: GlitchDataset) -> Iterator[str]:
-    """Yield each different caption once, in order of first use."""
-    seen: set[bytes] = set()
-    variants = dataset.recipe.variants if dataset.recipe.varies_captions else 1
-    for variant in range(variants):
-        for index in range(len(dataset.samples)):
-            caption = dataset.caption(index, variant)
-            digest = hashlib.sha256(caption.encode(errors="replace")).digest()
-            if digest not in seen:
-                seen.add(digest)
-                yield caption
 
 
 def _pick(weights: dict[str, float], draw: float) -> str:

@@ -16,6 +16,7 @@ from ..workers import in_order
 from .caption_files import is_caption
 from .masks import FolderMasks, SampleMask, check_mask, open_mask
 from .names import is_system_folder, masked_stem, stem_of
+from .numbered import numbered_folders
 from .pictures import CHECK_ONLY, PICTURE_SUFFIXES, open_picture
 
 LEADS_OUT = "a link that leads out of the folder"
@@ -101,10 +102,17 @@ def is_picture(name: str) -> bool:
     return Path(name).suffix.lower() in PICTURE_SUFFIXES
 
 
+def has_pictures(entries: Entries) -> bool:
+    """Say whether a folder holds a picture by its name."""
+    return any(map(is_picture, entries.files))
+
+
 def folder_fingerprint(folder: Path) -> str:
-    """Return a value that changes when a file of the folder is added, removed or edited."""
+    """Return a value that changes when a file that is read is added, removed or edited."""
     digest = hashlib.sha256()
     entries = list_folder(folder)
+    for one in [] if has_pictures(entries) else numbered_folders(entries.subfolders):
+        digest.update(f"{one.name}\0{folder_fingerprint(folder / one.name)}\n".encode())
     for name in sorted((*entries.files, *entries.masks)):
         try:
             state = (folder / name).stat()

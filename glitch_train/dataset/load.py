@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,12 +15,15 @@ from .folder import (
     LEADS_OUT,
     Entries,
     ScannedPicture,
+    has_pictures,
     is_picture,
     list_folder,
     other_files,
     scan_pictures,
 )
 from .masks import FolderMasks
+from .mix import AnyDataset, MixedDataset, MixPart, mix_datasets
+from .numbered import numbered_folders
 from .recipe import DatasetRecipe
 
 OnProgress = Callable[[int, int], None]
@@ -33,8 +37,8 @@ def load_dataset(
     cache_folder: Path | None = None,
     allow_empty: bool = False,
     origins: Mapping[str, str] | None = None,
-) -> GlitchDataset:
-    """Read a folder of pictures and their captions.
+) -> AnyDataset:
+    """Read a folder of pictures and their captions, or the folders of kohya's below a root.
 
     Every picture is decoded once here, so that a broken one is known before training starts.
 
@@ -47,14 +51,74 @@ def load_dataset(
         origins: setting name to who named it, for the report and the trainer.
 
     Returns:
-        The dataset; files that are not used are listed with their reason.
+        The dataset; files that are not used are listed with their reason. Where the folder has
+        no pictures but folders called ``10_name``, a mix of these by their repeats.
 
     Raises:
         DatasetError: when the folder is missing or holds no readable picture.
     """
-    folder = Path(recipe.folder)
-    entries = list_folder(folder)
+    entries = list_folder(Path(recipe.folder))
+    told = dict(origins or {})
+    numbered = [] if has_pictures(entries) else numbered_folders(entries.subfolders)
+    if not numbered:
+        empty = GlitchDataset(recipe, (), cache_folder=cache_folder, origins=told)
+        return _read(empty, entries, "", on_progress, workers, allow_empty)
+    told.pop("repeats", None)  # the folders' names say them
+    parts = []
+    for one in numbered:
+        folder = Path(recipe.folder) / one.name
+        own = dataclasses.replace(recipe, folder=str(folder), repeats=one.repeats)
+        empty = GlitchDataset(own, (), cache_folder=cache_folder, origins=told)
+        parts.append(_read(empty, list_folder(folder), one.words, on_progress, workers, True))
+    full = tuple(part for part in parts if part.samples)
+    if not full:
+        first = parts[0]
+        where = Path(first.recipe.folder)
+        raise DatasetError(no_pictures(where, first.skipped, first.subfolders))
+    left = {Path(part.recipe.folder).name for part in full}
+    unread = tuple(name for name in entries.subfolders if name not in left)
+    return MixedDataset(recipe, full, subfolders=unread)
+
+
+def load_parts(
+    recipe: DatasetRecipe, mix: Sequence[MixPart], on_progress: OnProgress | None = None
+) -> AnyDataset:
+    """Read what a whole recipe trains on.
+
+    Args:
+        recipe: the dataset, where it is no mix.
+        mix: the parts of a mix, or nothing.
+        on_progress: called with (pictures done, files in all), for each part.
+
+    Raises:
+        DatasetError: as :func:`load_dataset`.
+    """
+    if not mix:
+        return load_dataset(recipe, on_progress)
+    return mix_datasets([(part.weight, load_dataset(part.dataset, on_progress)) for part in mix])
+
+
+def _read(
+    dataset: GlitchDataset,
+    entries: Entries,
+    words: str,
+    on_progress: OnProgress | None,
+    workers: int | None,
+    allow_empty: bool,
+) -> GlitchDataset:
+    """Return a dataset with the pictures of its folder.
+
+    Args:
+        dataset: without any.
+        entries: what is in its folder.
+        words: the caption of pictures that have none.
+        on_progress: called with (pictures done, files in all).
+        workers: number of threads; by default one per core.
+        allow_empty: return a dataset without samples instead of raising.
+    """
+    recipe, folder = dataset.recipe, Path(dataset.recipe.folder)
     captions = find_captions(folder, entries.files, recipe.caption_source, recipe.fixed_caption)
+    captions.otherwise = words
     masks = FolderMasks(recipe.masks, entries.masks)
     samples: list[Sample] = []
     reports: list[FileReport] = []
@@ -70,13 +134,11 @@ def load_dataset(
     reports += _report_others(entries, captions, masks, pictures)
     if on_progress:
         on_progress(len(entries.files), len(entries.files))
-    dataset = GlitchDataset(
-        recipe,
-        tuple(samples),
-        tuple(sorted(reports, key=lambda file: file.name)),
-        entries.subfolders,
-        cache_folder,
-        dict(origins or {}),
+    dataset = dataclasses.replace(
+        dataset,
+        samples=tuple(samples),
+        files=tuple(sorted(reports, key=lambda file: file.name)),
+        subfolders=entries.subfolders,
     )
     if not samples and not allow_empty:
         raise DatasetError(no_pictures(folder, dataset.skipped, dataset.subfolders))
@@ -90,7 +152,10 @@ def check_folder(folder: Path) -> None:
         DatasetError: says why not, as :func:`load_dataset` would.
     """
     entries = list_folder(folder)
-    if not any(map(is_picture, entries.files)):
+    if not has_pictures(entries):
+        numbered = numbered_folders(entries.subfolders)
+        if any(has_pictures(list_folder(folder / one.name)) for one in numbered):
+            return
         masks = FolderMasks("none", entries.masks)
         others = tuple(_report_others(entries, Captions("auto"), masks, set()))
         raise DatasetError(no_pictures(folder, others, entries.subfolders))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ import torch
 from ..cache import TensorCache
 from ..model.encoders import TokenChunks
 from ..seeds import generator
-from .encode import TrainingItem
+from .items import CaptionDropout, TrainingItem
 
 
 @dataclasses.dataclass
@@ -85,30 +85,12 @@ class Batch:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class CaptionDropout:
-    """When a picture is trained with an empty caption.
-
-    Attributes:
-        dropped: (index of the picture, how often it was seen before) to yes or no.
-        prompt_key: key of the empty caption's embeddings.
-    """
-
-    dropped: Callable[[int, int], bool]
-    prompt_key: str
-
-    def apply(self, item: TrainingItem, visit: int) -> TrainingItem:
-        """Return the item as it is trained when its picture is seen."""
-        if not self.dropped(item.picture, visit):
-            return item
-        return dataclasses.replace(item, prompt_key=self.prompt_key)
-
-
 class BatchSource:
-    """An endless stream of batches: every picture ``repeats`` times per epoch, shuffled.
+    """An endless stream of batches: an epoch has every picture ``repeats`` times, shuffled.
 
-    A picture's variants are taken in turns. Pictures of one size share a batch; the last batch of
-    a size may be smaller, as in kohya's buckets.
+    In a mix each part has its own number of samples an epoch, and shows its pictures in turn, over
+    the epochs' ends. A picture's variants are taken in turns. Pictures of one size share a batch;
+    the last batch of a size may be smaller, as in kohya's buckets.
     """
 
     def __init__(
@@ -122,13 +104,27 @@ class BatchSource:
         seed: int,
         dropout: CaptionDropout | None = None,
         with_tokens: bool = False,
+        per_epoch: Mapping[int, int] | None = None,
     ) -> None:
-        """Prepare the stream; nothing is read yet."""
+        """Prepare the stream; nothing is read yet.
+
+        Args:
+            items: what is trained on, all variants of a picture together.
+            latents: where latents, and masks, are kept.
+            prompts: where prompt embeddings are kept.
+            batch_size: most pictures of a batch.
+            repeats: how often an epoch has each picture, where ``per_epoch`` does not say.
+            seed: the recipe's, for the order.
+            dropout: when captions are left out.
+            with_tokens: whether batches carry token ids.
+            per_epoch: part of a mix to how many samples of it an epoch has.
+        """
         self.items = items
         self.latents = latents
         self.prompts = prompts
         self.batch_size = batch_size
         self.repeats = repeats
+        self.per_epoch = per_epoch or {}
         self.epoch = 0
         self.dropout = dropout
         self.with_tokens = with_tokens
@@ -169,7 +165,7 @@ class BatchSource:
 
     def _plan_epoch(self) -> Iterator[list[TrainingItem]]:
         batches: list[list[TrainingItem]] = []
-        for group in self._by_size(self.epoch).values():
+        for group in self.in_epoch(self.epoch).values():
             order = [group[i] for i in self._shuffled(len(group))]
             batches += [
                 order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)
@@ -177,21 +173,44 @@ class BatchSource:
         self._planned = len(batches)
         return iter([batches[i] for i in self._shuffled(len(batches))])
 
-    def _by_size(self, epoch: int) -> dict[tuple[int, int], list[TrainingItem]]:
-        """Return the samples of an epoch, grouped by size; nothing random happens here."""
+    def in_epoch(self, epoch: int) -> dict[tuple[int, int], list[TrainingItem]]:
+        """Return the samples of an epoch, grouped by size; nothing random happens here.
+
+        Args:
+            epoch: its number, from 1.
+        """
         groups: dict[tuple[int, int], list[TrainingItem]] = {}
-        for _, variants in itertools.groupby(self.items, key=lambda item: item.picture):
-            taken = list(variants)
-            first_visit = (epoch - 1) * self.repeats
-            for visit in range(first_visit, first_visit + self.repeats):
-                item = taken[visit % len(taken)]
-                if self.dropout:
-                    item = self.dropout.apply(item, visit)
-                groups.setdefault(item.latents_size, []).append(item)
+        for part, items in itertools.groupby(self.items, key=lambda item: item.part):
+            pictures = [list(one) for _, one in itertools.groupby(items, lambda item: item.picture)]
+            samples = self.per_epoch.get(part, self.repeats * len(pictures))
+            for number, variants in enumerate(pictures):
+                for visit in _visits(number, len(pictures), samples, epoch):
+                    item = variants[visit % len(variants)]
+                    if self.dropout:
+                        item = self.dropout.apply(item, visit)
+                    groups.setdefault(item.latents_size, []).append(item)
         return groups
 
     def _shuffled(self, count: int) -> list[int]:
         return torch.randperm(count, generator=self._generator).tolist()
+
+
+def _visits(number: int, pictures: int, samples: int, epoch: int) -> range:
+    """Return which visits to a picture fall into an epoch, when pictures are seen in turn.
+
+    The sample at place p of all epochs together shows picture ``p % pictures`` for the time
+    ``p // pictures``.
+
+    Args:
+        number: of the picture.
+        pictures: how many there are.
+        samples: of an epoch.
+        epoch: its number, from 1.
+    """
+    first, end = (
+        -((number - place) // pictures) for place in ((epoch - 1) * samples, epoch * samples)
+    )
+    return range(first, end)
 
 
 def read_batch(

@@ -19,7 +19,8 @@ from glitch_train.model.encoders import Encoders
 from glitch_train.recipe.recipe import Recipe
 from glitch_train.recipe.train import TrainRecipe
 from glitch_train.training.batches import BatchSource
-from glitch_train.training.encode import TrainingItem, encode_prompt
+from glitch_train.training.encode import encode_prompt
+from glitch_train.training.items import TrainingItem
 from glitch_train.training.loop import LoraTraining
 from glitch_train.training.run.folder import choose_run
 from glitch_train.training.run.run import TrainingRun

@@ -118,7 +118,7 @@ def test_shapes_of_any_kind_and_one_caption_for_all(client: ComfyClient, folder:
         ({"captions": "two"}, "There are 2 captions for 3 pictures; give one for all"),
         ({"mask": "two"}, "There are 2 masks for 3 pictures"),
         (
-            {"masks": "black"},
+            {"mask": "black"},
             "Picture 1 cannot be trained: its mask in 00001-masklabel.png is black",
         ),
         ({"mask": "shape"}, "Picture 1 cannot be trained: its mask .* another shape"),

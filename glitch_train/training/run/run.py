@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
@@ -16,17 +17,10 @@ from ...losses.about import About
 from ...losses.record import LossRecord, StepReport
 from ...recipe.train import TrainRecipe
 from ..base_storage import check_base_precision
-from ..batches import BatchSource, CaptionDropout
+from ..batches import BatchSource
 from ..devices import resolve_precision
-from ..encode import (
-    TrainingItem,
-    captions_to_encode,
-    encode_captions,
-    encode_masks,
-    encode_pictures,
-    picture_variants,
-    training_items,
-)
+from ..encode import captions_to_encode, encode_captions, encode_masks, encode_pictures
+from ..items import CaptionDropout, TrainingItem, picture_variants, training_items
 from ..memory import free_unused, is_out_of_memory, let_go, shortage
 from ..plan import MemoryPlan
 from ..probe import Probe, split_items
@@ -182,16 +176,20 @@ class TrainingRun:
             )
 
     def _source(self, items: list[TrainingItem], empty_prompt_key: str) -> BatchSource:
-        dropout = CaptionDropout(self.setup.dataset.caption_dropped, empty_prompt_key)
+        dataset = self.setup.dataset
+        dropout = CaptionDropout(dataset.caption_dropped, empty_prompt_key)
+        pictures = Counter(part for part, _ in {(item.part, item.picture) for item in items})
+        counts = [pictures[number] for number in range(len(dataset.parts))]
         return BatchSource(
             items,
             self._kept,
             self._kept,
             batch_size=self.recipe.train.batch_size,
-            repeats=self.recipe.dataset.repeats,
+            repeats=1,
             seed=self.recipe.train.seed,
-            dropout=dropout if self.recipe.dataset.caption_dropout else None,
+            dropout=dropout if any(p.recipe.caption_dropout for p in dataset.parts) else None,
             with_tokens=self.recipe.train.trains_text_encoder,
+            per_epoch=dict(enumerate(dataset.samples_per_epoch(counts))),
         )
 
     def _samples(self, first: TrainingItem, prompt_keys: dict[str, str]) -> Samples:

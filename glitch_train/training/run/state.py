@@ -14,7 +14,7 @@ from ...errors import TrainingError
 from ...files import atomic_path, disk_errors_said
 from ...losses.record import LossRecord
 from ...recipe.recipe import Recipe
-from ..encode import TrainingItem
+from ..items import TrainingItem
 from ..loop import LoraTraining
 from .endings import RunProgress
 
