@@ -23,7 +23,7 @@ from .folder import (
 )
 from .masks import FolderMasks
 from .mix import AnyDataset, MixedDataset, MixPart, mix_datasets
-from .numbered import numbered_folders
+from .numbered import NumberedFolder, numbered_folders
 from .recipe import DatasetRecipe
 
 OnProgress = Callable[[int, int], None]
@@ -58,26 +58,42 @@ def load_dataset(
         DatasetError: when the folder is missing or holds no readable picture.
     """
     entries = list_folder(Path(recipe.folder))
-    told = dict(origins or {})
+    empty = GlitchDataset(recipe, (), cache_folder=cache_folder, origins=dict(origins or {}))
     numbered = [] if has_pictures(entries) else numbered_folders(entries.subfolders)
-    if not numbered:
-        empty = GlitchDataset(recipe, (), cache_folder=cache_folder, origins=told)
-        return _read(empty, entries, "", on_progress, workers, allow_empty)
-    told.pop("repeats", None)  # the folders' names say them
-    parts = []
+    if numbered:
+        return _read_numbered(empty, entries, numbered, on_progress, workers)
+    dataset = _read(empty, entries, "", on_progress, workers)
+    if not dataset.samples and not allow_empty:
+        raise DatasetError(no_pictures(Path(recipe.folder), dataset.skipped, dataset.subfolders))
+    return dataset
+
+
+def _read_numbered(
+    root: GlitchDataset,
+    entries: Entries,
+    numbered: Sequence[NumberedFolder],
+    on_progress: OnProgress | None,
+    workers: int | None,
+) -> MixedDataset:
+    """Return kohya's folders as a mix; those without a picture are named with the reason."""
+    origins = {name: who for name, who in root.origins.items() if name != "repeats"}
+    parts: list[GlitchDataset] = []
+    reasons: dict[str, str] = {}
     for one in numbered:
-        folder = Path(recipe.folder) / one.name
-        own = dataclasses.replace(recipe, folder=str(folder), repeats=one.repeats)
-        empty = GlitchDataset(own, (), cache_folder=cache_folder, origins=told)
-        parts.append(_read(empty, list_folder(folder), one.words, on_progress, workers, True))
-    full = tuple(part for part in parts if part.samples)
-    if not full:
-        first = parts[0]
-        where = Path(first.recipe.folder)
-        raise DatasetError(no_pictures(where, first.skipped, first.subfolders))
-    left = {Path(part.recipe.folder).name for part in full}
-    unread = tuple(name for name in entries.subfolders if name not in left)
-    return MixedDataset(recipe, full, subfolders=unread)
+        folder = Path(root.recipe.folder) / one.name
+        own = dataclasses.replace(root.recipe, folder=str(folder), repeats=one.repeats)
+        empty = dataclasses.replace(root, recipe=own, origins=origins)
+        part = _read(empty, list_folder(folder), one.words, on_progress, workers)
+        if part.samples:
+            parts.append(part)
+        else:
+            reasons[one.name] = no_pictures(folder, part.skipped, part.subfolders)
+    if not parts:
+        raise DatasetError(next(iter(reasons.values())))
+    trained = {Path(part.recipe.folder).name for part in parts}
+    unread = (name for name in entries.subfolders if name not in trained)
+    said = (f"{name} ({reasons[name]})" if name in reasons else name for name in unread)
+    return MixedDataset(root.recipe, tuple(parts), subfolders=tuple(said))
 
 
 def load_parts(
@@ -104,7 +120,6 @@ def _read(
     words: str,
     on_progress: OnProgress | None,
     workers: int | None,
-    allow_empty: bool,
 ) -> GlitchDataset:
     """Return a dataset with the pictures of its folder.
 
@@ -114,7 +129,6 @@ def _read(
         words: the caption of pictures that have none.
         on_progress: called with (pictures done, files in all).
         workers: number of threads; by default one per core.
-        allow_empty: return a dataset without samples instead of raising.
     """
     recipe, folder = dataset.recipe, Path(dataset.recipe.folder)
     captions = find_captions(folder, entries.files, recipe.caption_source, recipe.fixed_caption)
@@ -134,15 +148,12 @@ def _read(
     reports += _report_others(entries, captions, masks, pictures)
     if on_progress:
         on_progress(len(entries.files), len(entries.files))
-    dataset = dataclasses.replace(
+    return dataclasses.replace(
         dataset,
         samples=tuple(samples),
         files=tuple(sorted(reports, key=lambda file: file.name)),
         subfolders=entries.subfolders,
     )
-    if not samples and not allow_empty:
-        raise DatasetError(no_pictures(folder, dataset.skipped, dataset.subfolders))
-    return dataset
 
 
 def check_folder(folder: Path) -> None:

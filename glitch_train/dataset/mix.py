@@ -66,7 +66,7 @@ class MixedDataset:
         parts: the datasets; none of them is a mix.
         weights: of the parts; empty where the parts' repeats decide how often each is seen.
         mix: what a recipe says to have it again; empty where ``recipe`` says it by its folder.
-        subfolders: folders beside those of the parts, which are not read.
+        subfolders: folders beside those of the parts, with the reason where they have no picture.
     """
 
     recipe: DatasetRecipe

@@ -64,7 +64,8 @@ def test_a_mix_shows_its_proportions_and_trains(client: ComfyClient, folder: Pat
         outputs = client.run(builder.nodes)
         runs.append(Path(outputs[trainer]["text"][0]))
         said = outputs[shown]["text"][0]
-        assert outputs[mix]["text"] == ["of every epoch: plain 75 %, plain 25 %"]
+        if steps == 2:  # the second time it is cached, and what it showed is there already
+            assert outputs[mix]["text"] == ["of every epoch: plain 75 %, plain 25 %"]
     assert "| 1 | plain | 2 | 4 | 3 | 12 | 75 % |" in said
     assert "| 2 | plain | 2 | 4 | 1 | 4 | 25 % |" in said
     assert "jpeg_crush" in said

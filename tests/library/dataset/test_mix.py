@@ -204,6 +204,7 @@ def numbered(tmp_path: Path) -> Path:
     photo_folder(root / "10_a cat", 3)
     photo_folder(root / "notes", 1)
     photo_folder(root / "0_off", 1)
+    (root / "5_empty").mkdir()
     (root / "2_sks dog" / "1.txt").unlink()
     return root
 
@@ -216,7 +217,8 @@ def test_kohyas_folders_are_a_mix_by_repeats(numbered: Path) -> None:
     mixed = load(numbered)
     assert [part.recipe.repeats for part in mixed.parts] == [10, 2]
     assert mixed.samples_per_epoch() == (30, 4)
-    assert mixed.subfolders == ("0_off", "notes")
+    assert mixed.subfolders[::2] == ("0_off", "notes")
+    assert "5_empty is empty" in mixed.subfolders[1]
     dog = mixed.parts[1]
     assert [sample.caption for sample in dog.samples][1] == "sks dog"
     assert (
@@ -265,7 +267,7 @@ def test_the_report_shows_the_proportions(clean: Path, numbered: Path) -> None:
     assert report.summary == "of every epoch: clean 75 %, clean 25 %"
     by_repeats = MixReport.of(load(numbered)).to_markdown()
     assert "| 1 | 10_a cat | 3 | 10 | by repeats | 30 | 88 % |" in by_repeats
-    assert "Subfolders, not read: 0_off, notes" in by_repeats
+    assert "Subfolders, not read: 0_off, 5_empty (The folder" in by_repeats
 
 
 def test_a_mix_is_prepared_and_drawn_whole(numbered: Path, tmp_path: Path) -> None:
