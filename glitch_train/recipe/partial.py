@@ -14,7 +14,7 @@ from ..errors import RecipeError, quoted
 from ..plain_json import parse_json
 from ..settings import check_setting, declared, nearest
 from ..wording import shown
-from .text import RECIPE_PARTS, parse_toml, recipe_parts
+from .text import MIX, RECIPE_PARTS, mix_of, parse_toml, recipe_parts
 from .train import TrainRecipe
 
 LEFT_TO_THE_LOADER = "folder"
@@ -211,6 +211,11 @@ def parse_settings(text: str, source: str = OWN_SETTINGS) -> PartialRecipe:
         RecipeError: when it cannot be read, is of a newer version, or as :func:`partial`.
     """
     values = _parse(text)
+    if values.get(MIX):
+        raise RecipeError(
+            f"This recipe is a mix of {len(mix_of(values))} datasets, which settings alone cannot "
+            "say: connect a Glitch Dataset Mix to the trainer."
+        )
     if any(part in values for part in ("version", "checkpoint", *RECIPE_PARTS)):
         parts = recipe_parts(values)
         values = {**parts["dataset"], **parts["train"]}
