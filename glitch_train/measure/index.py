@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..wording import percent
+from ..wording import number, percent
 from .diversity import MIN_PICTURES, collapse, different_pictures, likeness
 from .features import PairFeatures
 from .interval import MIN_PAIRS, Interval, interval, interval_of_mean
@@ -118,7 +118,7 @@ def _compression(pairs: Sequence[PairFeatures], scale: Reference) -> Measurement
     value = mean(values)
     strong = value / scale.values["compression"] >= SMALL
     sentence = (
-        f"An 8×8 grid stands out {2**value:.1f} times as much as in base."
+        f"An 8×8 grid stands out {number(2**value, 2)} times as much as in base."
         if strong
         else "No 8×8 blocks that base does not have."
     )
@@ -134,7 +134,8 @@ def _texture(pairs: Sequence[PairFeatures], scale: Reference) -> Measurement:
     value = mean(values)
     part = value / scale.values["texture"]
     if part >= SMALL:
-        sentence = f"Fine texture is {2**value:.1f} times as strong as in base: noise, grain."
+        times = number(2**value, 2)
+        sentence = f"Fine texture is {times} times as strong as in base: noise, grain."
     elif part <= -SMALL:
         sentence = f"Fine texture fell to {percent(2**value)} of base: smoother; no texture glitch."
     else:

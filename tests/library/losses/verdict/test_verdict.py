@@ -53,15 +53,15 @@ def judge(kind: str, recipe: Recipe | None = None, **columns: np.ndarray) -> Ver
         ("settled", "Fewer steps would do"),
         ("late", "network_dim (128 → 192)"),
         ("falling", "extend by 500–1000 steps"),
-        ("flat", "Raise learning_rate from 1e-06"),
-        ("diverging", "Lower learning_rate from 1e-06"),
+        ("flat", "Raise learning_rate from 1e-6"),
+        ("diverging", "Lower learning_rate from 1e-6"),
     ],
 )
 def test_advice_to_learn(kind: str, words: str) -> None:
     """Catches advice that does not follow from the curve, or not from the run's own settings."""
     recipe = Recipe(train=TrainRecipe(network_dim=128, learning_rate=1e-6))
     if kind == "flat":
-        words = "Raise learning_rate: at 1e-06"
+        words = "Raise learning_rate: at 1e-6"
     learn = judge(kind, recipe).advice.learn
     assert any(words in one for one in learn), learn
 
