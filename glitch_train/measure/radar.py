@@ -25,6 +25,7 @@ _LABELS = {
     "compression": "compression\nartefacts",
     "texture": "texture\nglitch",
     "contrast": "collapsed\ncontrast",
+    "burn": "burnt contrast\nand colour",
     "caption_hold": "caption's\nhold lost",
     "mode_collapse": "mode\ncollapse",
     "overall": "overall\n(SSIM)",
