@@ -75,6 +75,8 @@ def _fit_rows(fit: Finding) -> tuple[tuple[str, str], tuple[str, str]]:
         return ("No", ""), ("Yes", fit.sentence)
     if fit.state == "fits":
         return ("No", fit.sentence), ("No sign", fit.sentence)
+    if "training" in fit.evidence and fit.sentence.endswith(CANNOT):
+        return ("No", fit.sentence.removesuffix(CANNOT).strip()), (unseen, CANNOT)
     under = "No" if "training" in fit.evidence else unseen
     return (under, fit.sentence if under == "No" else ""), (unseen, fit.sentence)
 

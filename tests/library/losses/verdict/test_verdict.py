@@ -256,6 +256,20 @@ def test_an_underfit_run_without_held_out_pictures_leaves_overfitting_open() -> 
     assert rows["Overfitting"] == "Cannot be told"
 
 
+def test_each_row_of_the_table_says_its_own() -> None:
+    """Catches one sentence about underfitting and overfitting in the rows of both."""
+    probe = np.where(
+        np.arange(800) % 40 == 0, 0.1 - 0.04 * np.minimum(1, np.arange(800) / 200), np.nan
+    )
+    rows = {row[0]: row[1:] for row in verdict_rows(judge("settled", train_probe_loss=probe))}
+    assert rows["Underfitting"] == (
+        "No",
+        "Not underfit: the probe on training pictures fell by 40 %.",
+    )
+    assert rows["Overfitting"][0] == "Cannot be told"
+    assert "underfit" not in rows["Overfitting"][1]
+
+
 def test_a_file_name_that_is_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a traceback over a result that names such a file."""
     (tmp_path / "caf\udce9.csv").write_text("step,loss\n1,0.5\n2,0.4\n")
