@@ -34,7 +34,8 @@ class Setting:
         text: whether the widget is a free text field.
         lines: whether the text may have several lines.
         check: raises a ``RecipeError`` for a text that does not fit.
-        advanced: whether it is seldom turned, so that a node may keep it out of sight.
+        group: the settings that it is turned with, on a node of their own; empty for what is
+            turned every day, on the node that reads it.
     """
 
     help: str
@@ -46,7 +47,7 @@ class Setting:
     text: bool = False
     lines: bool = False
     check: Callable[[str], object] | None = None
-    advanced: bool = False
+    group: str = ""
 
 
 def integer(
@@ -57,10 +58,10 @@ def integer(
     *,
     step: int = 1,
     multiple: bool = False,
-    advanced: bool = False,
+    group: str = "",
 ) -> Any:
     """Declare an integer field in ``low..high``."""
-    return _field(default, Setting(help, low, high, step, multiple=multiple, advanced=advanced))
+    return _field(default, Setting(help, low, high, step, multiple=multiple, group=group))
 
 
 def number(
@@ -70,20 +71,20 @@ def number(
     help: str,
     *,
     step: float = 0.01,
-    advanced: bool = False,
+    group: str = "",
 ) -> Any:
     """Declare a floating-point field in ``low..high``."""
-    return _field(default, Setting(help, low, high, step, advanced=advanced))
+    return _field(default, Setting(help, low, high, step, group=group))
 
 
-def choice(default: str, choices: Iterable[str], help: str, *, advanced: bool = False) -> Any:
+def choice(default: str, choices: Iterable[str], help: str, *, group: str = "") -> Any:
     """Declare a field that is one of a few words."""
-    return _field(default, Setting(help, choices=tuple(choices), advanced=advanced))
+    return _field(default, Setting(help, choices=tuple(choices), group=group))
 
 
-def switch(default: bool, help: str, *, advanced: bool = False) -> Any:
+def switch(default: bool, help: str, *, group: str = "") -> Any:
     """Declare an on/off field."""
-    return _field(default, Setting(help, advanced=advanced))
+    return _field(default, Setting(help, group=group))
 
 
 def words(
@@ -92,10 +93,10 @@ def words(
     *,
     lines: bool = False,
     check: Callable[[str], object] | None = None,
-    advanced: bool = False,
+    group: str = "",
 ) -> Any:
     """Declare a free text field, of one line or of several."""
-    return _field(default, Setting(help, text=True, lines=lines, check=check, advanced=advanced))
+    return _field(default, Setting(help, text=True, lines=lines, check=check, group=group))
 
 
 def declared(recipe_type: type) -> dict[str, tuple[dataclasses.Field[Any], Setting]]:
@@ -105,6 +106,16 @@ def declared(recipe_type: type) -> dict[str, tuple[dataclasses.Field[Any], Setti
         for field in dataclasses.fields(recipe_type)
         if META in field.metadata
     }
+
+
+def in_group(recipe_type: type, group: str) -> list[str]:
+    """Return the names of the settings of one group, in order of declaration.
+
+    Args:
+        recipe_type: the dataclass that declares them.
+        group: its name; empty for the settings of every day.
+    """
+    return [name for name, (_, one) in declared(recipe_type).items() if one.group == group]
 
 
 def validate(recipe: Any) -> None:

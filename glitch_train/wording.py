@@ -135,8 +135,11 @@ def where_from(origins: Mapping[str, str], recipe: Any) -> str:
     """
     if not origins:
         return "every setting from the node's own widgets"
-    named = [f"{name} = {shown(getattr(recipe, name))} ({who})" for name, who in origins.items()]
-    return f"from the connected recipe: {', '.join(named)}; all other settings from the widgets"
+    named: dict[str, list[str]] = {}
+    for name, who in origins.items():
+        named.setdefault(who, []).append(f"{name} = {shown(getattr(recipe, name))}")
+    said = "; ".join(f"{who}: {', '.join(settings)}" for who, settings in named.items())
+    return f"from the connected recipe: {said}; all other settings from the widgets"
 
 
 def size_text(size: float) -> str:

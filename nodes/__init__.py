@@ -4,11 +4,13 @@ from comfy_api.latest import ComfyExtension, io
 
 from .corruption_nodes import CORRUPTION_NODES
 from .dataset_nodes import GlitchContactSheet, GlitchDatasetLoader
-from .grid_nodes import GlitchGrid
+from .grid.node import GlitchGrid
+from .grid.settings import GlitchGridSettings
 from .lora_nodes import GlitchCrossModelLoraApplier
 from .loss_nodes import GlitchLossGraph
 from .recipe_nodes import GlitchRecipe
 from .report_nodes import GlitchReport
+from .setting_nodes import SETTING_NODES
 from .train_nodes import GlitchLoraTrainer
 
 NODES: list[type[io.ComfyNode]] = [
@@ -16,10 +18,12 @@ NODES: list[type[io.ComfyNode]] = [
     GlitchContactSheet,
     *CORRUPTION_NODES,
     GlitchRecipe,
+    *SETTING_NODES,
     GlitchLoraTrainer,
     GlitchLossGraph,
     GlitchCrossModelLoraApplier,
     GlitchGrid,
+    GlitchGridSettings,
     GlitchReport,
 ]
 

@@ -27,7 +27,7 @@ class CorruptionNode(GlitchNode):
             **search_words("databend", "glitch pictures", "degrade"),
             description=settings.__doc__ or "",
             inputs=[
-                *widgets(settings, optional=True),
+                *widgets(settings),
                 GlitchCorruptionSocket.Input(
                     "corruption_chain",
                     optional=True,

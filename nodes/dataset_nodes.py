@@ -6,9 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..glitch_train.dataset.recipe import DatasetRecipe
-from ..glitch_train.recipe.partial import PartialRecipe
-from ..glitch_train.settings import check_choice
+from ..glitch_train.dataset.recipe import DatasetHandling, DatasetRecipe
+from ..glitch_train.recipe.partial import PartialRecipe, partial
 from ..glitch_train.wording import where_from
 from . import folders, host
 from .node import GlitchNode
@@ -16,13 +15,12 @@ from .sockets import (
     CATEGORY,
     GlitchCorruptionSocket,
     GlitchDatasetSocket,
+    places,
     recipe_input,
     search_words,
     tooltip,
     widgets,
 )
-
-CACHES = ("until restart", "keep")
 
 
 class GlitchDatasetLoader(GlitchNode):
@@ -43,29 +41,12 @@ class GlitchDatasetLoader(GlitchNode):
                     options=folders.choices(),
                     tooltip=tooltip(DatasetRecipe, "folder"),
                 ),
-                *widgets(DatasetRecipe, without=("folder",), optional=True),
-                io.Int.Input(
-                    "preview_count",
-                    default=32,
-                    min=1,
-                    max=512,
-                    optional=True,
-                    tooltip="How many prepared pictures and captions are sent out for looking at. "
-                    "All pictures are trained on.",
-                ),
-                io.Combo.Input(
-                    "cache",
-                    options=list(CACHES),
-                    default=CACHES[0],
-                    optional=True,
-                    tooltip="How long encoded pictures and captions stay on disk: in ComfyUI's "
-                    "temp folder until it starts again, or for good in output/glitch/cache (or "
-                    "glitch_cache of extra_model_paths.yaml).",
-                ),
+                *widgets(DatasetRecipe, group="", without=("folder",)),
                 GlitchCorruptionSocket.Input(
                     "corruption_chain",
                     optional=True,
-                    tooltip="From Glitch Corruption nodes; carried out after those in the text.",
+                    tooltip="From Glitch Corruption nodes; carried out after those "
+                    "that a recipe names.",
                 ),
                 recipe_input(),
             ],
@@ -89,34 +70,17 @@ class GlitchDatasetLoader(GlitchNode):
                     "its reason (Markdown).",
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )
 
     @classmethod
-    def validate_inputs(
-        cls,
-        folder: str,
-        framing_mix: str = "",
-        corruption: str = "",
-        background: str = "white",
-        fixed_caption: str = "",
-        trigger_word: str = "",
-        cache: str = CACHES[0],
-    ) -> bool | str:
+    def validate_inputs(cls, folder: str, trigger_word: str = "") -> bool | str:
         """Refuse a folder without pictures, or a malformed text, before anything runs."""
         from ..glitch_train.dataset.load import check_folder
 
         def check() -> None:
             check_folder(folders.resolve(folder))
-            check_choice("cache", cache, CACHES)  # ComfyUI 0.3.75 lets any word through
-            DatasetRecipe(
-                framing_mix=framing_mix,
-                corruption=corruption,
-                background=background,
-                fixed_caption=fixed_caption,
-                trigger_word=trigger_word,
-                bucket_no_upscale=True,  # whether buckets fit is for execute, which knows the shape
-            )
+            DatasetRecipe(trigger_word=trigger_word)
 
         return host.sentence_or_true(check)
 
@@ -131,8 +95,6 @@ class GlitchDatasetLoader(GlitchNode):
     def execute(
         cls,
         folder: str,
-        preview_count: int = 32,
-        cache: str = CACHES[0],
         corruption_chain: str = "",
         recipe: PartialRecipe | None = None,
         **settings: Any,
@@ -143,7 +105,10 @@ class GlitchDatasetLoader(GlitchNode):
         from ..glitch_train.dataset.report import DatasetReport
 
         named = recipe or PartialRecipe()
-        chosen = named.over(DatasetRecipe, settings)
+        besides = places(DatasetRecipe, DatasetHandling)
+        sent = partial(host.sent_besides(cls, besides))
+        chosen = named.over(DatasetRecipe, sent.over(DatasetRecipe, settings))
+        handling = DatasetHandling(**named.over(DatasetHandling, sent.over(DatasetHandling, {})))
         corruption = chain_text(chosen.pop("corruption", ""), corruption_chain)
         dataset_recipe = DatasetRecipe(
             folder=str(folders.resolve(folder)), corruption=corruption, **chosen
@@ -152,14 +117,17 @@ class GlitchDatasetLoader(GlitchNode):
         dataset = load_dataset(
             dataset_recipe,
             on_progress=_stoppable(progress),
-            cache_folder=folders.lasting_cache() if cache == CACHES[1] else None,
+            cache_folder=folders.lasting_cache() if handling.keeps_cache else None,
             origins=named.origins(DatasetRecipe),
         )
-        pictures, captions = _previews(dataset, preview_count)
+        pictures, captions = _previews(dataset, handling.preview_count)
         report = DatasetReport.of(dataset).to_markdown()
-        if recipe is None:
+        lines = [host.said_of_sent(sent.settings, besides)]
+        if recipe is not None:
+            lines.append(where_from(dataset.origins, dataset_recipe))
+        said = " ".join(filter(None, lines))
+        if not said:
             return io.NodeOutput(dataset, pictures, captions, report)
-        said = where_from(dataset.origins, dataset_recipe)
         progress.say(said)
         return io.NodeOutput(dataset, pictures, captions, report, ui={"text": (said,)})
 

@@ -6,13 +6,13 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import folder_paths
 
-from ..glitch_train.errors import GlitchTrainError
+from ..glitch_train.errors import GlitchTrainError, RecipeError
 from ..glitch_train.file_names import check_path_lengths, name_fault
 from ..glitch_train.files import disk_errors_said
 
@@ -57,6 +57,53 @@ def sentence_or_true(check: Callable[[], object]) -> bool | str:
     except GlitchTrainError as error:
         return str(error)
     return True
+
+
+def sent_besides(node: Any, places: Mapping[str, str]) -> dict[str, Any]:
+    """Return settings that a graph sends with a node which has no such input any more.
+
+    The host drops them without a word, and a graph for its API may be older than the node.
+
+    Args:
+        node: the executing node class, with the hidden inputs unique_id and prompt.
+        places: setting name to the node that it is an input of.
+
+    Raises:
+        RecipeError: one of them is connected, and what comes there is not known here.
+    """
+    inputs = _as_sent(node).get("inputs", {})
+    found = {name: inputs[name] for name in places if name in inputs}
+    for name, value in found.items():
+        if isinstance(value, list):
+            raise RecipeError(
+                f"{name} is no input of this node any more: connect it to a {places[name]} node, "
+                "and that to this one."
+            )
+    return found
+
+
+def said_of_sent(names: Collection[str], places: Mapping[str, str]) -> str:
+    """Return a sentence on what :func:`sent_besides` found; empty where there is nothing."""
+    if not names:
+        return ""
+    nodes = dict.fromkeys(places[name] for name in names)
+    return (
+        f"Taken, though sent with a node that has no such input any more: {', '.join(names)}; "
+        f"their place is in {', '.join(nodes)}."
+    )
+
+
+def title_of(node: Any) -> str:
+    """Return the title that a person gave the executing node; empty where it is not known."""
+    return str((_as_sent(node).get("_meta") or {}).get("title") or "")
+
+
+def _as_sent(node: Any) -> dict[str, Any]:
+    """Return the executing node as the graph has it; empty where there is no graph."""
+    hidden = getattr(node, "hidden", None)
+    prompt = getattr(hidden, "prompt", None) or {}
+    sent: dict[str, Any] = prompt.get(hidden.unique_id) or {} if prompt else {}
+    return sent
 
 
 def stop_if_interrupted() -> None:

@@ -8,7 +8,7 @@ from ..glitch_train.recipe.experiments import EXPERIMENTS, experiment_named, pre
 from ..glitch_train.recipe.partial import NO_PRESET, PartialRecipe, combine, parse_settings
 from . import host
 from .node import GlitchNode
-from .sockets import CATEGORY, GlitchRecipeSocket, search_words
+from .sockets import CATEGORY, GlitchRecipeSocket, recipe_outputs, search_words
 
 
 class GlitchRecipe(GlitchNode):
@@ -39,7 +39,7 @@ class GlitchRecipe(GlitchNode):
                     default="",
                     multiline=True,
                     optional=True,
-                    tooltip="Further settings of the loader and the trainer, one name = value per "
+                    tooltip="Further settings of any node of the run, one name = value per "
                     "line, words in quotes; they win over the preset. A whole recipe, as "
                     "glitch_train recipe prints it, may be pasted too.",
                 ),
@@ -50,17 +50,7 @@ class GlitchRecipe(GlitchNode):
                     "this one wins.",
                 ),
             ],
-            outputs=[
-                GlitchRecipeSocket.Output(
-                    display_name="recipe",
-                    tooltip="For the Glitch Dataset Loader, the Glitch LoRA Trainer, or another "
-                    "Glitch Recipe.",
-                ),
-                io.String.Output(
-                    display_name="text",
-                    tooltip="What it names, why, and which presets disagree (Markdown).",
-                ),
-            ],
+            outputs=recipe_outputs("the Glitch Dataset Loader, the Glitch LoRA Trainer"),
             hidden=[io.Hidden.unique_id],
         )
 

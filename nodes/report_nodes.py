@@ -59,14 +59,6 @@ class GlitchReport(FileMakingNode):
                     tooltip="The prompt of each pair, one per line, for the caption's hold; needs "
                     "clip_vision, and base_clip with a text projection.",
                 ),
-                io.String.Input(
-                    "probe_prompts",
-                    default="\n".join(PROBE_PROMPTS),
-                    multiline=True,
-                    optional=True,
-                    tooltip="Prompts whose meaning is compared under both text encoders, one per "
-                    "line; at least 2. Empty: a set of twelve.",
-                ),
                 io.Combo.Input(
                     "style",
                     options=list(STYLES),
@@ -74,23 +66,17 @@ class GlitchReport(FileMakingNode):
                     optional=True,
                     tooltip="Of the radar: dark or light.",
                 ),
+                LoraModelSocket.Input(
+                    "lora",
+                    optional=True,
+                    tooltip="The LoRA of the first run, instead of glitched_model and "
+                    "glitched_clip: base_model and base_clip wear it.",
+                ),
                 io.Model.Input(
                     "base_model", optional=True, tooltip="The base, for the weights' loudness."
                 ),
                 io.Clip.Input(
                     "base_clip", optional=True, tooltip="The base's text encoder, for drift."
-                ),
-                io.Model.Input(
-                    "glitched_model", optional=True, tooltip="The model of the first run."
-                ),
-                io.Clip.Input(
-                    "glitched_clip", optional=True, tooltip="The text encoder of the first run."
-                ),
-                io.ClipVision.Input(
-                    "clip_vision",
-                    optional=True,
-                    tooltip="CLIP, SigLIP or DINO, for a distance as a vision model sees it, and "
-                    "with CLIP and prompts the caption's hold.",
                 ),
                 *(
                     io.Image.Input(
@@ -98,11 +84,26 @@ class GlitchReport(FileMakingNode):
                     )
                     for name in _MORE
                 ),
-                LoraModelSocket.Input(
-                    "lora",
+                io.ClipVision.Input(
+                    "clip_vision",
                     optional=True,
-                    tooltip="The LoRA of the first run, instead of glitched_model and "
-                    "glitched_clip: base_model and base_clip wear it.",
+                    tooltip="CLIP, SigLIP or DINO, for a distance as a vision model sees it, and "
+                    "with CLIP and prompts the caption's hold.",
+                ),
+                io.Model.Input(
+                    "glitched_model", optional=True, tooltip="The model of the first run."
+                ),
+                io.Clip.Input(
+                    "glitched_clip", optional=True, tooltip="The text encoder of the first run."
+                ),
+                io.String.Input(
+                    "probe_prompts",
+                    default="\n".join(PROBE_PROMPTS),
+                    multiline=True,
+                    optional=True,
+                    force_input=True,  # a socket: it is hardly ever changed, and takes much room
+                    tooltip="Prompts whose meaning is compared under both text encoders, one per "
+                    "line; at least 2. Empty: a set of twelve.",
                 ),
             ],
             outputs=[

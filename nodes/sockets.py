@@ -21,23 +21,37 @@ LossMapSocket = io.Custom("LOSS_MAP")
 def widgets(
     recipe_type: type,
     *,
+    group: str | None = None,
     without: tuple[str, ...] = (),
     only: tuple[str, ...] = (),
-    optional: bool = False,
 ) -> list[io.Input]:
     """Return one widget per setting of a recipe dataclass, in its order.
 
+    A graph sent to the API may leave any of them out.
+
     Args:
         recipe_type: a dataclass declared with ``glitch_train.settings``.
+        group: the settings wanted: of this group alone, or empty for those of every day.
         without: settings that the node offers in another way or place.
-        only: the settings wanted; all by default.
-        optional: whether a graph sent to the API may leave them out.
+        only: the settings wanted, whatever their group; all by default.
     """
     return [
-        _widget(name, field, setting, optional)
+        _widget(name, field, setting)
         for name, (field, setting) in declared(recipe_type).items()
-        if name not in without and (name in only or not only)
+        if name not in without
+        and (name in only or not only)
+        and (group is None or setting.group == group)
     ]
+
+
+def places(*recipe_types: type) -> dict[str, str]:
+    """Return the settings that are no widgets of the node that reads them, and where they are."""
+    return {
+        name: setting.group
+        for recipe_type in recipe_types
+        for name, (_, setting) in declared(recipe_type).items()
+        if setting.group
+    }
 
 
 def search_words(*words: str) -> dict[str, list[str]]:
@@ -63,27 +77,31 @@ def recipe_input() -> io.Input:
     return GlitchRecipeSocket.Input(
         "recipe",
         optional=True,
-        tooltip="From a Glitch Recipe: the settings that it names win over the widgets here.",
+        tooltip="From a Glitch Recipe or a setting node (Glitch Network, Glitch Framing …): what "
+        "it names wins over the widgets here, and what nobody names is as by default.",
     )
 
 
-def _widget(name: str, field: dataclasses.Field[Any], setting: Setting, optional: bool) -> io.Input:
-    made = _plain_widget(name, field, setting, optional)
-    if setting.advanced:
-        # Not as an argument: hosts before it know no such name and would drop the whole pack.
-        made.extra_dict["advanced"] = True
-    return made
+def recipe_outputs(reader: str) -> list[io.Output]:
+    """Return what a node of a recipe's chain hands on.
+
+    Args:
+        reader: the nodes that read what it names.
+    """
+    return [
+        GlitchRecipeSocket.Output(
+            display_name="recipe",
+            tooltip=f"For {reader}, or the next Glitch Recipe or setting node of a chain.",
+        ),
+        io.String.Output(
+            display_name="text",
+            tooltip="What it names, why, and where the chain disagrees (Markdown).",
+        ),
+    ]
 
 
-def _plain_widget(
-    name: str, field: dataclasses.Field[Any], setting: Setting, optional: bool
-) -> io.Input:
-    common = {
-        "id": name,
-        "default": field.default,
-        "tooltip": setting.help,
-        "optional": optional,
-    }
+def _widget(name: str, field: dataclasses.Field[Any], setting: Setting) -> io.Input:
+    common = {"id": name, "default": field.default, "tooltip": setting.help, "optional": True}
     if setting.choices:
         return io.Combo.Input(options=list(setting.choices), **common)
     if isinstance(field.default, bool):

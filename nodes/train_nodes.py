@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..glitch_train.recipe.partial import PartialRecipe
 from ..glitch_train.recipe.recipe import Recipe
 from ..glitch_train.recipe.train import RESUMES, TrainRecipe
-from ..glitch_train.settings import check_choice, declared
+from ..glitch_train.settings import check_choice
 from . import host, made_files
 from .node import GlitchNode
 from .sockets import (
@@ -18,13 +18,11 @@ from .sockets import (
     GlitchDatasetSocket,
     LoraModelSocket,
     LossMapSocket,
+    places,
     recipe_input,
     search_words,
     widgets,
 )
-
-# They came after `resume`: saved workflows keep widgets by position.
-_SAMPLES = tuple(name for name in declared(TrainRecipe) if name.startswith("sample_"))
 
 
 class GlitchLoraTrainer(GlitchNode):
@@ -46,7 +44,7 @@ class GlitchLoraTrainer(GlitchNode):
                 io.Clip.Input("clip", tooltip="Encodes the captions."),
                 io.Vae.Input("vae", tooltip="Encodes the pictures."),
                 GlitchDatasetSocket.Input("dataset", tooltip="From the Glitch Dataset Loader."),
-                *widgets(TrainRecipe, without=_SAMPLES, optional=True),
+                *widgets(TrainRecipe, group=""),
                 io.Combo.Input(
                     "resume",
                     options=list(RESUMES),
@@ -56,7 +54,6 @@ class GlitchLoraTrainer(GlitchNode):
                     "(with save_every) whose steps or stop_at rule were raised. never: begin anew. "
                     "must: refuse to begin anew.",
                 ),
-                *widgets(TrainRecipe, only=_SAMPLES, optional=True),
                 recipe_input(),
             ],
             outputs=[
@@ -72,21 +69,20 @@ class GlitchLoraTrainer(GlitchNode):
                     display_name="lora_path", tooltip="Path of the saved .safetensors file."
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )
 
     @classmethod
     def validate_inputs(
         cls,
         output_name: str = TrainRecipe.output_name,
-        sample_prompts: str = TrainRecipe.sample_prompts,
         resume: str = RESUMES[0],
     ) -> bool | str:
-        """Refuse a bad file name, prompt or word before anything runs."""
+        """Refuse a bad file name or word before anything runs."""
 
         def check() -> None:
             check_choice("resume", resume, RESUMES)  # ComfyUI 0.3.75 lets any word through
-            TrainRecipe(output_name=output_name, sample_prompts=sample_prompts)
+            TrainRecipe(output_name=output_name)
 
         return host.sentence_or_true(check)
 
@@ -126,13 +122,15 @@ class GlitchLoraTrainer(GlitchNode):
         from . import training
 
         named = recipe or PartialRecipe()
+        sent = host.sent_besides(cls, places(TrainRecipe))
         whole = Recipe(
             dataset=dataset.recipe,
-            train=TrainRecipe(**named.over(TrainRecipe, settings)),
+            train=TrainRecipe(**named.over(TrainRecipe, settings | sent)),
             origins={**dataset.origins, **named.origins(TrainRecipe)},
         )
         run = training.prepare_run(model, clip, vae, dataset, whole, resume)
-        live = training.LiveView(host.NodeProgress(cls.hidden.unique_id), run, recipe)
+        said = host.said_of_sent(sent, places(TrainRecipe))
+        live = training.LiveView(host.NodeProgress(cls.hidden.unique_id), run, recipe, said)
         with contextlib.closing(run.events()) as events:
             for event in events:
                 live.show(event)

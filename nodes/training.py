@@ -64,12 +64,24 @@ class LiveView:
     """The node's bar, text line and growing curve while a run trains."""
 
     def __init__(
-        self, progress: host.NodeProgress, run: TrainingRun, named: PartialRecipe | None = None
+        self,
+        progress: host.NodeProgress,
+        run: TrainingRun,
+        named: PartialRecipe | None = None,
+        said: str = "",
     ) -> None:
-        """Show ``run`` on the node behind ``progress``, and what a connected recipe named."""
+        """Show ``run`` on the node behind ``progress``, and what a connected recipe named.
+
+        Args:
+            progress: of the node.
+            run: the run.
+            named: the connected recipe, if one is.
+            said: what else is to say of the settings.
+        """
         self.progress = progress
         self.run = run
-        self._said = _where_from(run, named) if named is not None else ""
+        where_from = _where_from(run, named) if named is not None else ""
+        self._said = " ".join(filter(None, [said, where_from]))
         self._started = time.perf_counter()
         self._steps_before = -1
         self._preview = LivePreview(run.record)

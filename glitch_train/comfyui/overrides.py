@@ -2,7 +2,8 @@
 
 ``NAME=VALUE`` sets an input wherever the workflow has it. A setting of a recipe (``steps``,
 ``width``, ``seed`` …) is the exception: it is meant for the Glitch Dataset Loader and the Glitch
-LoRA Trainer, and a sampler's ``steps`` or a graph's ``width`` stay. ``WHERE.NAME=VALUE`` sets it in
+LoRA Trainer, whether it is a widget of theirs or of a setting node, and a sampler's ``steps`` or a
+graph's ``width`` stay. ``WHERE.NAME=VALUE`` sets it in
 the nodes of that title, class or id, and ``*.NAME=VALUE`` in every node without exception.
 """
 
@@ -13,18 +14,22 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from ..dataset.recipe import DatasetRecipe
+from ..dataset.recipe import DatasetHandling, DatasetRecipe
+from ..grid.plan import GridRecipe
 from ..recipe.assignments import read_value
 from ..recipe.partial import LEFT_TO_THE_LOADER, NO_PRESET
 from ..recipe.train import TrainRecipe
-from ..settings import check_setting, declared, nearest
+from ..settings import Setting, check_setting, declared, nearest
 from .errors import node_name
 from .graph import Graph, GraphError, is_link, natural_order, title
 from .node_info import InputInfo, described_inputs
-from .our_nodes import DATASET_LOADER, PRESET, RECIPE, RECIPE_SOCKET, SETTINGS, TRAINER
+from .our_nodes import DATASET_LOADER, GRID, PRESET, RECIPE, RECIPE_SOCKET, SETTINGS, TRAINER
 
-OWNERS: dict[str, type] = {DATASET_LOADER.node_id: DatasetRecipe, TRAINER.node_id: TrainRecipe}
-"""Node class to the half of a recipe whose settings are its widgets."""
+OWNERS: dict[str, tuple[type, ...]] = {
+    DATASET_LOADER.node_id: (DatasetRecipe, DatasetHandling),
+    TRAINER.node_id: (TrainRecipe,),
+}
+"""Node class to the parts of a recipe that it reads: from its widgets, or from setting nodes."""
 
 ALIASES = {"ckpt": "ckpt_name", "checkpoint": "ckpt_name"}
 EVERY_NODE = "*"
@@ -41,7 +46,8 @@ def with_overrides(
     """Return a workflow with some inputs set.
 
     A setting that a recipe could name wins over connected recipes too: a Glitch Recipe node with it
-    is put between the recipe and the loader or trainer. Later assignments win over earlier ones.
+    is put between the recipe and the loader or trainer. So it is where they have no widget for it,
+    with or without a recipe. Later assignments win over earlier ones.
     A chosen file is spelt as the host does, whichever system the workflow was made on.
 
     Args:
@@ -65,7 +71,8 @@ def with_overrides(
         nodes = _find(changed, where, name, object_info or {})
         for node in nodes:
             value = _typed(changed[node], name, text, object_info or {})
-            changed[node]["inputs"][name] = value
+            if _is_widget(changed[node], name):
+                changed[node]["inputs"][name] = value
             if _owns(changed[node], name) and name != LEFT_TO_THE_LOADER:
                 # Loader and trainer hear of it both: a trainer says where its recipe and the
                 # dataset's disagree.
@@ -134,9 +141,22 @@ def _of_classes(graph: Graph, classes: Collection[str]) -> list[str]:
     return [node for node, entry in graph.items() if entry["class_type"] in classes]
 
 
+def _declared(entry: Mapping[str, Any]) -> dict[str, tuple[type, Setting]]:
+    """Return the settings of a recipe that a node reads, with who declares them."""
+    return {
+        name: (part, setting)
+        for part in OWNERS.get(entry["class_type"], ())
+        for name, (_, setting) in declared(part).items()
+    }
+
+
 def _owns(entry: Mapping[str, Any], name: str) -> bool:
-    half = OWNERS.get(entry["class_type"])
-    return half is not None and name in declared(half)
+    return name in _declared(entry)
+
+
+def _is_widget(entry: Mapping[str, Any], name: str) -> bool:
+    """Say whether a value can be put into a node: a graph of an older pack may have it there."""
+    return name in entry["inputs"] or not (_owns(entry, name) and _declared(entry)[name][1].group)
 
 
 def _inputs(entry: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, InputInfo | None]:
@@ -146,18 +166,21 @@ def _inputs(entry: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Inpu
         for name, found in described_inputs(info, entry["class_type"]).items()
         if found.kind in (*_KINDS, "COMBO")
     }
-    half = OWNERS.get(entry["class_type"])
-    declared_here = dict.fromkeys(declared(half) if half else ())
+    # A grid takes what Glitch Grid Settings would say, too.
+    besides = declared(GridRecipe) if entry["class_type"] == GRID.node_id else ()
+    declared_here = dict.fromkeys((*_declared(entry), *besides))
     return {**dict.fromkeys(entry["inputs"]), **declared_here, **described}
 
 
 def _typed(entry: Mapping[str, Any], name: str, text: str, info: Mapping[str, Any]) -> Any:
     """Return a value of the type that the input has."""
-    if _owns(entry, name):
-        half = OWNERS[entry["class_type"]]
-        value = read_value(name, text, type(declared(half)[name][0].default))
+    declares = _declared(entry).get(name, (None,))[0]
+    if declares is None and entry["class_type"] == GRID.node_id and name in declared(GridRecipe):
+        declares = GridRecipe
+    if declares is not None:
+        value = read_value(name, text, type(declared(declares)[name][0].default))
         if name != LEFT_TO_THE_LOADER:
-            check_setting(half, name, value)
+            check_setting(declares, name, value)
         return value
     described = _inputs(entry, info)[name]
     if described and described.kind == "COMBO":
@@ -176,15 +199,22 @@ def _lay_over_recipes(graph: Graph, over_recipes: Mapping[str, Mapping[str, Any]
     added: dict[str, str] = {}
     for node, settings in over_recipes.items():
         link = graph[node]["inputs"].get(RECIPE_SOCKET)
-        if not is_link(link):
-            continue
+        before = {RECIPE_SOCKET: link} if is_link(link) else {}
+        if not before:
+            settings = {
+                name: value
+                for name, value in settings.items()
+                if _owns(graph[node], name) and not _is_widget(graph[node], name)
+            }
+            if not settings:
+                continue
         lines = "\n".join(f"{name} = {_as_toml(value)}" for name, value in settings.items())
-        key = json.dumps([link, lines])
+        key = json.dumps([before, lines])
         if key not in added:
             added[key] = str(1 + max((int(n) for n in graph if n.isdigit()), default=0))
             graph[added[key]] = {
                 "class_type": RECIPE.node_id,
-                "inputs": {PRESET: NO_PRESET, SETTINGS: lines, RECIPE_SOCKET: link},
+                "inputs": {PRESET: NO_PRESET, SETTINGS: lines, **before},
                 "_meta": {"title": RECIPE_TITLE},
             }
         graph[node]["inputs"][RECIPE_SOCKET] = [added[key], RECIPE.output("recipe")]

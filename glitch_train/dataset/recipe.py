@@ -15,6 +15,43 @@ from .pictures import parse_color
 
 CAPTION_SOURCES = ("auto", "sidecar", "metadata", "fixed")
 SIZE_CONDITIONINGS = ("truthful", "lie")
+CACHES = ("until restart", "keep")
+
+FRAMING = "Glitch Framing"
+CAPTIONS = "Glitch Captions"
+CORRUPTION = "Glitch Corruption Text"
+CACHE = "Glitch Cache"
+"""Groups of settings, called as the nodes that show them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetHandling:
+    """What a node does with a dataset beside training on it: it is in no run's recipe."""
+
+    cache: str = choice(
+        "until restart",
+        CACHES,
+        "How long encoded pictures and captions stay on disk: in ComfyUI's temp folder until it "
+        "starts again, or for good in output/glitch/cache (or glitch_cache of "
+        "extra_model_paths.yaml).",
+        group=CACHE,
+    )
+    preview_count: int = integer(
+        32,
+        1,
+        512,
+        "How many prepared pictures and captions are sent out for looking at. All pictures are "
+        "trained on.",
+        group=CACHE,
+    )
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+    @property
+    def keeps_cache(self) -> bool:
+        """Whether what is encoded stays on disk for good."""
+        return self.cache == CACHES[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +80,7 @@ class DatasetRecipe:
         "0: landscape pictures get the same shape as all others.",
         step=8,
         multiple=True,
-        advanced=True,
+        group=FRAMING,
     )
     landscape_height: int = integer(
         0,
@@ -52,7 +89,7 @@ class DatasetRecipe:
         "Height for landscape pictures, in pixels. 0: as above.",
         step=8,
         multiple=True,
-        advanced=True,
+        group=FRAMING,
     )
     framing: str = choice(
         "center_crop",
@@ -68,19 +105,21 @@ class DatasetRecipe:
         "Several framings by weight, drawn anew for each variant, such as '70 bucket, 30 stretch'. "
         "When filled in, it replaces framing.",
         check=parse_mix,
-        advanced=True,
+        group=FRAMING,
     )
-    random_flip: bool = switch(False, "Mirror every second variant at random, left to right.")
+    random_flip: bool = switch(
+        False, "Mirror every second variant at random, left to right.", group=FRAMING
+    )
     letterbox_fill: str = choice(
         "black",
         FILLS,
         "What letterbox puts beside the picture: black, blur or the repeated edge.",
-        advanced=True,
+        group=FRAMING,
     )
     bucket_no_upscale: bool = switch(
         False,
         "bucket: never enlarge a small picture; its bucket is its own size, rounded down.",
-        advanced=True,
+        group=FRAMING,
     )
     bucket_reso_steps: int = integer(
         64,
@@ -89,7 +128,7 @@ class DatasetRecipe:
         "bucket: widths and heights are multiples of this, in pixels.",
         step=8,
         multiple=True,
-        advanced=True,
+        group=FRAMING,
     )
     min_bucket_reso: int = integer(
         256,
@@ -98,7 +137,7 @@ class DatasetRecipe:
         "bucket: shortest side of a bucket, in pixels.",
         step=8,
         multiple=True,
-        advanced=True,
+        group=FRAMING,
     )
     max_bucket_reso: int = integer(
         1024,
@@ -107,20 +146,20 @@ class DatasetRecipe:
         "bucket: longest side of a bucket, in pixels.",
         step=8,
         multiple=True,
-        advanced=True,
+        group=FRAMING,
     )
     size_conditioning: str = choice(
         "truthful",
         SIZE_CONDITIONINGS,
         "What SDXL is told of a picture's source size and crop. lie: always the standard values, "
         "as if the source had the training size and nothing was cut.",
-        advanced=True,
+        group=FRAMING,
     )
     background: str = words(
         "white",
         "Colour behind transparent pictures: a name or #rrggbb.",
         check=parse_color,
-        advanced=True,
+        group=FRAMING,
     )
     corruption: str = words(
         "",
@@ -129,6 +168,7 @@ class DatasetRecipe:
         "node's help. Corruption nodes add theirs after these.",
         lines=True,
         check=parse_chain,
+        group=CORRUPTION,
     )
     caption_source: str = choice(
         "auto",
@@ -136,10 +176,10 @@ class DatasetRecipe:
         "Where captions are. sidecar: a .txt or .caption beside each picture. metadata: "
         "metadata.jsonl with file_name and text. fixed: fixed_caption for all. auto: sidecar, "
         "else metadata.",
-        advanced=True,
+        group=CAPTIONS,
     )
     fixed_caption: str = words(
-        "", "The caption of every picture when caption_source is fixed.", lines=True, advanced=True
+        "", "The caption of every picture when caption_source is fixed.", lines=True, group=CAPTIONS
     )
     trigger_word: str = words("", "Put before every caption, with a comma.")
     caption_dropout: float = number(
@@ -154,20 +194,20 @@ class DatasetRecipe:
         0.0,
         1.0,
         "Chance of each sentence or comma part of a caption to be left out.",
-        advanced=True,
+        group=CAPTIONS,
     )
     caption_word_dropout: float = number(
-        0.0, 0.0, 1.0, "Chance of each word of a caption to be left out.", advanced=True
+        0.0, 0.0, 1.0, "Chance of each word of a caption to be left out.", group=CAPTIONS
     )
     caption_shuffle: bool = switch(
-        False, "Shuffle the sentences and comma parts of captions.", advanced=True
+        False, "Shuffle the sentences and comma parts of captions.", group=CAPTIONS
     )
     caption_swap: float = number(
         0.0,
         0.0,
         1.0,
         "Chance that a picture's caption goes to another picture: semantic drift.",
-        advanced=True,
+        group=CAPTIONS,
     )
     repeats: int = integer(
         10, 1, 100_000, "How often each picture is seen per epoch. 10 is usual, 900 overtrains."

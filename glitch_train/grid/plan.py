@@ -19,6 +19,8 @@ AXES = ("prompt", "size", "steps", "cfg", "lora", "strength", "seed")
 """Names of the axes as they are nested, outermost first: the base stands beside its LoRAs."""
 
 BASE = "base"
+SETTINGS = "Glitch Grid Settings"
+"""The group of what is seldom turned, called as the node that shows it."""
 _WIDE = 1.4
 """The shape that the automatic choice of columns aims at: somewhat wider than high."""
 
@@ -33,7 +35,7 @@ class GridRecipe:
         "after) them.",
         lines=True,
     )
-    negative: str = words("", "The negative prompt of all cells.", lines=True)
+    negative: str = words("", "The negative prompt of all cells.", lines=True, group=SETTINGS)
     seeds: str = words("0", "Seeds, such as 0-3 or 7, 99. The same ones in every row.")
     steps: str = words("20", "Sampling steps, such as 5-21, 5:21:4 or 8, 20.")
     cfg: str = words("7", "Guidance scales, such as 1, 4, 7.5 or 1:20:3.")
@@ -42,28 +44,31 @@ class GridRecipe:
     sampler_name: str = words("dpmpp_2m", "The host's sampler.")
     scheduler: str = words("normal", "The host's schedule of noise levels.")
     denoise: float = number(
-        1.0, 0.0, 1.0, "As in KSampler: 1 is the whole way from noise.", advanced=True
+        1.0, 0.0, 1.0, "As in KSampler: 1 is the whole way from noise.", group=SETTINGS
     )
-    base: bool = switch(True, "Show the base model too, and hand out its pictures as pairs.")
+    base: bool = switch(
+        True, "Show the base model too, and hand out its pictures as pairs.", group=SETTINGS
+    )
     patch_clip: bool = switch(
         True,
         "Patch the text encoders with the same strength, as Load LoRA. Off: the model alone, as "
         "LoraLoaderModelOnly.",
-        advanced=True,
+        group=SETTINGS,
     )
     columns: str = words(
         "",
         "Axes that run across, outermost first, such as 'cfg, seed', out of "
         f"{', '.join(AXES)}; the others run down. Empty: seeds, and what makes the picture's "
         "shape handy.",
+        group=SETTINGS,
     )
-    style: str = choice("dark", STYLES, "Dark or light paper.", advanced=True)
+    style: str = choice("dark", STYLES, "Dark or light paper.", group=SETTINGS)
     max_cells: int = integer(
         400,
         1,
         10_000,
         "Refuse a larger grid before it starts: it may have been a slip.",
-        advanced=True,
+        group=SETTINGS,
     )
     max_megapixels: int = integer(
         64,
@@ -71,7 +76,7 @@ class GridRecipe:
         400,
         "Cells are shrunk in the one large picture until it has at most this many million pixels; "
         "the cells' own outputs stay whole.",
-        advanced=True,
+        group=SETTINGS,
     )
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from ..dataset.recipe import DatasetRecipe
+from ..dataset.recipe import DatasetHandling, DatasetRecipe
 from ..errors import RecipeError, quoted
 from ..plain_json import parse_json
 from ..settings import check_setting, declared, nearest
@@ -19,6 +19,9 @@ from .train import TrainRecipe
 
 LEFT_TO_THE_LOADER = "folder"
 """A recipe is for any folder; which one is said where it is read."""
+
+PARTS = (DatasetRecipe, TrainRecipe, DatasetHandling)
+"""Whose settings a partial recipe names: a run's two halves, and what a loader does beside."""
 
 OWN_SETTINGS = "settings of its own"
 """Who names a setting that is in no preset."""
@@ -33,7 +36,7 @@ class Named:
 
     Attributes:
         value: what it shall be.
-        source: the preset that names it, or :data:`OWN_SETTINGS`.
+        source: the preset or setting node that names it, or :data:`OWN_SETTINGS`.
         reason: why the preset does, or empty.
     """
 
@@ -67,7 +70,7 @@ class Collision:
 
 @dataclasses.dataclass(frozen=True)
 class PartialRecipe:
-    """Named settings of both halves of a recipe, in the order of their declaration.
+    """Named settings of a recipe's parts, in the order of their declaration.
 
     Attributes:
         settings: setting name to value and source.
@@ -88,7 +91,7 @@ class PartialRecipe:
         """Return the settings of one half of a recipe: what is named here wins.
 
         Args:
-            recipe_type: ``DatasetRecipe`` or ``TrainRecipe``.
+            recipe_type: one of :data:`PARTS`.
             others: the settings of a node or file.
         """
         return {**others, **{name: self.settings[name].value for name in self.names(recipe_type)}}
@@ -187,7 +190,7 @@ def partial(
             raise RecipeError(
                 "A recipe is for any folder: choose folder in the Glitch Dataset Loader."
             )
-        check_setting(_half_of(name), name, value)
+        check_setting(part_of(name), name, value)
     named = {name: Named(value, source, reason) for name, value in values.items()}
     parts = ((source, reason),) if reason else ()
     return PartialRecipe(_in_order(named), parts=parts)
@@ -228,14 +231,21 @@ def _parse(text: str) -> dict[str, Any]:
         ) from error
 
 
-def _half_of(name: str) -> type:
-    for half in (DatasetRecipe, TrainRecipe):
-        if name in declared(half):
-            return half
-    known = [*declared(DatasetRecipe), *declared(TrainRecipe)]
-    raise RecipeError(f"There is no setting called {quoted(name)}{nearest(name, known)}")
+def part_of(name: str) -> type:
+    """Return the dataclass that declares a setting, one of :data:`PARTS`.
+
+    Raises:
+        RecipeError: there is no setting of this name; the nearest are offered.
+    """
+    for part in PARTS:
+        if name in declared(part):
+            return part
+    raise RecipeError(f"There is no setting called {quoted(name)}{nearest(name, _known())}")
+
+
+def _known() -> list[str]:
+    return [name for part in PARTS for name in declared(part)]
 
 
 def _in_order(settings: Mapping[str, Named]) -> dict[str, Named]:
-    known = [*declared(DatasetRecipe), *declared(TrainRecipe)]
-    return {name: settings[name] for name in known if name in settings}
+    return {name: settings[name] for name in _known() if name in settings}

@@ -45,6 +45,14 @@ UNET_LAYERS = (
     CONVOLUTIONS,
 )
 
+NETWORK = "Glitch Network"
+OPTIMIZER = "Glitch Optimizer"
+NOISE = "Glitch Noise and Loss"
+STOPPING = "Glitch Stopping"
+SAMPLES = "Glitch Samples"
+MEMORY = "Glitch Memory"
+"""Groups of settings, called as the nodes that show them."""
+
 CLIP_NORM = 1.0
 """Largest gradient norm; kohya's ``max_grad_norm``."""
 
@@ -104,7 +112,7 @@ class TrainRecipe:
         "encoded anew at every step.",
     )
     text_encoder_only: bool = switch(
-        False, "Leaves the UNet alone and trains the text encoders only.", advanced=True
+        False, "Leaves the UNet alone and trains the text encoders only.", group=NETWORK
     )
     text_encoder_lr: float = number(
         5e-5,
@@ -112,42 +120,41 @@ class TrainRecipe:
         10.0,
         "Learning rate of the text encoders, when they are trained.",
         step=1e-6,
-        advanced=True,
     )
     lr_scheduler: str = choice(
         "constant",
         SCHEDULERS,
         "How the learning rate goes over the run. constant and constant_with_warmup keep it, the "
         "others fall to zero at the last step; constant is the log's standard.",
-        advanced=True,
+        group=OPTIMIZER,
     )
     warmup_steps: int = integer(
         0,
         0,
         1_000_000,
         "Steps over which the learning rate rises from zero (not for constant).",
-        advanced=True,
+        group=OPTIMIZER,
     )
     lr_cycles: int = integer(
         1,
         1,
         1000,
         "Times the learning rate starts anew; for cosine_with_restarts only.",
-        advanced=True,
+        group=OPTIMIZER,
     )
     optimizer: str = choice(
         "AdamW",
         OPTIMIZERS,
         "AdamW is the standard. AdamW8bit needs bitsandbytes, Prodigy needs prodigyopt (set "
         "learning_rate to 1), Lion needs lion-pytorch (a third of AdamW's learning_rate).",
-        advanced=True,
+        group=OPTIMIZER,
     )
     weight_decay: float = number(
         0.01,
         0.0,
         10.0,
         "How strongly the LoRA is pulled to zero; 0.01 is AdamW's standard.",
-        advanced=True,
+        group=OPTIMIZER,
     )
     network_dim: int = integer(
         128, 1, 512, "Rank of the LoRA. 128 is standard, 192 is wide, 8 is thin."
@@ -164,7 +171,7 @@ class TrainRecipe:
         NETWORK_TYPES,
         "lora is the standard. dora trains the strength of every output beside its direction; "
         "slower. rslora divides network_alpha by the root of network_dim: louder at high ranks.",
-        advanced=True,
+        group=NETWORK,
     )
     conv_dim: int = integer(
         0,
@@ -172,7 +179,7 @@ class TrainRecipe:
         512,
         "Rank of a LoRA on the 3x3 convolutions too: grain, edges, surfaces. 8 is usual, 0 is off. "
         "The small projections beside them get network_dim.",
-        advanced=True,
+        group=NETWORK,
     )
     conv_alpha: float = number(
         4.0,
@@ -180,20 +187,20 @@ class TrainRecipe:
         4096.0,
         "The LoRA of the 3x3 convolutions is scaled by conv_alpha / conv_dim.",
         step=0.001,
-        advanced=True,
+        group=NETWORK,
     )
     unet_blocks: str = choice(
         "all",
         UNET_BLOCKS,
         "Which part of the UNet gets a LoRA. down and mid aim at composition, up at surfaces.",
-        advanced=True,
+        group=NETWORK,
     )
     unet_layers: str = choice(
         "all",
         UNET_LAYERS,
         "Which layers of the UNet's transformers get a LoRA. cross_attention: what words do; "
         "self_attention: layout; feed_forward: texture. convolutions: none, conv_dim only.",
-        advanced=True,
+        group=NETWORK,
     )
     batch_size: int = integer(1, 1, 1024, "Pictures per forward pass.")
     gradient_accumulation: int = integer(
@@ -201,63 +208,63 @@ class TrainRecipe:
         1,
         4096,
         "Forward passes per optimizer step; multiplies the batch without the memory.",
-        advanced=True,
+        group=OPTIMIZER,
     )
     loss_type: str = choice(
         "mse",
         LOSS_TYPES,
         "Error of the prediction. huber and l1 forgive large errors; huber is kohya's, by SNR.",
-        advanced=True,
+        group=NOISE,
     )
     min_snr_gamma: float = number(
         0.0,
         0.0,
         100.0,
         "Weighs timesteps by their signal-to-noise ratio, capped here; 5 is usual, 0 is off.",
-        advanced=True,
+        group=NOISE,
     )
     timestep_min: int = integer(
-        0, 0, 999, "Lowest timestep trained. 600 and up: composition only.", advanced=True
+        0, 0, 999, "Lowest timestep trained. 600 and up: composition only.", group=NOISE
     )
     timestep_max: int = integer(
-        999, 0, 999, "Highest timestep trained. 300 and below: texture only.", advanced=True
+        999, 0, 999, "Highest timestep trained. 300 and below: texture only.", group=NOISE
     )
     timestep_sampling: str = choice(
         "uniform",
         TIMESTEP_SAMPLINGS,
         "uniform, or logit_normal: more often the middle.",
-        advanced=True,
+        group=NOISE,
     )
     noise_offset: float = number(
         0.0,
         0.0,
         10.0,
         "Shifts the noise of a whole picture: darker darks; 0.05 is usual.",
-        advanced=True,
+        group=NOISE,
     )
     multires_noise_iterations: int = integer(
         0,
         0,
         16,
         "Levels of coarser noise on top: composition shifts; 6 is usual, 0 is off.",
-        advanced=True,
+        group=NOISE,
     )
     multires_noise_discount: float = number(
-        0.3, 0.0, 1.0, "How much weaker each coarser level is.", advanced=True
+        0.3, 0.0, 1.0, "How much weaker each coarser level is.", group=NOISE
     )
     input_perturbation: float = number(
         0.0,
         0.0,
         10.0,
         "Further noise that is not predicted: softer, stranger; 0.1 is usual.",
-        advanced=True,
+        group=NOISE,
     )
     validation_split: float = number(
         0.0,
         0.0,
         0.9,
         "Share of the pictures that is held out of training, so that overfitting can be told.",
-        advanced=True,
+        group=STOPPING,
     )
     probe_every: int = integer(
         100,
@@ -265,20 +272,21 @@ class TrainRecipe:
         1_000_000,
         "Measure a steady loss (fixed pictures, noise and timesteps) every so many steps; 0 is "
         "never. Each time costs about three training steps.",
+        group=STOPPING,
     )
     precision: str = choice(
         "auto",
         PRECISIONS,
         "Number format of the frozen model. auto: bf16 on GPUs that have it, else fp16 on a GPU, "
         "fp32 on a CPU. LoRA weights are always trained in fp32.",
-        advanced=True,
+        group=MEMORY,
     )
     base_precision: str = choice(
         "as precision",
         BASE_PRECISIONS,
         "How the frozen UNet is kept in memory while it trains. fp8 takes half of bf16; nf4 less "
         "still and rounds more (needs bitsandbytes). Not for dora.",
-        advanced=True,
+        group=MEMORY,
     )
     gradient_checkpointing: str = choice(
         "auto",
@@ -286,14 +294,14 @@ class TrainRecipe:
         "Recompute activations instead of keeping them: less memory, about a third slower. "
         "auto decides by the free memory; where memory runs out all the same, it is turned on, and "
         "then batches are cut into smaller ones, with equal losses.",
-        advanced=True,
+        group=MEMORY,
     )
     stop_at_epochs: int = integer(
         0,
         0,
         10_000_000,
         "Stop after so many epochs, if steps are not done before; 0 is off.",
-        advanced=True,
+        group=STOPPING,
     )
     stop_at_minutes: float = number(
         0.0,
@@ -301,7 +309,7 @@ class TrainRecipe:
         1_000_000.0,
         "Stop after so many minutes of training, all sessions of the run together; 0 is off.",
         step=0.1,
-        advanced=True,
+        group=STOPPING,
     )
     stop_at_drift: float = number(
         0.0,
@@ -309,13 +317,13 @@ class TrainRecipe:
         1000.0,
         "Stop when the predictions are this far from the base model's, as a share of their size; "
         "looked at with every probe. 0 is off.",
-        advanced=True,
+        group=STOPPING,
     )
     glitch_through: bool = switch(
         False,
         "Goes on when a loss is not a finite number: that step changes nothing and is counted. "
         "Off: the run stops there.",
-        advanced=True,
+        group=STOPPING,
     )
     save_every: int = integer(
         0,
@@ -334,7 +342,7 @@ class TrainRecipe:
         "fp16",
         SAVE_PRECISIONS,
         "Number format of the LoRA file. fp16 is half the size of fp32.",
-        advanced=True,
+        group=MEMORY,
     )
     sample_every: int = integer(
         0,
@@ -350,25 +358,26 @@ class TrainRecipe:
         "the folder.",
         lines=True,
         check=check_sample_prompts,
+        group=SAMPLES,
     )
     sample_sampler: str = choice(
-        "dpmpp_2m", SAMPLERS, "How sample pictures are drawn, named as in KSampler.", advanced=True
+        "dpmpp_2m", SAMPLERS, "How sample pictures are drawn, named as in KSampler.", group=SAMPLES
     )
-    sample_steps: int = integer(20, 1, 1000, "Sampling steps of a sample picture.", advanced=True)
+    sample_steps: int = integer(20, 1, 1000, "Sampling steps of a sample picture.", group=SAMPLES)
     sample_cfg: float = number(
         7.0,
         0.0,
         100.0,
         "Guidance of the sample pictures against the empty prompt; 1 is none, in half the time.",
         step=0.1,
-        advanced=True,
+        group=SAMPLES,
     )
     sample_seed: int = integer(
         0,
         0,
         MAX_SEED,
         "Seeds the noise of the sample pictures, the same for every prompt and as in KSampler.",
-        advanced=True,
+        group=SAMPLES,
     )
     sample_width: int = integer(
         0,
@@ -377,7 +386,7 @@ class TrainRecipe:
         "Width of the sample pictures, in pixels. 0: as the first training picture.",
         step=8,
         multiple=True,
-        advanced=True,
+        group=SAMPLES,
     )
     sample_height: int = integer(
         0,
@@ -386,7 +395,7 @@ class TrainRecipe:
         "Height of the sample pictures, in pixels. 0: as the first training picture.",
         step=8,
         multiple=True,
-        advanced=True,
+        group=SAMPLES,
     )
 
     def __post_init__(self) -> None:

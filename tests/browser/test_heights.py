@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from screen import WORKFLOWS, Screen, as_other_hosts_have
+from screen import Screen
 
 from workflow_maker.frontend import SETTLED_MS
 
@@ -38,11 +37,10 @@ CLASSIC = f"""() => {{
     return {OURS}.map(node => {{
         const drawn = node.widgets.filter(widget => node.isWidgetVisible(widget))
         const end = Math.max(...drawn.map(widget => widget.y + (widget.computedHeight ?? 24)))
-        const advanced = drawn.filter(widget => widget.options?.advanced)
-        return [node.type, node.size[1] - end, advanced.length]
+        return [node.type, node.size[1] - end]
     }})
 }}"""
-"""Of each node: its class, the empty pixels below its widgets, advanced widgets in sight."""
+"""Of each node: its class, and the empty pixels below its widgets."""
 HTML = f"""least => {OURS}.map(node => {{
     const element = document.querySelector(`[data-node-id="${{node.id}}"]`)
     const boxes = [...element.querySelectorAll('textarea')]
@@ -54,14 +52,13 @@ HTML = f"""least => {OURS}.map(node => {{
         Object.assign(box.style, {{ minHeight, height: before }})
         return height - needed
     }})
-    return [node.type, empty.reduce((sum, one) => sum + one, 0) / (boxes.length || 1), 0]
+    return [node.type, empty.reduce((sum, one) => sum + one, 0) / (boxes.length || 1)]
 }})"""
 """The same; the empty pixels are those of a text box beyond its text, on an average."""
-TRAINER = "app.graph.nodes.find(node => node.type === 'GlitchLoraTrainer')"
 
 
 def room(screen: Screen) -> list[Any]:
-    """Return class, empty pixels and advanced widgets in sight of each node of ours."""
+    """Return class and empty pixels of each node of ours."""
     screen.settle()
     return screen.page.evaluate(HTML if screen.vue else CLASSIC, LEAST_TEXT_PX)
 
@@ -86,11 +83,11 @@ def add_all(screen: Screen) -> None:
 
 
 def test_a_new_node_is_as_tall_as_what_it_shows(screen: Screen, tmp_path: Path) -> None:
-    """Catches fifty widgets at once, and a text box that fills the room of folded ones."""
+    """Catches a node much taller than its widgets, and a text box that fills the rest."""
     screen.forget()
     add_all(screen)
-    for name, empty, advanced in room(screen):
-        assert (empty <= SLACK_PX, advanced) == (True, 0), (name, empty)
+    for name, empty in room(screen):
+        assert empty <= SLACK_PX, (name, empty)
         node = f"app.graph.nodes.find(node => node.type === '{name}')"
         screen.page.evaluate(
             f"app.canvas.ds.scale = 1; app.canvas.ds.offset = "
@@ -107,51 +104,9 @@ def test_a_workflow_opens_with_nodes_of_their_height(
 ) -> None:
     """Catches sizes in the shipped files that leave a text box of a thousand empty pixels."""
     screen.open_template(name)
-    for kind, empty, advanced in room(screen):
+    for kind, empty in room(screen):
         allowed = SLACK_PX + (PREVIEW_PX if kind in WITHOUT_TEXT else 0)
-        assert (empty <= allowed, advanced) == (True, 0), (kind, empty)
+        assert empty <= allowed, (kind, empty)
     screen.fit()
     screen.page.wait_for_timeout(SETTLED_MS)
     keep_picture(screen, name, tmp_path)
-
-
-def test_advanced_inputs_unfold_and_stay_so(screen: Screen) -> None:
-    """Catches a fold that nobody can open, one that is lost on saving, and a value lost in it."""
-    if screen.vue:
-        pytest.skip("HTML nodes fold advanced inputs by themselves, from frontend 1.49 at least")
-    file = json.loads((WORKFLOWS / "sd15_standard.json").read_text("utf-8"))
-    screen.page.evaluate("file => app.loadGraphData(file)", file)
-    folded = f"{TRAINER}.widgets.filter(widget => widget.hidden).length"
-    height = f"{TRAINER}.size[1]"
-    button = f"{TRAINER}.widgets.at(-1).callback()"
-    count, low = screen.page.evaluate(f"[{folded}, {height}]")
-    assert count > 30
-    screen.page.evaluate(button)
-    assert screen.page.evaluate(folded) == 0
-    assert screen.page.evaluate(height) > low + 20 * count
-    # As the frontend saves it: what a page hands over else has objects where it has arrays.
-    saved = json.loads(screen.page.evaluate("JSON.stringify(app.graph.serialize())"))
-    screen.page.evaluate("file => app.loadGraphData(file)", saved)
-    assert screen.page.evaluate(folded) == 0, "what was saved unfolded opens unfolded"
-    assert screen.page.locator(".p-toast-detail").all_text_contents() == []
-    screen.page.evaluate(button)
-    screen.settle()
-    assert screen.page.evaluate(f"[{folded}, {height}]") == [count, pytest.approx(low, abs=5)]
-    sent = screen.page.evaluate("async () => (await app.graphToPrompt()).output")
-    twin = json.loads((WORKFLOWS / "api" / "sd15_standard.json").read_text("utf-8"))
-    assert as_other_hosts_have(sent, twin) == as_other_hosts_have(twin, sent)
-
-
-def test_another_renderer_folds_in_its_own_way(screen: Screen) -> None:
-    """Catches advanced inputs that HTML nodes cannot unfold, and classic ones that keep theirs."""
-    switch = "isHtml => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', isHtml)"
-    hidden = f"{TRAINER}.widgets.filter(widget => widget.hidden).length"
-    few, many = f"{hidden} === 0", f"{hidden} > 30"
-    add_all(screen)
-    try:
-        screen.wait_for(few if screen.vue else many)
-        screen.page.evaluate(switch, not screen.vue)
-        screen.wait_for(many if screen.vue else few)
-    finally:
-        screen.page.evaluate(switch, screen.vue)
-    screen.wait_for(few if screen.vue else many)

@@ -53,7 +53,10 @@ WITH_PICTURES = (
     "GlitchLossGraph", "GlitchReport", "SaveImage",
 )  # fmt: skip
 REFUSED = "output_name must be a plain file name"
-FAILED = "timestep_min must not be above timestep_max, got 900 and 100."
+FAILED = (
+    "learning_rate must be above 0: with 0 nothing is learnt; where Nodes 2.0 made 0 of a small "
+    "number, set it in the classic nodes."
+)
 OUTLINED = """([id, vue]) => vue
     ? /(border|outline)-\\S*error/.test(
         document.querySelector(`[data-node-id="${id}"]`).className)
@@ -143,7 +146,7 @@ def test_a_refused_setting_is_told_at_its_node(screen: Screen, host: Host) -> No
 
 def test_an_error_shows_its_sentence(screen: Screen, host: Host) -> None:
     """Catches an error in the middle of a workflow that shows a traceback, or nothing."""
-    trainer = prepare(screen, host, timestep_min=900, timestep_max=100)
+    trainer = prepare(screen, host, learning_rate=0)
     press(screen, "Run")
     # Of a workflow that was refused in part, the host runs the rest: its end may come first.
     screen.wait_for("seen.ends.some(([name]) => name === 'execution_error')")

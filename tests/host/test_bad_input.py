@@ -47,6 +47,8 @@ def load_folder(client: ComfyClient, folder: str, **settings: Any) -> dict[str, 
         ("\ud800", "There is no folder"),
         ("a" * 300, "There is no folder"),
         ("datasets: x", "There is no folder"),
+        ("choose a folder below input/", "No folder is chosen yet"),
+        (".", "the older name for everything in .*'all of input/' for all of them"),
     ],
 )
 def test_a_folder_that_cannot_be_used(client: ComfyClient, folder: str, said: str) -> None:
@@ -58,8 +60,13 @@ def test_a_folder_that_cannot_be_used(client: ComfyClient, folder: str, said: st
 def test_a_word_that_is_no_choice(client: ComfyClient, inputs: Path) -> None:
     """Catches "never" taken for "until restart": ComfyUI 0.3.75 does not look at such words."""
     write_picture_folder(inputs / "bad_word", demo_photos()[:1], pictures_per_photo=1)
-    with pytest.raises(PromptRejected, match="cache"):
-        load_folder(client, "bad_word", cache="never")
+    builder = GraphBuilder(client)
+    cache = builder.add("GlitchCache", cache="never")
+    builder.add("GlitchDatasetLoader", folder="bad_word", recipe=(cache, "recipe"))
+    with pytest.raises(PromptRejected, match="cache must be one of until restart, keep"):
+        client.run(builder.nodes)
+    with pytest.raises(RunFailed, match="cache must be one of until restart, keep"):
+        load_folder(client, "bad_word", cache="never")  # as graphs sent it before it had a node
 
 
 def test_an_empty_folder(client: ComfyClient, inputs: Path) -> None:

@@ -108,9 +108,9 @@ def test_a_recipe_goes_through_the_lora_and_comes_back(client: ComfyClient, host
     assert in_folder == told
 
     for said in (outputs[loader]["text"][0], outputs[report]["text"][0]):
-        assert "framing = stretch (no bucket (stretched))" in said
+        assert "no bucket (stretched): framing = stretch;" in said
         assert "all other settings from the widgets" in said
-    assert "steps = 3 (settings beside caption dropout)" in outputs[trainer]["text"][-1]
+    assert "settings beside caption dropout: steps = 3, seed = 11;" in outputs[trainer]["text"][-1]
     text = outputs[recipe]["text"][0]
     assert "variants_per_picture: JPEG-crushed says 10" in text
     assert "settings beside caption dropout, wins" in text

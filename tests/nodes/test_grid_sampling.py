@@ -42,7 +42,7 @@ def test_cells_are_bit_for_bit_the_plain_nodes(
 
     with torch.inference_mode():
         got = dict(
-            pack("nodes.grid_sampling").pictures(
+            pack("nodes.grid.sampling").pictures(
                 plan, (model, clip), {"A": read}, {}, vae, lambda *at: seen.append(at)
             )
         )
@@ -70,7 +70,7 @@ def test_a_lora_that_the_host_would_ignore_is_refused(
 ) -> None:
     """Catches a grid of base pictures under a LoRA's name: the host only logs it."""
     model, clip, _ = loaded
-    refuse = pack("nodes.grid_sampling").refuse_strangers
+    refuse = pack("nodes.grid.sampling").refuse_strangers
     query = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
     known = {"kohya": LORA, "old diffusers": {f"{_with_processor(query)}_lora.up.weight": ONE}}
     unknown = {"new diffusers": {f"{query}.lora_A.weight": ONE}, "empty": {"a": ONE}}

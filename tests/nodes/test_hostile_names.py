@@ -50,9 +50,11 @@ def answers(node: Any, name: str, value: str) -> Any:
     if check is None:
         return True
     known = inspect.signature(check).parameters
-    if name not in known:
+    takes_all = [one for one, told in known.items() if told.kind is told.VAR_KEYWORD]
+    if name not in known and not takes_all:
         return True  # a choice that the host holds against its list, or a text for people
-    needed = {one: "none" for one, told in known.items() if told.default is told.empty}
+    required = (one for one, told in known.items() if told.default is told.empty)
+    needed = {one: "none" for one in required if one not in takes_all}
     return check(**needed | {name: value})
 
 

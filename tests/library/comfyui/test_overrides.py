@@ -87,6 +87,46 @@ def test_a_setting_wins_over_the_recipe() -> None:
     assert set(changed) - set(_graph()) == {link[0]}
 
 
+def test_a_setting_without_a_widget_comes_with_a_recipe() -> None:
+    """Catches a setting put where the host drops it: it is a widget of a setting node now."""
+    graph = _graph()
+    for node in ("3", "4"):
+        del graph[node]["inputs"]["recipe"]
+    changed = with_overrides(graph, ["conv_dim=8", "cache=keep", "framing_mix=1 tile", "steps=3"])
+    assert not {"conv_dim", "cache", "framing_mix"} & {*changed["3"]["inputs"],
+                                                       *changed["4"]["inputs"]}  # fmt: skip
+    assert changed["4"]["inputs"]["steps"] == 3
+    named = {
+        node: parse_settings(changed[changed[node]["inputs"]["recipe"][0]]["inputs"]["settings"])
+        for node in ("3", "4")
+    }
+    assert named["3"].values == {"cache": "keep", "framing_mix": "1 tile"}
+    assert named["4"].values == {"conv_dim": 8}
+    assert not any("recipe" in changed[node]["inputs"] for node in set(changed) - set(graph))
+
+
+def test_a_setting_wins_over_a_setting_node() -> None:
+    """Catches a value put into the node of a chain that a later one undoes."""
+    graph = _graph()
+    graph["7"] = _node("GlitchNetwork", conv_dim=4, recipe=["2", 0])
+    graph["4"]["inputs"]["recipe"] = ["7", 0]
+    changed = with_overrides(graph, ["conv_dim=8"])
+    last = changed[changed["4"]["inputs"]["recipe"][0]]["inputs"]
+    assert (last["settings"], last["recipe"]) == ("conv_dim = 8", ["7", 0])
+    meant = with_overrides(graph, ["GlitchNetwork.conv_dim=8"])
+    assert (meant["7"]["inputs"]["conv_dim"], set(meant)) == (8, set(graph))
+
+
+def test_a_graph_of_an_older_pack_keeps_its_setting_in_its_place() -> None:
+    """Catches a second value beside the one that such a graph still sends with the trainer."""
+    graph = _graph()
+    graph["4"]["inputs"] = {"conv_dim": 4}
+    graph["11"] = _node("GlitchGrid", columns="seed")
+    changed = with_overrides(graph, ["conv_dim=8", "columns=steps", "GlitchGrid.max_cells=9"])
+    assert changed["4"]["inputs"] == {"conv_dim": 8}
+    assert changed["11"]["inputs"] == {"columns": "steps", "max_cells": 9}
+
+
 def test_a_setting_of_one_trainer_leaves_the_shared_recipe_alone() -> None:
     """Catches a second trainer on the same recipe that trains with the first one's setting."""
     graph = _graph()

@@ -6,9 +6,9 @@ from typing import Any
 
 from PIL import Image
 
-from ..glitch_train.grid.plan import GridPlan, Shot
-from ..glitch_train.grid.sheet import paste_shot, preview_picture
-from . import host
+from ...glitch_train.grid.plan import GridPlan, Shot
+from ...glitch_train.grid.sheet import paste_shot, preview_picture
+from .. import host
 
 
 class LiveGrid:

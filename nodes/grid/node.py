@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import comfy.samplers
-import folder_paths
 from comfy_api.latest import io
 
-from ..glitch_train.grid.lora_names import NO_LORA, chosen_loras, shown_names
-from ..glitch_train.grid.plan import BASE, GridPlan, GridRecipe, Shot, Variant, plan_grid
-from . import host, made_files
-from .node import GlitchNode
-from .sockets import CATEGORY, LoraModelSocket, search_words, tooltip, widgets
+from ...glitch_train.grid.lora_names import NO_LORA
+from ...glitch_train.grid.plan import GridPlan, GridRecipe, Shot, Variant, plan_grid
+from .. import host, made_files
+from ..node import GlitchNode
+from ..sockets import CATEGORY, LoraModelSocket, places, search_words, tooltip, widgets
+from . import loras as lora_files
+from .loras import MODEL_2
+from .settings import LORA_NAMES, GridSettingsSocket
 
 MAX_LORAS = 4
-MODEL_2 = "model_2"
 _LORA_SOCKETS = tuple("lora" if n == 1 else f"lora_{n}" for n in range(1, MAX_LORAS + 1))
 _HOSTS_OWN = ("sampler_name", "scheduler")
+_PLACES = {**places(GridRecipe), **LORA_NAMES}
+"""What is set in a node beside the grid, and in which."""
 
 
 class GlitchGrid(GlitchNode):
@@ -30,7 +32,6 @@ class GlitchGrid(GlitchNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Return the node's sockets and widgets."""
-        before, after = _recipe_widgets()
         return io.Schema(
             node_id="GlitchGrid",
             display_name="Glitch Grid",
@@ -43,24 +44,15 @@ class GlitchGrid(GlitchNode):
                 io.Model.Input("model", tooltip="The base model."),
                 io.Clip.Input("clip", tooltip="Its text encoders."),
                 io.Vae.Input("vae", tooltip="Decodes the pictures."),
-                *before,
+                *widgets(GridRecipe, group="", without=_HOSTS_OWN),
+                *_samplers(),
                 io.Combo.Input(
                     "lora_name",
-                    options=[NO_LORA, *folder_paths.get_filename_list("loras")],
+                    options=[NO_LORA, *lora_files.known_files()],
                     default=NO_LORA,
                     optional=True,
                     tooltip="A file in models/loras to compare with the base.",
                 ),
-                io.String.Input(
-                    "lora_names",
-                    default="",
-                    multiline=True,
-                    optional=True,
-                    tooltip="More files in models/loras, one a line; * stands for anything, such "
-                    "as glitch/run_*. What it stands for is looked up when the grid begins, so "
-                    "snapshots of a trainer before it are found.",
-                ),
-                *after,
                 io.String.Input(
                     "filename_prefix",
                     default="glitch/grid",
@@ -72,6 +64,11 @@ class GlitchGrid(GlitchNode):
                         name, optional=True, tooltip="A LoRA from the Glitch LoRA Trainer."
                     )
                     for name in _LORA_SOCKETS
+                ),
+                GridSettingsSocket.Input(
+                    "settings",
+                    optional=True,
+                    tooltip="From Glitch Grid Settings: layout, negative prompt, more LoRA files.",
                 ),
                 io.Model.Input(
                     MODEL_2,
@@ -117,14 +114,10 @@ class GlitchGrid(GlitchNode):
         cfg: str | None = None,
         strength: str | None = None,
         sizes: str | None = None,
-        columns: str | None = None,
         lora_name: str | None = None,
-        lora_names: str | None = None,
         filename_prefix: str | None = None,
     ) -> bool | str:
         """Refuse what cannot be read before anything runs; what is linked is None here."""
-        from ..glitch_train.model.tensor_file import TensorFile
-
         written: dict[str, Any] = {
             "prompts": prompts,
             "seeds": seeds,
@@ -132,27 +125,20 @@ class GlitchGrid(GlitchNode):
             "cfg": cfg,
             "strength": strength,
             "sizes": sizes,
-            "columns": columns,
         }
 
         def check() -> None:
             if filename_prefix is not None:
                 host.checked_prefix(filename_prefix)
             GridRecipe(**{name: text for name, text in written.items() if text is not None})
-            # A pattern may stand for snapshots that a trainer of this graph is still to write.
-            for name in _chosen(lora_name, lora_names, yet_to_come=True):
-                TensorFile(_path(name))  # refuses pickles and broken files
+            lora_files.check_files(lora_name, None)
 
         return host.sentence_or_true(check)
 
     @classmethod
-    def fingerprint_inputs(
-        cls, lora_name: str = NO_LORA, lora_names: str = "", **more: Any
-    ) -> list[Any]:
+    def fingerprint_inputs(cls, lora_name: str = NO_LORA, **more: Any) -> list[Any]:
         """Run again when a LoRA's file changed, or the last picture is gone."""
-        files = _chosen(lora_name, lora_names, yet_to_come=True)
-        states = ((name, _path(name).stat()) for name in files)
-        known = [(name, state.st_size, state.st_mtime_ns) for name, state in states]
+        known = lora_files.file_states(lora_name, "")
         return [*known, made_files.fingerprint({**more, "loras": known})]
 
     @classmethod
@@ -162,21 +148,23 @@ class GlitchGrid(GlitchNode):
         clip: Any,
         vae: Any,
         lora_name: str = NO_LORA,
-        lora_names: str = "",
         filename_prefix: str = "glitch/grid",
+        settings: Mapping[str, Any] | None = None,
         model_2: Any = None,
         clip_2: Any = None,
         **more: Any,
     ) -> io.NodeOutput:
         """Sample, showing the grid as it grows, and save it; also what Cancel leaves."""
-        from .grid_sampling import pictures, refuse_strangers
-        from .grid_view import LiveGrid
+        from .sampling import pictures, refuse_strangers
+        from .view import LiveGrid
 
         sockets = {name: more.pop(name, None) for name in _LORA_SOCKETS}
+        sent = host.sent_besides(cls, _PLACES)
+        more |= {**sent, **(settings or {})}
+        files = lora_files.chosen(lora_name, more.pop("lora_names", ""))
         recipe = GridRecipe(**more)
-        files = _chosen(lora_name, lora_names)
-        refuse_strangers({name: _path(name) for name in files}, model, clip)
-        loras = _loras(files, sockets)
+        refuse_strangers({name: lora_files.path_of(name) for name in files}, model, clip)
+        loras = lora_files.readers(files, sockets)
         patched = {}
         if model_2 is not None or clip_2 is not None:
             patched[MODEL_2] = (model_2 or model, clip_2 or clip)
@@ -194,14 +182,13 @@ class GlitchGrid(GlitchNode):
                 name = _save(cls, plan, done, filename_prefix)[2]["filename"]
                 view.say(f"stopped · {len(done)} of {len(plan.shots())} pictures kept in {name}")
             raise
-        return _results(cls, plan, done, filename_prefix)
+        return _results(cls, plan, done, filename_prefix, host.said_of_sent(sent, _PLACES))
 
 
-def _recipe_widgets() -> tuple[list[io.Input], list[io.Input]]:
-    """Return the recipe's widgets before and after the choice of LoRAs."""
-    found = widgets(GridRecipe, without=_HOSTS_OWN, optional=True)
+def _samplers() -> list[io.Input]:
+    """Return the widgets for the host's own sampler and schedule."""
     options = (comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS)
-    of_host = [
+    return [
         io.Combo.Input(
             name,
             options=list(words),
@@ -211,42 +198,6 @@ def _recipe_widgets() -> tuple[list[io.Input], list[io.Input]]:
         )
         for name, words in zip(_HOSTS_OWN, options, strict=True)
     ]
-    cut = [widget.id for widget in found].index("denoise")
-    return found[:cut], [*of_host, *found[cut:]]
-
-
-def _chosen(
-    lora_name: str | None, lora_names: str | None, *, yet_to_come: bool = False
-) -> list[str]:
-    known = folder_paths.get_filename_list("loras")
-    return chosen_loras(lora_name or NO_LORA, lora_names or "", known, yet_to_come=yet_to_come)
-
-
-def _loras(files: Sequence[str], sockets: Mapping[str, Any]) -> dict[str, Callable[[], Any]]:
-    """Return the name in the grid to what reads the LoRA; files are read when their turn comes."""
-    shown_as = shown_names(files, taken=(BASE, MODEL_2))
-    found: dict[str, Callable[[], Any]] = {
-        shown: functools.partial(_read, name) for shown, name in zip(shown_as, files, strict=True)
-    }
-    for socket, lora in sockets.items():
-        if lora is not None:
-            shown = socket if socket not in found else f"{socket} (socket)"
-            found[shown] = functools.partial(_given, lora)
-    return found
-
-
-def _read(name: str) -> Any:
-    import comfy.utils
-
-    return comfy.utils.load_torch_file(str(_path(name)), safe_load=True)
-
-
-def _given(lora: Any) -> Any:
-    return lora
-
-
-def _path(name: str) -> Path:
-    return Path(folder_paths.get_full_path_or_raise("loras", name))
 
 
 def _save(
@@ -255,8 +206,8 @@ def _save(
     """Draw and write the picture; return its image, its settings and how the host calls it."""
     from PIL import Image
 
-    from ..glitch_train.drawing.figures import save_png
-    from ..glitch_train.grid.sheet import grid_picture, grid_settings, paste_shot
+    from ...glitch_train.drawing.figures import save_png
+    from ...glitch_train.grid.sheet import grid_picture, grid_settings, paste_shot
 
     picture = grid_picture(plan)
     for shot, pixels in done.items():
@@ -271,7 +222,7 @@ def _save(
 
 
 def _results(
-    node: Any, plan: GridPlan, done: dict[Shot, Any], filename_prefix: str
+    node: Any, plan: GridPlan, done: dict[Shot, Any], filename_prefix: str, said: str
 ) -> io.NodeOutput:
     image, settings, shown = _save(node, plan, done, filename_prefix)
     cells = host.to_padded_batch([done[shot] for shot in plan.in_reading_order(done)])
@@ -288,7 +239,7 @@ def _results(
         _picked(cells, [pair["base"] for pair in pairs]),
         _picked(cells, [pair["glitched"] for pair in pairs]),
         json.dumps(settings, indent=2, ensure_ascii=False),
-        ui={"images": [shown], "text": [text]},
+        ui={"images": [shown], "text": [text, *filter(None, [said])]},
     )
 
 

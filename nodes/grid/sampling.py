@@ -13,10 +13,10 @@ import torch
 
 import nodes as host_nodes
 
-from ..glitch_train.errors import GridError
-from ..glitch_train.grid.plan import GridPlan, GridRecipe, Shot
-from ..glitch_train.model.tensor_file import TensorFile
-from . import host
+from ...glitch_train.errors import GridError
+from ...glitch_train.grid.plan import GridPlan, GridRecipe, Shot
+from ...glitch_train.model.tensor_file import TensorFile
+from .. import host
 
 Models = tuple[Any, Any]
 """MODEL and CLIP."""
