@@ -23,7 +23,7 @@ from glitch_train.losses.smoothing import epoch_average, smooth
 from glitch_train.losses.verdict.correlation import average_window
 from glitch_train.losses.verdict.diagnose import Verdict, diagnose
 from glitch_train.losses.verdict.trend import Estimate
-from glitch_train.wording import plain, with_error
+from glitch_train.wording import plain
 
 REAL = Path(__file__).parents[3] / "data" / "real_curves"
 STABILITY = {"stable", "spiky", "oscillating", "diverged", "nan"}
@@ -129,22 +129,6 @@ def test_a_moving_average_is_recognised(window: int) -> None:
     assert average_window(epoch_average(raw, window))[0] == window
     assert average_window(raw)[0] == average_window(smooth(raw, window))[0] == 1
     assert average_window(np.sin(np.arange(2000) / 9) + raw)[0] == 1
-
-
-@pytest.mark.parametrize(
-    ("value", "error", "words"),
-    [
-        (31.2, 49.8, "31 ± 50"),
-        (-0.00821, 0.00031, "-0.00821 ± 0.00031"),
-        (12345.6, 210.0, "12,346 ± 210"),
-        (-0.2, 40.0, "0 ± 40"),
-        (0.0, 0.0, "0 ± 0"),
-        (3e-9, 1e-9, "(3e-09 ± 1e-09)"),
-    ],
-)
-def test_a_number_and_its_error_share_a_format(value: float, error: float, words: str) -> None:
-    """Catches "31 ± 5e+01", and digits that the error makes meaningless."""
-    assert with_error(value, error) == words
 
 
 def settling(length: int = 600, noise: float = 0.1, seed: int = 0) -> np.ndarray:
