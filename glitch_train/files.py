@@ -26,6 +26,10 @@ _WAITS_S = (0.05, 0.1, 0.25, 0.6)
 _USER_MAPPED_FILE = 1224
 
 
+MOST_BYTES = 256 << 20
+"""A recipe, caption list or loss log of more is none: a step takes some 100 bytes in a log."""
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces ``path`` when the block ends without an error.
@@ -125,10 +129,24 @@ def read_text(path: Path) -> str:
         OSError: when it cannot be read.
         ValueError: says why it is no text, or that its encoding would have to be guessed.
     """
-    decoded = decode(path.read_bytes())
+    decoded = decode(read_bounded(path))
     if decoded.guessed:
         raise ValueError(f"it is no UTF-8 but perhaps {decoded.encoding}; save it as UTF-8")
     return decoded.text
+
+
+def read_bounded(path: Path) -> bytes:
+    """Return the content of a file that people write by hand, or programs line by line.
+
+    Raises:
+        OSError: when it cannot be read.
+        ValueError: it is larger than any of those, as a checkpoint is that was given by mistake.
+    """
+    with open(path, "rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES >> 20} MiB")
+    return content
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -79,12 +79,13 @@ def check_overwrites_none(
     Raises:
         GlitchTrainError: names the first.
     """
-    there = [out for out in outputs if os.path.exists(out)]
-    for given in inputs if there else ():
+    # A path may lead through a folder that is only made for the output (new/../a.png).
+    places = {out: os.path.realpath(out) for out in outputs}
+    for given in inputs:
         read = given.rglob("*") if os.path.isdir(given) else [given]
         for one in read:
-            for out in there:
-                if os.path.exists(one) and out.samefile(one):
+            for out, place in places.items():
+                if os.path.exists(one) and os.path.exists(place) and os.path.samefile(one, place):
                     raise GlitchTrainError(
                         f"{option} {out} would overwrite what is read; give another name."
                     )

@@ -213,6 +213,8 @@ def _read_entry(line: str, captions: Captions, pictures: set[str]) -> str:
         return f"{name} has no text"
     if same_name(name) not in pictures:
         return f"there is no picture {_whole(name)}"
+    if same_name(name) in captions.metadata:
+        return f"{name} comes a second time, the first one counts"
     captions.metadata[same_name(name)] = _whole(caption).strip()
     return "" if caption == _whole(caption) else "half a character, read as ?"
 

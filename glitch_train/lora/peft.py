@@ -119,22 +119,32 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"(.*\.)?({pattern})$")
 
 
-def with_config_beside(path: Path, metadata: Mapping[str, str]) -> tuple[Mapping[str, str], str]:
+def with_config_beside(
+    path: Path, metadata: Mapping[str, str], is_peft: bool
+) -> tuple[Mapping[str, str], str]:
     """Return a file's metadata with the settings of its peft folder, and what to say about it.
 
     Args:
         path: the file.
         metadata: its own.
+        is_peft: whether its names are peft's.
 
     Raises:
         LoraFileError: when the folder's settings cannot be read.
     """
-    config = path.with_name(_CONFIG)
-    if path.name != _WEIGHTS or _IN_METADATA in metadata:
+    config, own = path.with_name(_CONFIG), path.name == _WEIGHTS
+    if not (own or (is_peft and config.exists())) or _IN_METADATA in metadata:
         return metadata, ""
     if not config.exists():
         return metadata, f"There is no {_CONFIG} beside {path.name}; it is taken at scale 1."
-    return {**metadata, _IN_METADATA: json.dumps(_read_config(config))}, ""
+    # A file that was renamed keeps its settings, unless they may be another's.
+    if not own and len(list(path.parent.glob("*.safetensors"))) > 1:
+        return metadata, (
+            f"The {_CONFIG} beside {path.name} may be another file's: taken at scale 1; give each "
+            "a folder of its own."
+        )
+    note = "" if own else f"Its strength was read from the {_CONFIG} beside it."
+    return {**metadata, _IN_METADATA: json.dumps(_read_config(config))}, note
 
 
 def read_peft_folder(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -159,7 +159,7 @@ def read_lora_file(path: Path) -> LoraFile:
                 f"{path.name}: {key} is in {kind}, which torch does not have; save it again in "
                 "fp16 or fp32."
             )
-    metadata, note = with_config_beside(path, file.metadata)
+    metadata, note = with_config_beside(path, file.metadata, any(PEFT_HEAD in key for key in file))
     lora = read_lora(file, path.name, metadata)
     notes = (note, *lora.notes) if note else lora.notes
     return dataclasses.replace(lora, unread=file.unread, notes=notes)

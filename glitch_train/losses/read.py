@@ -10,7 +10,7 @@ from typing import Any
 
 from ..encodings import decode
 from ..errors import RecordError
-from ..files import read_text
+from ..files import read_bounded, read_text
 from ..plain_json import parse_json
 from .about import About
 from .record import LossRecord
@@ -262,7 +262,7 @@ def _about(folder: Path) -> About:
 def _text(path: Path) -> str:
     try:
         # Numbers and tags are ASCII, so that any further letters may be guessed.
-        return decode(path.read_bytes(), otherwise="latin-1").text
+        return decode(read_bounded(path), otherwise="latin-1").text
     except OSError as error:
         raise RecordError(f"Cannot read {path}: {error.strerror}.") from error
     except ValueError as error:

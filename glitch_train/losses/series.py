@@ -7,14 +7,28 @@ import dataclasses
 import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from .about import About
 from .record import LossRecord, is_column
 from .tables import SURELY_A_TIME, Cell, Row
-from .tags import NAMES, RUNS, STEPS, TAGS, VALUES, choose, column, found_in, is_average, loss_tags
+from .tags import (
+    NAMES,
+    RANKS,
+    RUNS,
+    SPLITS,
+    STEPS,
+    TAGS,
+    VALUES,
+    choose,
+    column,
+    found_in,
+    is_average,
+    is_training,
+    loss_tags,
+)
 from .tensorboard import Scalars
 
 SHUFFLED_ABOVE = 0.25
@@ -48,6 +62,7 @@ def logs_of_rows(rows: Sequence[Row]) -> list[Log]:
     headings = list(dict.fromkeys(name for row in rows for name in row))
     tags = {name: column(name) for name in headings}
     by_tag = {tag.tag: name for name, tag in reversed(tags.items())}
+    rows, notes = _of_training(rows, by_tag)
     runs = by_tag.get(found_in(by_tag, RUNS), "")
     parts: dict[str, list[Row]] = {}
     for row in rows:
@@ -55,9 +70,9 @@ def logs_of_rows(rows: Sequence[Row]) -> list[Log]:
     names = by_tag.get(found_in(by_tag, NAMES), "")
     value = by_tag.get(found_in(by_tag, VALUES), "")
     step = [by_tag[tag] for tag in STEPS if tag in by_tag]
-    notes = []
     if not step and (counting := next((n for n in headings if _counts(rows, n, tags[n].tag)), "")):
-        step, notes = [counting], [f"Its steps were read from {counting}."]
+        step = [counting]
+        notes.append(f"Its steps were read from {counting}.")
     is_long = names and value and not loss_tags(by_tag)
     logs = []
     for run, part in parts.items():
@@ -69,6 +84,24 @@ def logs_of_rows(rows: Sequence[Row]) -> list[Log]:
         log.notes[:0] = notes
         log.run = log.run if len(logs) > 1 else ""
     return logs
+
+
+def _of_training(rows: Sequence[Row], by_tag: Mapping[str, str]) -> tuple[Sequence[Row], list[str]]:
+    """Return the rows of the training, where a column tells them from others, and what to say.
+
+    Rows of a validation are left out, and of several processes the first one's stay.
+    """
+    notes = []
+    for kinds, taken in ((SPLITS, is_training), (RANKS, None)):
+        name = by_tag.get(found_in(by_tag, kinds), "")
+        words = [_words(row.get(name)) for row in rows] if name else []
+        found = sorted(set(filter(None, words)))
+        kept = {one for one in found if taken(one)} if taken else set(found[:1])
+        if kept and kept != set(found):
+            rows = [row for row, word in zip(rows, words, strict=True) if word in {"", *kept}]
+            others = ", ".join(one for one in found if one not in kept)
+            notes.append(f"Rows whose {name} is {others} were left out.")
+    return rows, notes
 
 
 def _counts(rows: Sequence[Row], name: str, tag: str) -> bool:

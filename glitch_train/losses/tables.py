@@ -48,14 +48,23 @@ def csv_rows(text: str) -> tuple[list[Row], list[str]]:
     notes: list[str] = []
     rows: list[Row] = []
     heading: list[str] = []
+    wider = 0
     for place, line in enumerate(lines):
         if (heading or place < HEADER_WITHIN) and _is_heading(line, comma):
             heading = _unique(line)
         elif heading and any(line):
             rows.append({name: _value(cell, comma) for name, cell in zip(heading, line)})  # noqa: B905 - a cut row is short
+            wider += any(line[len(heading) :])
     if not heading:
         rows, note = _without_heading([[_value(cell, comma) for cell in line] for line in lines])
         notes.append(note)
+    if wider > len(rows) / 2:
+        raise ValueError(
+            "as many cells in a row as in its header (commas inside numbers cannot be told from "
+            "those between them; write it with semicolons)"
+        )
+    if wider:
+        notes.append(f"{wider:,} rows have more cells than the header; those were left out.")
     if comma:
         notes.append("Its commas were read as decimal points.")
     if rows and not text.endswith(("\n", "\r")) and _is_cut(lines, rows):
@@ -125,7 +134,13 @@ def _cells(text: str) -> tuple[list[list[str]], str]:
     lines = [[cell.strip() for cell in line] for line in reader]
     for line in lines[:HEADER_WITHIN]:
         line[:1] = [cell.lstrip("# ") for cell in line[:1]]
-    return [line for line in lines if any(line)], delimiter
+    return [line for line in lines if any(line) and not _is_rule(line)], delimiter
+
+
+def _is_rule(line: Sequence[str]) -> bool:
+    """Say whether a line only rules off a header, as in Markdown."""
+    cells = [cell for cell in line if cell]
+    return all(re.fullmatch(r":?-{3,}:?|[-+=]{4,}", cell) for cell in cells)
 
 
 def _decimal_comma(lines: Sequence[Sequence[str]], delimiter: str) -> bool:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 TAGS = {
     "loss": (
         *("loss/current", "loss/train_step", "loss", "train_loss_step", "train/loss_step"),
-        *("train/loss", "loss/train", "train_loss"),
+        *("train/loss", "loss/train", "train_loss", "total_loss", "loss_total", "loss/total"),
     ),
     "learning_rate": (
         *("learning_rate", "lr/unet", "lr", "lr/group0", "train/learning_rate", "learn_rate"),
@@ -40,7 +40,14 @@ NAMES = ("metric", "tag", "key", "metric_name", "name")
 VALUES = ("value", "metric_value")
 RUNS = ("run", "run_id", "run_name", "run id", "run name")
 
+SPLITS = ("split", "phase", "mode", "stage", "subset")
+"""Columns that say which pictures a row's loss is of."""
+
+RANKS = ("rank", "local_rank", "process", "process_index")
+"""Columns that say which of several processes logged a row."""
+
 _NOT_TRAINING = {"val", "valid", "validation", "eval", "evaluation", "test", "probe", "reg"}
+_NOT_TRAINING |= {"scale", "scaler", "weight", "weights", "std", "var", "ratio"}
 _AVERAGED = {"average", "avg", "avr", "smooth", "smoothed", "mean", "ema", "moving", "running"}
 _AVERAGED |= {"epoch", "min", "max", "best"}
 
@@ -61,7 +68,7 @@ def column(heading: str) -> Column:
     """Return a heading's run and tag."""
     text = heading.strip().strip("\"'").strip()
     run, _, tag = text.rpartition(" - ")
-    return Column(run.strip(), tag.strip().lower())
+    return Column(run.strip(), tag.strip().lower().replace(" ", "_"))
 
 
 def loss_tags(tags: Iterable[str]) -> list[str]:
@@ -73,6 +80,11 @@ def loss_tags(tags: Iterable[str]) -> list[str]:
 def is_average(tag: str) -> bool:
     """Say whether a loss is a moving average, or one value for many steps, by its name."""
     return _rank(tag) == _RANK_AVERAGED
+
+
+def is_training(words: str) -> bool:
+    """Say whether a split's name is not that of pictures which were held out."""
+    return not set(re.split(r"[^a-z]+", words.lower())) & _NOT_TRAINING
 
 
 def found_in(names: Collection[str], known: Iterable[str]) -> str:

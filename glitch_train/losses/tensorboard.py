@@ -58,6 +58,8 @@ def _records(content: bytes) -> Iterator[bytes]:
     place = 0
     while place + 12 <= len(content):
         (length,) = struct.unpack_from("<Q", content, place)
+        if not length:
+            raise ValueError("an event without its time")
         end = place + 12 + length
         if end + 4 > len(content):
             if place == 0:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -322,7 +323,7 @@ def experiment_named(name: str) -> Experiment:
     """
     wanted = name.strip().lower()
     by_lower = {one.title.lower(): one for one in _EXPERIMENTS}
-    found = by_lower.get(wanted) or EXPERIMENTS.get(wanted)
+    found = by_lower.get(wanted) or EXPERIMENTS.get(re.sub(r"[-\s]+", "_", wanted))
     if found is None:
         close = [known for known in by_lower if wanted and wanted in known]
         close = close or difflib.get_close_matches(wanted, by_lower, n=3)
@@ -330,6 +331,15 @@ def experiment_named(name: str) -> Experiment:
         offer = f"did you mean {' or '.join(titles)}?" if close else f"use {', '.join(titles)}."
         raise RecipeError(f"There is no preset called {quoted(name)}; {offer}")
     return found
+
+
+def slug_of(name: str) -> str:
+    """Return the slug of an experiment's title or slug, and any other name as it is."""
+    try:
+        found = experiment_named(name)
+    except RecipeError:
+        return name
+    return next(slug for slug, one in EXPERIMENTS.items() if one is found)
 
 
 def combined_presets(names: Iterable[str]) -> PartialRecipe:

@@ -113,7 +113,7 @@ class Recipe:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read a recipe from a ``.toml`` or ``.json`` file.
+    """Read a recipe from a ``.toml`` or ``.json`` file; a JSON is one by what it begins with.
 
     Raises:
         RecipeError: when the file is missing, malformed, or as :meth:`Recipe.from_dict`.
@@ -127,6 +127,7 @@ def read_recipe(path: Path) -> Recipe:
             f"The recipe {path} cannot be read as text: {error}; give a .toml or .json file, or a "
             "LoRA as .safetensors."
         ) from error
-    if path.suffix.lower() != ".toml":
+    # What `recipe` prints may be sent into a file of any name.
+    if path.suffix.lower() == ".json" or text.lstrip().startswith("{"):
         return Recipe.from_json(text, f"The recipe {path}")
     return Recipe.from_dict(parse_toml(path, text))

@@ -13,7 +13,7 @@ from ..comfyui.fetch import check_room_for_names
 from ..comfyui.graph import Graph, GraphError, load_graph, nodes_of
 from ..comfyui.our_nodes import FILENAME_PREFIX, GRID, LOSS_GRAPH, OUTPUT_NAME, TRAINER
 from ..comfyui.overrides import with_overrides
-from ..recipe.experiments import EXPERIMENTS, in_order
+from ..recipe.experiments import EXPERIMENTS, in_order, slug_of
 from ..settings import nearest
 
 _WATCHED = {
@@ -62,10 +62,11 @@ def find_workflows(folder: Path, names: Sequence[str] = ()) -> dict[str, Path]:
         GraphError: one is not there.
     """
     there = {path.stem: path for path in sorted(folder.glob("*.json"))}
-    for name in names:
+    called = [name if name in there else slug_of(name) for name in names]
+    for name in called:
         if name not in there:
             raise GraphError(f"{folder} has no workflow {name}.json{nearest(name, there)}")
-    wanted = set(names) or set(there) & set(EXPERIMENTS)
+    wanted = set(called) or set(there) & set(EXPERIMENTS)
     if not wanted:
         raise GraphError(
             f"{folder} has no workflow of an experiment: name the folder with --workflows."

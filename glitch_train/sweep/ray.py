@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..comfyui.run import terminate_as_ctrl_c
 from ..errors import RecipeError, RecordError
 from ..files import write_text
-from ..recipe.experiments import EXPERIMENTS, combined_presets, in_order
+from ..recipe.experiments import EXPERIMENTS, combined_presets, in_order, slug_of
 from ..recipe.recipe import Recipe
 from ..settings import nearest
 from .plan import settings_of
@@ -106,6 +106,7 @@ def plan_recipes(
     """
     from .ray_engine import check_names
 
+    names = [slug_of(name) for name in names]
     for name in names:
         if name not in EXPERIMENTS:
             raise RecipeError(f"There is no preset {name!r}{nearest(name, EXPERIMENTS)}")

@@ -166,13 +166,15 @@ def _jumped(curve: Curve, jump: Jump, evidence: dict[str, Any]) -> Finding:
 
 def _diverging(curve: Curve, trend: Trend, lowest: float, evidence: dict[str, Any]) -> Finding:
     step = tidy_step(curve.step_at(float(GRID[int(np.argmin(trend.curve))])))
-    share = trend.rise.mean / max(abs(lowest), SMALLEST)
+    # A fit of what explodes may begin where no loss was.
+    lowest, final = np.clip([lowest, trend.final.mean], curve.values.min(), curve.values.max())
+    share = (final - lowest) / max(abs(lowest), SMALLEST)
     return Finding(
         "diverging",
         evidence["chance_it_rises"],
         f"Diverging: the trend was lowest, {number(lowest)}, near step {words_for_step(step)} "
         f"and ends {percent(share)} above that.",
-        evidence | {"lowest": lowest, "lowest_step": step, "rise": trend.rise.mean},
+        evidence | {"lowest": float(lowest), "lowest_step": step, "rise": trend.rise.mean},
     )
 
 

@@ -39,6 +39,10 @@ TAIL_POINTS, TAIL_MARGIN = 60, 4.5
 """The tail is read off so many of the highest values; where it is exponential, one curve in
 e^4.5 = 90 has a false spike."""
 
+HUMP, HUMP_BLOCKS, HUMP_SIDES = 3.0, 3, 10
+"""A hump is at least three of up to 60 blocks long, and lies this many times above as many as ten
+blocks before and after: noise that drifts stays below."""
+
 SIGMAS_TO_90 = 1.2816
 """Where a normal distribution's 90 % quantile lies."""
 
@@ -87,6 +91,19 @@ class Spikes:
     steps: tuple[float, ...]
     heights: tuple[float, ...]
     fence: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Hump:
+    """A stretch that lies above all around it and comes back.
+
+    Attributes:
+        steps: the first and the last.
+        height: its median loss as a multiple of that before and after, whichever is higher.
+    """
+
+    steps: tuple[float, float]
+    height: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +181,31 @@ def find_spikes(curve: Curve) -> Spikes:
     high = (_symmetric(above, noise) > fence) & (values - reference > MIN_HEIGHT * level)
     high &= above > MIRROR * -noise.min()
     return _collect(curve, high, values / level, fence)
+
+
+def find_hump(curve: Curve) -> Hump | None:
+    """Return the highest stretch of several blocks that the loss rose to and came back from.
+
+    A fall has nothing as low before it, a rise nothing as low after it.
+    """
+    blocks = equal_blocks(len(curve), min(MAX_MEDIANS, len(curve) // 5))
+    medians = np.array([np.median(curve.values[block]) for block in blocks])
+    before = np.minimum.accumulate(medians)
+    after = np.minimum.accumulate(medians[::-1])[::-1]
+    high = np.concatenate([[False], medians > HUMP * np.maximum(before, after), [False]])
+    edges = np.flatnonzero(np.diff(high.astype(int)))
+    found = []
+    for begin, end in edges.reshape(-1, 2).tolist():
+        sides = medians[max(0, begin - HUMP_SIDES) : begin], medians[end : end + HUMP_SIDES]
+        around = max(SMALLEST, *(float(np.median(side)) for side in sides if len(side)))
+        height = float(np.median(medians[begin:end])) / around
+        if end - begin >= HUMP_BLOCKS and height > HUMP:
+            steps = (
+                float(curve.steps[blocks[begin].start]),
+                float(curve.steps[blocks[end - 1].stop - 1]),
+            )
+            found.append(Hump(steps, height))
+    return max(found, key=lambda one: one.height, default=None)
 
 
 def _symmetric(values: Floats, noise: Floats) -> Floats:

@@ -9,7 +9,16 @@ import numpy as np
 from ..record import LossRecord
 from .correlation import without_average
 from .curve import Curve, clean_curve
-from .departures import Jump, Oscillation, Spikes, find_jump, find_oscillation, find_spikes
+from .departures import (
+    Hump,
+    Jump,
+    Oscillation,
+    Spikes,
+    find_hump,
+    find_jump,
+    find_oscillation,
+    find_spikes,
+)
 from .trend import Trend, fit_trend
 
 MIN_POINTS = 40
@@ -29,6 +38,7 @@ class Reading:
         trend: their trend, None for too few.
         spikes: None for fewer than a dozen.
         swing: likewise.
+        hump: a stretch that lies above all around it, None where there is none.
         jump: a jump at the start, None where there is none.
     """
 
@@ -37,6 +47,7 @@ class Reading:
     spikes: Spikes | None = None
     swing: Oscillation | None = None
     jump: Jump | None = None
+    hump: Hump | None = None
 
 
 def read_curve(curve: Curve) -> Reading:
@@ -51,7 +62,7 @@ def read_curve(curve: Curve) -> Reading:
     swing = find_oscillation(curve, trend, spikes.marked)
     if swing.found:
         trend = fit_trend(curve, spikes.marked, swing.columns)
-    return Reading(curve, trend, spikes, swing, jump)
+    return Reading(curve, trend, spikes, swing, jump, find_hump(curve))
 
 
 def measured(record: LossRecord, column: str, least: int) -> Curve | None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ...wording import number, percent, words_for_step
+from ...wording import number, percent, tidy_step, words_for_step
 from .curve import SMALLEST, Curve
-from .departures import Oscillation, Spikes
+from .departures import Hump, Oscillation, Spikes
 from .finding import Finding
 from .reading import MIN_POINTS, Reading
 
@@ -41,6 +41,8 @@ def judge_stability(reading: Reading, convergence: Finding) -> Finding:
         return Finding("diverged", convergence.confidence, words, evidence)
     if spikes is None or swing is None or curve.points < MIN_POINTS:
         return _short(curve, evidence)
+    if reading.hump is not None and not swing.found:
+        return _humped(reading.hump, evidence)
     # The crests of a swing are no spikes: beside one, a spike must stand out of it.
     crest = 1 + 2 * swing.swing if swing.found else 0.0
     if any(height > crest for height in spikes.heights):
@@ -109,6 +111,17 @@ def _spiky(spikes: Spikes, evidence: dict[str, Any]) -> Finding:
         f"{many} spike{'s' if many > 1 else ''} (step {named}{more}), up to "
         f"{number(max(spikes.heights), 2)} times the surroundings.",
         evidence,
+    )
+
+
+def _humped(hump: Hump, evidence: dict[str, Any]) -> Finding:
+    begin, end = (words_for_step(tidy_step(step)) for step in hump.steps)
+    return Finding(
+        "spiky",
+        0.9,
+        f"A hump: from about step {begin} to {end} the loss lay at {number(hump.height, 2)} times "
+        "its level before and after.",
+        evidence | {"hump_steps": list(hump.steps), "hump_height": hump.height},
     )
 
 

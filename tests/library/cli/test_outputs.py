@@ -52,6 +52,8 @@ LIES = [
 OVERWRITES = [
     "transfer lora.safetensors --to sd15 -o lora.safetensors",
     "transfer lora.safetensors --to sd15 -o ./out/../lora.safetensors",
+    "transfer lora.safetensors --to sd15 -o new/../lora.safetensors",
+    "graph losses.svg -o new/../losses.svg",
     "transfer lora.safetensors --to lora.safetensors -o lora.safetensors",
     "transfer peft --to sd15 -o peft/adapter_model.safetensors",
     "report base run -o base/a",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,17 @@ def test_one_name_in_two_spellings(tmp_path: Path) -> None:
         "ca": "coffee", "na": "simple", "o\u0308": "oil",
     }  # fmt: skip
     assert not any(file.reason for file in dataset.files)
+
+
+def test_two_lines_for_one_picture(folder: Path) -> None:
+    """Catches the first of two captions dropped without a word."""
+    lines = [json.dumps({"file_name": "a.png", "text": text}) for text in ("one", "two")]
+    for path in folder.glob("*.txt"):
+        path.unlink()
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    dataset = load(folder)
+    assert captions(dataset)[0] == "one"
+    assert "line 2: a.png comes a second time" in about(dataset, "metadata.jsonl").reason
 
 
 def test_two_spellings_side_by_side_keep_their_own_captions(tmp_path: Path) -> None:

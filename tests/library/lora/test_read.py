@@ -443,6 +443,21 @@ def test_broken_peft_settings_are_said(stated: str) -> None:
     )
 
 
+def test_a_renamed_peft_file_keeps_its_settings(tmp_path: Path) -> None:
+    """Catches a file taken at scale 1 because of its name, or at the scale of another's."""
+    name = "base_model.model.mid_block.attentions.0.proj_in"
+    state = {f"{name}.lora_{f}.weight": torch.ones(2, 2) for f in "AB"}
+    save_file(state, tmp_path / "mine.safetensors")
+    (tmp_path / "adapter_config.json").write_text('{"r": 2, "lora_alpha": 8}')
+    lora = read_lora_file(tmp_path / "mine.safetensors")
+    assert lora.modules[name].scale == 4.0
+    assert "strength was read from the adapter_config.json" in " ".join(lora.notes)
+    save_file(state, tmp_path / "other.safetensors")
+    lora = read_lora_file(tmp_path / "mine.safetensors")
+    assert lora.modules[name].scale == 1.0
+    assert "may be another file's" in " ".join(lora.notes)
+
+
 def test_a_peft_folder_without_its_settings(tmp_path: Path) -> None:
     """Catches a peft LoRA of unknown strength taken at scale 1 without a word, or a traceback."""
     name = "base_model.model.mid_block.attentions.0.proj_in"

@@ -80,6 +80,16 @@ SAME_LOSSES = {
     "by step.json": '{"10": 0.5, "20": 0.25, "30": 0.125}',
     "lines.jsonl": '{"step": 10, "loss": 0.5}\n{"step": 20, "loss": 0.25}\n'
     '{"step": 20, "val": {"loss": 2}}\n{"step": 30, "loss": 0.125}\n',
+    "splits.csv": "split,step,loss\ntrain,10,0.5\ntrain,20,0.25\nval,20,2\ntrain,30,0.125\n",
+    "modes.jsonl": '{"mode": "train", "iter": 10, "loss": 0.5}\n'
+    '{"mode": "train", "iter": 20, "loss": 0.25}\n{"mode": "val", "iter": 1, "loss": 2}\n'
+    '{"mode": "train", "iter": 30, "loss": 0.125}\n',
+    "ranks.csv": "rank,step,loss\n0,10,0.5\n1,10,2\n0,20,0.25\n1,20,2\n0,30,0.125\n1,30,2\n",
+    "markdown.md": "| step | loss |\n|---|---:|\n| 10 | 0.5 |\n| 20 | 0.25 |\n| 30 | 0.125 |\n",
+    "megatron.csv": "iteration,loss scale,lm loss\n10,65536,0.5\n20,65536,0.25\n30,65536,0.125\n",
+    "detectron.csv": "iteration,loss_cls,loss_box,total_loss\n10,1,1,0.5\n20,1,1,0.25\n"
+    "30,1,1,0.125\n",
+    "deviation.csv": "step,loss_std,loss_mean\n10,1,0.5\n20,1,0.25\n30,1,0.125\n",
 }
 
 
@@ -115,6 +125,8 @@ def test_the_hosts_loss_map_as_json(tmp_path: Path) -> None:
         ("unlisted.csv", ["loss is unet_loss;", "unet_loss_avg was left out"]),
         ("german.csv", ["commas were read as decimal points"]),
         ("no header.csv", ["no header: read as step and loss"]),
+        ("splits.csv", ["Rows whose split is val were left out."]),
+        ("ranks.csv", ["Rows whose rank is 1 were left out."]),
         ("french header.csv", ["steps were read from étape"]),
     ],
 )
@@ -125,6 +137,24 @@ def test_what_was_chosen_is_said(tmp_path: Path, name: str, words: list[str]) ->
     for word in words:
         assert word in said(record)
         assert word in said(again)
+
+
+def test_commas_inside_numbers_between_commas(tmp_path: Path) -> None:
+    """Catches a half read as 0, and cells beyond the header dropped without a word."""
+    with pytest.raises(RecordError, match="commas inside numbers cannot be told from"):
+        read_record(written(tmp_path, "a.csv", "step,loss\n1,0,5\n2,0,4\n"))
+    record = read_record(written(tmp_path, "b.csv", "step,loss\n1,0.5,odd\n2,0.4\n3,0.3\n"))
+    assert record.loss == [0.5, 0.4, 0.3]
+    assert "1 rows have more cells" in said(record)
+
+
+def test_a_file_far_too_large_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a checkpoint given by mistake, read whole and taken apart for minutes."""
+    monkeypatch.setattr("glitch_train.files.MOST_BYTES", 1 << 20)
+    with pytest.raises(RecordError, match="is not a text file: it has more than 1 MiB; give a CSV"):
+        read_record(written(tmp_path, "model.bin", b"a" * (1 << 20) + b"b"))
+    with pytest.raises(RecordError, match="is no TensorBoard event file"):
+        read_record(written(tmp_path, "events.out.tfevents.1", bytes(1 << 20)))
 
 
 def test_thousands_are_no_decimals(tmp_path: Path) -> None:
@@ -292,11 +322,14 @@ def test_start_and_final_lie_among_the_losses() -> None:
     hump = np.where((steps >= 300) & (steps < 500), 1.0, 0.05)
     cliff = np.where(steps < 1, 0.1, 1e6)
     burst = 0.1 * np.exp(np.minimum(steps, 60) / 4)
-    for shape in (hump, cliff, burst, hump[::-1], 1 / (1 + steps)):
+    explosion = np.minimum(0.1 * np.exp(np.minimum(steps / 8, 40)), 1e6)
+    for shape in (hump, cliff, burst, explosion, hump[::-1], 1 / (1 + steps)):
         loss = shape * draw.gamma(20, 1 / 20, len(steps))
         verdict = diagnose(LossRecord("run", {"step": list(steps + 1), "loss": list(loss)}))
         numbers = verdict.levels.evidence
         for level in (numbers["start"], numbers["final"]):
             assert loss.min() <= level <= loss.max()
+        if verdict.convergence.state == "diverging" and "lowest" in verdict.convergence.evidence:
+            assert loss.min() <= verdict.convergence.evidence["lowest"] <= loss.max()
         drop = numbers["start"] - numbers["final"]
         assert numbers["drop"] == pytest.approx(drop, rel=1e-3, abs=1e-9)

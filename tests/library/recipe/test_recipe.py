@@ -89,6 +89,16 @@ def test_picture_sides_are_multiples_of_eight() -> None:
         DatasetRecipe(width=100)
 
 
+def test_what_is_in_a_recipe_decides_how_it_is_read(tmp_path: Path) -> None:
+    """Catches JSON refused as bad TOML because a person sent it into a file of that name."""
+    recipe = Recipe(train=TrainRecipe(steps=7))
+    for name in ("a.toml", "a.json", "a"):
+        (tmp_path / name).write_text(recipe.to_json())
+        assert read_recipe(tmp_path / name) == recipe
+    (tmp_path / "b").write_text("[train]\nsteps = 7\n")
+    assert read_recipe(tmp_path / "b").train.steps == 7
+
+
 def test_a_newer_version_is_refused() -> None:
     """Catches a recipe of tomorrow being half understood."""
     with pytest.raises(RecipeError, match="update the pack"):

@@ -57,6 +57,10 @@ def test_the_logs_experiments_are_the_default(workflows: Path) -> None:
     """Catches the demo in the matrix, and an order that changes with the file system."""
     assert list(find_workflows(workflows)) == ["sd15_standard", "overtrain"]
     assert list(find_workflows(workflows, ["mine", "overtrain"])) == ["overtrain", "mine"]
+    assert list(find_workflows(workflows, ["sd1.5 Standard", "Overtrain"])) == [
+        "sd15_standard",
+        "overtrain",
+    ]
     with pytest.raises(GraphError, match=r"no workflow overtrein.json; did you mean 'overtrain'"):
         find_workflows(workflows, ["overtrein"])
     with pytest.raises(GraphError, match="no workflow of an experiment"):

@@ -288,6 +288,20 @@ def test_spikes_are_named_with_their_steps() -> None:
     assert judge_loss(skewed).stability.evidence["spikes"] == 0
 
 
+@pytest.mark.parametrize("falls", [False, True])
+def test_a_hump_is_named(falls: bool) -> None:
+    """Catches "stable" of a run whose loss lay at many times its level for a quarter of it."""
+    rng = np.random.default_rng(4)
+    level = 0.05 + (0.05 * np.exp(-np.arange(800) / 100) if falls else 0.0)
+    loss = level * rng.gamma(8, 1 / 8, 800)
+    assert judge_loss(loss).stability.state == "stable"
+    loss[300:500] += 1.0
+    finding = judge_loss(loss).stability
+    assert finding.state == "spiky"
+    assert finding.evidence["hump_steps"] == pytest.approx([301, 500], abs=15)
+    assert "A hump: from about step" in finding.sentence
+
+
 def test_a_lasting_step_is_no_spike() -> None:
     """Catches the losses before a sudden improvement marked as spikes above what follows."""
     level = np.where(np.arange(1000) < 333, 0.12, 0.08)
