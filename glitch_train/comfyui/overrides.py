@@ -24,6 +24,7 @@ from .errors import node_name
 from .graph import Graph, GraphError, is_link, natural_order, title
 from .node_info import InputInfo, described_inputs
 from .our_nodes import DATASET_LOADER, GRID, PRESET, RECIPE, RECIPE_SOCKET, SETTINGS, TRAINER
+from .relink import relink
 
 OWNERS: dict[str, tuple[type, ...]] = {
     DATASET_LOADER.node_id: (DatasetRecipe, DatasetHandling),
@@ -62,6 +63,7 @@ def with_overrides(
         RecipeError: A value does not fit.
     """
     changed: Graph = copy.deepcopy({node: dict(entry) for node, entry in graph.items()})
+    relink(changed, object_info or {})
     over_recipes: dict[str, dict[str, Any]] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
