@@ -5,15 +5,7 @@ import { app } from "../../scripts/app.js"
 
 const TRAINER = "TrainLoraNode"
 const TYPES = ["LORA_MODEL", "LOSS_MAP"]
-const saved = new Map()  // values by name, by the node's id, until its node is made
-
-/** Return a saved node's values by name; nothing where the file does not name them. */
-function namedValues({ inputs = [], widgets_values: values = [] }) {
-    const names = inputs.filter(input => input.widget).flatMap(({ widget: { name } }) =>
-        name === "seed" ? [name, "after the seed"] : [name])
-    if (!names.length || names.length !== values.length) return undefined
-    return new Map(names.map((name, place) => [name, values[place]]))
-}
+const AFTER_THE_SEED = "control_after_generate"  // a widget that the frontend adds
 
 /** Point the wires of a node at the outputs that have their type here. */
 function moveWires(workflow, node, places) {
@@ -23,24 +15,30 @@ function moveWires(workflow, node, places) {
         .sort((a, b) => places.get(a.type) - places.get(b.type))
 }
 
+/** Put a node's values into this host's order; what the file does not have gets its default. */
+function moveValues(node, required) {
+    const named = name => name === "seed" ? [name, AFTER_THE_SEED] : [name]
+    const names = (node.inputs ?? []).filter(input => input.widget)
+        .flatMap(input => named(input.widget.name))
+    const values = node.widgets_values ?? []
+    if (!names.length || names.length !== values.length) return  // the file does not name them
+    const known = new Map(names.map((name, place) => [name, values[place]]))
+    node.widgets_values = Object.entries(required).flatMap(([name, [, options]]) =>
+        options && "default" in options
+            ? named(name).map(one => known.has(one) ? known.get(one) : options.default)
+            : [])
+}
+
 app.registerExtension({
     name: "glitchingthegaze.sockets",
     beforeConfigureGraph(workflow) {
-        const outputs = LiteGraph.registered_node_types[TRAINER]?.nodeData?.output ?? []
-        const places = new Map(outputs.map((type, place) => [type, place]))
-        saved.clear()
+        const about = LiteGraph.registered_node_types[TRAINER]?.nodeData
+        const places = new Map((about?.output ?? []).map((type, place) => [type, place]))
+        if (!TYPES.every(type => places.has(type))) return
         for (const node of workflow.nodes ?? []) {
-            if (node.type !== TRAINER || !TYPES.every(type => places.has(type))) continue
+            if (node.type !== TRAINER) continue
             moveWires(workflow, node, places)
-            const values = namedValues(node)
-            if (!values) continue
-            saved.set(node.id, values)
-            delete node.widgets_values
+            moveValues(node, about.input?.required ?? {})
         }
-    },
-    loadedGraphNode(node) {
-        if (node.type !== TRAINER || !saved.has(node.id)) return
-        for (const widget of node.widgets)
-            if (saved.get(node.id).has(widget.name)) widget.value = saved.get(node.id).get(widget.name)
     },
 })

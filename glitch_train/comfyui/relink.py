@@ -1,7 +1,7 @@
-"""Links of a workflow by type, where a host numbers a node's outputs in another way.
+"""Train LoRA of one ComfyUI in another, which numbers its outputs in another way and asks for more.
 
-ComfyUI 0.3.75's Train LoRA has four outputs, the patched model first; later ones leave it out.
-A link names its output by number, so that a workflow of the one would not run in the other.
+ComfyUI 0.3.75's has four outputs, the patched model first; later ones leave it out, and have more
+required inputs. A link names its output by number: a workflow of the one is refused by the other.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from .node_info import described_inputs
 TYPES = frozenset({"LORA_MODEL", "LOSS_MAP"})
 """Looked after: a node has one output of each at most."""
 
+TRAINER = "TrainLoraNode"
+
 
 def relink(graph: Graph, object_info: Mapping[str, Any]) -> None:
-    """Point each link at the output that has its input's type on this host, in place.
+    """Fit Train LoRA to this host, in place: its links by type, what it lacks by the default.
 
     Args:
         graph: the workflow in API format.
@@ -25,6 +27,11 @@ def relink(graph: Graph, object_info: Mapping[str, Any]) -> None:
     """
     for entry in graph.values():
         inputs = described_inputs(object_info, entry["class_type"])
+        if entry["class_type"] == TRAINER:
+            known = {
+                name: one.about["default"] for name, one in inputs.items() if "default" in one.about
+            }
+            entry["inputs"] = known | entry["inputs"]
         for name, value in entry["inputs"].items():
             if not is_link(value) or name not in inputs or inputs[name].kind not in TYPES:
                 continue

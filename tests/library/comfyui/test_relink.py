@@ -28,11 +28,14 @@ def test_a_host_with_other_outputs_gets_its_own_numbers() -> None:
         ("LORA_MODEL", "LOSS_MAP", "INT"): {"LORA_MODEL": 0, "LOSS_MAP": 1},
     }
     for outputs, places in of_both.items():
-        info["TrainLoraNode"] = {"output": list(outputs)}
+        asked = {"steps": ["INT", {"default": 16}], "bucket_mode": ["BOOLEAN", {"default": False}]}
+        info["TrainLoraNode"] = {"output": list(outputs), "input": {"required": asked}}
         fitted = with_overrides(graph, [], info)
         for entry in fitted.values():
             if entry["class_type"] in READERS:
                 name, wanted = READERS[entry["class_type"]]
                 assert entry["inputs"][name][1] == places[wanted]
+        (trained,) = (one for one in fitted.values() if one["class_type"] == "TrainLoraNode")
+        assert (trained["inputs"]["steps"], trained["inputs"]["bucket_mode"]) == (500, False)
     assert graph == before
     assert with_overrides(graph, []) == before
