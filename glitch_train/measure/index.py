@@ -173,7 +173,7 @@ def _burn(pairs: Sequence[PairFeatures], scale: Reference) -> Measurement:
 
     n = len(pairs)
     value = float(grown(np.ones(n)))
-    about, ratios = "Contrast and colour are no stronger than in base", {}
+    about, ratios = "Contrast and colour are no stronger than in base", dict[str, float]()
     clipped = [float(tones[:, 2].mean()) for tones in (base, glitched)]
     if value / scale.values["burn"] >= SMALL:
         about, ratios = _tones(pairs)
