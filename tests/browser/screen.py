@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import ConsoleMessage, Page
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
-PATIENCE_MS = 300_000
+PATIENCE_MS = 120_000
 ATTEMPTS = 60
 CLICKS = 15
 NOT_OURS = (
@@ -44,6 +44,7 @@ def as_other_hosts_have(one: dict[str, Any], other: dict[str, Any]) -> dict[str,
                 name: entry["inputs"][name] for name in entry["inputs"] if name in known
             }
     return told
+
 
 VALUE = """([id, name]) =>
     app.graph.getNodeById(id).widgets.find(widget => widget.name === name).value"""
@@ -97,9 +98,10 @@ class Screen:
         return shown
 
     def choose_template(self, name: str) -> dict[str, Any]:
-        """Click its card until it opens, for a click may be lost on a busy machine; return its file.
+        """Click its card until it opens: on a busy machine a click may be lost.
 
-        What is in sight then is what the frontend shows.
+        Returns:
+            Its file. What is in sight then is what the frontend shows first.
         """
         from playwright.sync_api import TimeoutError as NotYet
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from screen import PATIENCE_MS, Screen
+from running import PICTURES, SET, WATCH, WITH_PICTURES, nodes_of, press
+from screen import PATIENCE_MS, VALUE, Screen
 from shortened import FOLDER, settings_changed
-from test_running import PICTURES, SET, WATCH, WITH_PICTURES, nodes_of, press
 
 from glitch_demo.host import Host
 from glitch_train.comfyui.client import ComfyClient
@@ -70,9 +70,11 @@ def ended(screen: Screen) -> list[Any]:
 def test_two_choices_and_run(screen: Screen, host: Host) -> None:
     """Catches a first view that shows no choice, a third choice, and a refusal without a word."""
     loader, base = open_small(screen, host, seed=101 + screen.vue)
+    shipped = screen.page.evaluate(VALUE, [base, "ckpt_name"])
     screen.page.evaluate(SET, {str(base): {"ckpt_name": "not_here.safetensors"}})
     press(screen, "Run")
     refused(screen, "ckpt_name in “Base model · SD1.5”", "folder in “Pictures”")
+    screen.page.evaluate(SET, {str(base): {"ckpt_name": shipped}})  # which the tests' host has
     screen.choose(loader, "folder", FOLDER)
     screen.choose(base, "ckpt_name", CHECKPOINT)
     screen.forget()
