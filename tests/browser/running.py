@@ -46,5 +46,5 @@ def nodes_of(screen: Screen, *types: str) -> list[str]:
 
 
 def press(screen: Screen, label: str) -> None:
-    """Press a button of the bar at the top."""
-    screen.page.get_by_role("button", name=label, exact=True).click()
+    """Press a button of the bar at the top; newer frontends name the menu beside Run alike."""
+    screen.page.get_by_role("button", name=label, exact=True).first.click()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import ConsoleMessage, Page
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
-PATIENCE_MS = 120_000
+PATIENCE_MS = 60_000
 ATTEMPTS = 60
 CLICKS = 15
 NOT_OURS = (
