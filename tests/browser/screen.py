@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import ConsoleMessage, Page
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
-PATIENCE_MS = 60_000
+PATIENCE_MS = 300_000
 ATTEMPTS = 60
 CLICKS = 15
 NOT_OURS = (
@@ -98,10 +98,9 @@ class Screen:
         return shown
 
     def choose_template(self, name: str) -> dict[str, Any]:
-        """Click its card until it opens: on a busy machine a click may be lost.
+        """Click its card until it opens (a busy machine may lose a click); return its file.
 
-        Returns:
-            Its file. What is in sight then is what the frontend shows first.
+        What is in sight then is what the frontend shows.
         """
         from playwright.sync_api import TimeoutError as NotYet
 
