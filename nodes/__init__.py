@@ -6,8 +6,10 @@ from .corruption_nodes import CORRUPTION_NODES
 from .dataset_nodes import GlitchContactSheet, GlitchDatasetLoader
 from .grid.node import GlitchGrid
 from .grid.settings import GlitchGridSettings
+from .image_nodes import GlitchDatasetFromImages
 from .lora_nodes import GlitchCrossModelLoraApplier
 from .loss_nodes import GlitchLossGraph
+from .mix_nodes import GlitchDatasetMix
 from .recipe_nodes import GlitchRecipe
 from .report_nodes import GlitchReport
 from .setting_nodes import SETTING_NODES
@@ -15,6 +17,8 @@ from .train_nodes import GlitchLoraTrainer
 
 NODES: list[type[io.ComfyNode]] = [
     GlitchDatasetLoader,
+    GlitchDatasetFromImages,
+    GlitchDatasetMix,
     GlitchContactSheet,
     *CORRUPTION_NODES,
     GlitchRecipe,

@@ -6,16 +6,15 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..glitch_train.dataset.recipe import DatasetHandling, DatasetRecipe
-from ..glitch_train.recipe.partial import PartialRecipe, partial
-from ..glitch_train.wording import where_from
+from ..glitch_train.dataset.recipe import DatasetRecipe
+from ..glitch_train.recipe.partial import PartialRecipe
 from . import folders, host
+from .dataset_reading import Previews, Reading, stoppable
 from .node import GlitchNode
 from .sockets import (
     CATEGORY,
     GlitchCorruptionSocket,
     GlitchDatasetSocket,
-    places,
     recipe_input,
     search_words,
     tooltip,
@@ -100,36 +99,14 @@ class GlitchDatasetLoader(GlitchNode):
         **settings: Any,
     ) -> io.NodeOutput:
         """Read the folder and prepare the first pictures."""
-        from ..glitch_train.dataset.corruptions.chain import chain_text
-        from ..glitch_train.dataset.load import load_dataset
-        from ..glitch_train.dataset.report import DatasetReport
-
-        named = recipe or PartialRecipe()
-        besides = places(DatasetRecipe, DatasetHandling)
-        sent = partial(host.sent_besides(cls, besides))
-        chosen = named.over(DatasetRecipe, sent.over(DatasetRecipe, settings))
-        handling = DatasetHandling(**named.over(DatasetHandling, sent.over(DatasetHandling, {})))
-        corruption = chain_text(chosen.pop("corruption", ""), corruption_chain)
-        dataset_recipe = DatasetRecipe(
-            folder=str(folders.resolve(folder)), corruption=corruption, **chosen
-        )
         progress = host.NodeProgress(cls.hidden.unique_id)
-        dataset = load_dataset(
-            dataset_recipe,
-            on_progress=_stoppable(progress),
-            cache_folder=folders.lasting_cache() if handling.keeps_cache else None,
-            origins=named.origins(DatasetRecipe),
+        reading = Reading.of(cls, settings, corruption_chain, recipe)
+        dataset, report = reading.read(folders.resolve(folder), progress)
+        sent_out = Previews.of(dataset, reading.handling.preview_count)
+        ui = reading.show(dataset, progress, sent_out.warning)
+        return io.NodeOutput(
+            dataset, sent_out.pictures(), sent_out.captions(), sent_out.above(report), ui=ui
         )
-        pictures, captions = _previews(dataset, handling.preview_count)
-        report = DatasetReport.of(dataset).to_markdown()
-        lines = [host.said_of_sent(sent.settings, besides)]
-        if recipe is not None:
-            lines.append(where_from(dataset.origins, dataset_recipe))
-        said = " ".join(filter(None, lines))
-        if not said:
-            return io.NodeOutput(dataset, pictures, captions, report)
-        progress.say(said)
-        return io.NodeOutput(dataset, pictures, captions, report, ui={"text": (said,)})
 
 
 class GlitchContactSheet(GlitchNode):
@@ -187,30 +164,6 @@ class GlitchContactSheet(GlitchNode):
         from ..glitch_train.dataset.contact_sheet import SheetStyle, contact_sheet
 
         progress = host.NodeProgress(cls.hidden.unique_id)
-        sheet = contact_sheet(dataset, SheetStyle(**style), _stoppable(progress))
+        sheet = contact_sheet(dataset, SheetStyle(**style), stoppable(progress))
         image = host.to_image_tensor([sheet])
         return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))
-
-
-def _stoppable(progress: host.NodeProgress) -> Any:
-    def show(done: int, total: int) -> None:
-        host.stop_if_interrupted()
-        progress.show(done, total)
-
-    return show
-
-
-def _previews(dataset: Any, count: int) -> tuple[list[Any], list[str]]:
-    """Return the first prepared variants, picture by picture, and their captions."""
-    from ..glitch_train.workers import in_order
-
-    variants = dataset.recipe.variants
-    jobs = [
-        (index, variant) for index in range(len(dataset.samples)) for variant in range(variants)
-    ][:count]
-    prepared = in_order(lambda job: dataset.prepare(dataset.samples[job[0]], job[1]).image, jobs)
-    pictures = []
-    for image in prepared:
-        host.stop_if_interrupted()
-        pictures.append(host.to_image_tensor([image]))
-    return pictures, [dataset.shown_caption(*job) for job in jobs]

@@ -54,6 +54,11 @@ def lasting_cache() -> Path:
     return Path(registered[0]) if registered else output
 
 
+def kept_pictures() -> Path:
+    """Return where pictures are kept that came from the graph, a folder for each set of them."""
+    return Path(folder_paths.get_output_directory()) / "glitch" / "pictures"
+
+
 def _roots() -> list[Root]:
     roots = [("", Path(folder_paths.get_input_directory()))]
     for kind in EXTRA_KINDS:

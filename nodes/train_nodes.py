@@ -125,6 +125,7 @@ class GlitchLoraTrainer(GlitchNode):
         sent = host.sent_besides(cls, places(TrainRecipe))
         whole = Recipe(
             dataset=dataset.recipe,
+            mix=dataset.mix,
             train=TrainRecipe(**named.over(TrainRecipe, settings | sent)),
             origins={**dataset.origins, **named.origins(TrainRecipe)},
         )

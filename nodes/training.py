@@ -14,7 +14,7 @@ import folder_paths
 from comfy_api.latest import ui
 
 from ..glitch_train.cache import TensorCache
-from ..glitch_train.dataset.dataset import GlitchDataset
+from ..glitch_train.dataset.mix import AnyDataset
 from ..glitch_train.drawing.figures import to_image
 from ..glitch_train.losses.graph.draw import draw_losses
 from ..glitch_train.losses.graph.live import LivePreview
@@ -32,7 +32,7 @@ from . import folders, host, model_options, weights
 
 
 def prepare_run(
-    model: Any, clip: Any, vae: Any, dataset: GlitchDataset, recipe: Recipe, resume: str
+    model: Any, clip: Any, vae: Any, dataset: AnyDataset, recipe: Recipe, resume: str
 ) -> TrainingRun:
     """Turn the host's objects into a run of the library; raises before any work starts."""
     model_options.check_injections(model, clip.patcher)
@@ -162,7 +162,8 @@ def describe(report: StepReport, seconds_per_step: float) -> str:
 def _where_from(run: TrainingRun, named: PartialRecipe) -> str:
     """Say which settings a connected recipe decided, and which it names in vain."""
     said = where_from(named.origins(TrainRecipe), run.recipe.train)
-    unmet = named.unmet(run.recipe.dataset, run.setup.dataset.origins)
+    parts = run.setup.dataset.parts
+    unmet = dict.fromkeys(one for part in parts for one in named.unmet(part.recipe, part.origins))
     if unmet:
         said += f"; not as the recipe has it: {', '.join(unmet)} (connect it to the loader too)"
     return said

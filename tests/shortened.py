@@ -84,7 +84,8 @@ def settings_changed(name: str, object_info: dict[str, Any]) -> dict[str, dict[s
             changed.setdefault(inputs["recipe"][0], {})["settings"] = inputs["settings"]
             continue
         before = shipped[node]["inputs"]
-        new = {key: inputs[key] for key in inputs if not is_link(inputs[key])}
+        # A socket can be given a value over the API alone: no person can.
+        new = {key: inputs[key] for key in before if not is_link(inputs[key])}
         new = {key: value for key, value in new.items() if value != before.get(key)}
         if new:
             changed.setdefault(node, {}).update(new)

@@ -12,6 +12,7 @@ from .options import add_json_option, add_settings, check_output_folder, read_se
 
 if TYPE_CHECKING:
     from ..dataset.dataset import GlitchDataset
+    from ..dataset.mix import AnyDataset
 
 
 def add_verb(verbs: Any) -> None:
@@ -37,11 +38,11 @@ def add_verb(verbs: Any) -> None:
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     from ..dataset.load import load_dataset, no_pictures
+    from ..dataset.mix_report import report_of
     from ..dataset.recipe import DatasetRecipe
-    from ..dataset.report import DatasetReport
     from ..errors import DatasetError, RecipeError
     from ..recipe.experiments import combined_presets
-    from ..recipe.recipe import read_recipe
+    from ..recipe.recipe import Recipe, read_recipe
 
     if options.workers is not None and not 1 <= options.workers <= 64:
         raise RecipeError(f"--workers must be 1 to 64, got {options.workers}.")
@@ -49,25 +50,31 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     folder = Path(os.path.realpath(options.folder))
     if os.path.realpath(options.out) == str(folder):
         raise DatasetError(f"--out must be another folder than the pictures' own, {folder}.")
-    start = read_recipe(options.recipe).dataset if options.recipe else DatasetRecipe()
+    given = read_recipe(options.recipe) if options.recipe else Recipe()
+    if given.mix:
+        raise RecipeError(
+            f"{options.recipe.name} is a mix of {len(given.mix)} datasets, and prepare takes one "
+            "folder: give it a recipe without [[mix]]."
+        )
     chosen = read_settings(options, DatasetRecipe, without=("folder",))
     named = combined_presets(options.preset)
     recipe = dataclasses.replace(
-        start, **{**named.over(DatasetRecipe, {}), **chosen, "folder": str(folder)}
+        given.dataset, **{**named.over(DatasetRecipe, {}), **chosen, "folder": str(folder)}
     )
     origins = {
         name: who for name, who in named.origins(DatasetRecipe).items() if name not in chosen
     }
     dataset = load_dataset(recipe, workers=options.workers, allow_empty=True, origins=origins)
-    report = DatasetReport.of(dataset)
+    report = report_of(dataset)
     result: dict[str, Any] = {"text": report.to_markdown(), **report.to_dict()}
     if not dataset.samples:
-        return {**result, "error": no_pictures(folder, dataset.skipped, dataset.subfolders)}
+        (empty,) = dataset.parts
+        return {**result, "error": no_pictures(folder, empty.skipped, empty.subfolders)}
     write_prepared(dataset, options.out, options.workers)
     return {**result, "out": str(options.out)}
 
 
-def write_prepared(dataset: GlitchDataset, out: Path, workers: int | None = None) -> list[Path]:
+def write_prepared(dataset: AnyDataset, out: Path, workers: int | None = None) -> list[Path]:
     """Write every variant as PNG, each with its caption as .txt beside it.
 
     Args:
@@ -87,17 +94,17 @@ def write_prepared(dataset: GlitchDataset, out: Path, workers: int | None = None
     from ..file_names import check_path_lengths
     from ..workers import in_order
 
-    jobs = [
-        (index, variant)
-        for index in range(len(dataset.samples))
-        for variant in range(dataset.recipe.variants)
-    ]
-    names = {job: _name_of(dataset, *job) for job in jobs}
-    check_path_lengths(*(out / f"{name}.png" for name in names.values()))
+    jobs: list[tuple[str, GlitchDataset, int, int]] = []
+    pictures = [(part, index) for part in dataset.parts for index in range(len(part.samples))]
+    for number, (part, index) in enumerate(pictures, start=1):
+        for variant in range(part.recipe.variants):
+            jobs.append((_name_of(part, index, variant, number), part, index, variant))
+    names = [name for name, *_ in jobs]
+    check_path_lengths(*(out / f"{name}.png" for name in names))
     try:
-        _check_out(out, set(names.values()))
+        _check_out(out, set(names))
         out.mkdir(parents=True, exist_ok=True)
-        write = lambda job: _write_variant(dataset, out / names[job], *job)  # noqa: E731
+        write = lambda job: _write_variant(out / job[0], *job[1:])  # noqa: E731
         return list(in_order(write, jobs, workers))
     except OSError as error:
         raise DatasetError(f"Cannot write to {out}: {error.strerror}.") from error
@@ -122,17 +129,17 @@ def _check_out(out: Path, names: set[str]) -> None:
         )
 
 
-def _name_of(dataset: GlitchDataset, index: int, variant: int) -> str:
+def _name_of(dataset: GlitchDataset, index: int, variant: int, number: int) -> str:
     """Return what the files of one variant are called, without their endings."""
     from ..dataset.names import stem_of
 
     stem = stem_of(dataset.samples[index].name)
     plain = "".join(c if c.isalnum() or c in "-_ " else "_" for c in stem)[:60].rstrip()
-    numbered = f"{index + 1:05}_{plain}"
+    numbered = f"{number:05}_{plain}"
     return f"{numbered}_{variant + 1:03}" if dataset.recipe.variants > 1 else numbered
 
 
-def _write_variant(dataset: GlitchDataset, path: Path, index: int, variant: int) -> Path:
+def _write_variant(path: Path, dataset: GlitchDataset, index: int, variant: int) -> Path:
     from ..files import atomic_path, write_text
 
     picture = path.with_name(f"{path.name}.png")

@@ -139,9 +139,19 @@ def read_train_recipe(options: argparse.Namespace) -> Recipe:
     recipe = read_recipe_of(options.recipe) if is_lora else read_recipe(options.recipe)
     told = recipe.dataset.folder
     recipe = with_assignments(recipe, options.set)
+    if options.folder and recipe.mix:
+        raise RecipeError(
+            f"{options.recipe.name} is a mix of {len(recipe.mix)} datasets, each with its folder: "
+            "leave --folder out, or change the folders in the recipe."
+        )
     if options.folder:
         folder = dataclasses.replace(recipe.dataset, folder=os.path.realpath(options.folder))
         recipe = dataclasses.replace(recipe, dataset=folder)
+    elif is_lora and recipe.mix and not all(Path(p.folder).is_absolute() for p in recipe.datasets):
+        raise RecipeError(
+            f"{options.recipe.name} says only the names of the {len(recipe.mix)} folders that it "
+            "mixes; give the recipe.json of its run."
+        )
     elif is_lora and recipe.dataset.folder == told and not Path(told).is_absolute():
         raise RecipeError(
             f"{options.recipe.name} says of its pictures only that their folder is called "

@@ -48,6 +48,9 @@ DATASET_LOADER = OurNode(
     inputs=(RECIPE_SOCKET,),
     outputs=("dataset", "pictures", "captions", "report"),
 )
+IMAGE_DATASET = OurNode(
+    "GlitchDatasetFromImages", inputs=(RECIPE_SOCKET,), outputs=("dataset", "report")
+)
 RECIPE = OurNode(
     "GlitchRecipe", inputs=(PRESET, SETTINGS, RECIPE_SOCKET), outputs=("recipe", "text")
 )
@@ -74,5 +77,5 @@ REPORT = OurNode(
     outputs=("report", "report_json", "radar"),
     files=(".png", ".md", ".json", ".csv"),
 )
-OUR_NODES = (DATASET_LOADER, RECIPE, TRAINER, LOSS_GRAPH, GRID, REPORT)
+OUR_NODES = (DATASET_LOADER, IMAGE_DATASET, RECIPE, TRAINER, LOSS_GRAPH, GRID, REPORT)
 """Those that this library knows by name; the pack has more."""

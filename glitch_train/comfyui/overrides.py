@@ -23,11 +23,21 @@ from ..settings import Setting, check_setting, declared, nearest
 from .errors import node_name
 from .graph import Graph, GraphError, is_link, natural_order, title
 from .node_info import InputInfo, described_inputs
-from .our_nodes import DATASET_LOADER, GRID, PRESET, RECIPE, RECIPE_SOCKET, SETTINGS, TRAINER
+from .our_nodes import (
+    DATASET_LOADER,
+    GRID,
+    IMAGE_DATASET,
+    PRESET,
+    RECIPE,
+    RECIPE_SOCKET,
+    SETTINGS,
+    TRAINER,
+)
 from .relink import relink
 
 OWNERS: dict[str, tuple[type, ...]] = {
     DATASET_LOADER.node_id: (DatasetRecipe, DatasetHandling),
+    IMAGE_DATASET.node_id: (DatasetRecipe, DatasetHandling),
     TRAINER.node_id: (TrainRecipe,),
 }
 """Node class to the parts of a recipe that it reads: from its widgets, or from setting nodes."""
@@ -145,10 +155,12 @@ def _of_classes(graph: Graph, classes: Collection[str]) -> list[str]:
 
 def _declared(entry: Mapping[str, Any]) -> dict[str, tuple[type, Setting]]:
     """Return the settings of a recipe that a node reads, with who declares them."""
+    kind = entry["class_type"]
     return {
         name: (part, setting)
-        for part in OWNERS.get(entry["class_type"], ())
+        for part in OWNERS.get(kind, ())
         for name, (_, setting) in declared(part).items()
+        if name != LEFT_TO_THE_LOADER or kind == DATASET_LOADER.node_id
     }
 
 

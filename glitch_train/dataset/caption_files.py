@@ -42,6 +42,7 @@ class Captions:
             :data:`METADATA_NAME`.
         reasons: caption file to why it is not used, or what is odd about it.
         used: caption files that gave a picture its caption, and the first such picture.
+        otherwise: the caption of a picture that has none: its folder's name, in kohya's layout.
     """
 
     source: str
@@ -51,6 +52,7 @@ class Captions:
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)
     reasons: dict[str, str] = dataclasses.field(default_factory=dict)
     used: dict[str, str] = dataclasses.field(default_factory=dict)
+    otherwise: str = ""
 
     def of(self, picture: str) -> tuple[str, str]:
         """Return (caption, note) of a picture; the note is empty when all is well.
@@ -69,6 +71,8 @@ class Captions:
         if same_name(picture) in self.metadata:
             self.used.setdefault(METADATA_NAME, picture)
             return self.metadata[same_name(picture)], ""
+        if self.otherwise:
+            return self.otherwise, "no caption: the folder's name is its caption"
         return "", "no caption: trained with an empty one"
 
     def _sidecars_of(self, picture: str) -> list[str]:

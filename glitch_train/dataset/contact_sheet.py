@@ -16,6 +16,7 @@ from ..workers import in_order
 from .dataset import GlitchDataset, Sample
 from .folder import read_file
 from .load import OnProgress
+from .mix import AnyDataset
 from .pictures import open_picture, parse_color
 from .report import describe_framing
 
@@ -56,7 +57,7 @@ class _Cell:
 
 
 def contact_sheet(
-    dataset: GlitchDataset, style: SheetStyle, on_progress: OnProgress | None = None
+    dataset: AnyDataset, style: SheetStyle, on_progress: OnProgress | None = None
 ) -> Image.Image:
     """Draw a contact sheet.
 
@@ -71,12 +72,13 @@ def contact_sheet(
     Raises:
         DatasetError: when a picture can no longer be read.
     """
-    shown = _spread(len(dataset.samples), style.pictures)
-    variants = min(style.variants, dataset.recipe.variants)
+    pictures = [(part, index) for part in dataset.parts for index in range(len(part.samples))]
+    shown = [pictures[place] for place in _spread(len(pictures), style.pictures)]
+    variants = min(style.variants, max(part.recipe.variants for part in dataset.parts))
     groups_across = max(1, min(len(shown), CELLS_ACROSS // (variants + 1)))
     sheet, draw = _empty_sheet(dataset, style, len(shown), variants, groups_across)
     step = (style.cell_px + MARGIN_PX, _row_height(style))
-    cells = in_order(lambda index: list(_group(dataset, index, variants, style)), shown)
+    cells = in_order(lambda picture: list(_group(*picture, variants, style)), shown)
     for number, group in enumerate(cells):
         row, place = divmod(number, groups_across)
         for offset, cell in enumerate(group):
@@ -99,7 +101,7 @@ def _row_height(style: SheetStyle) -> int:
 
 
 def _empty_sheet(
-    dataset: GlitchDataset, style: SheetStyle, shown: int, variants: int, groups_across: int
+    dataset: AnyDataset, style: SheetStyle, shown: int, variants: int, groups_across: int
 ) -> tuple[Image.Image, ImageDraw.ImageDraw]:
     rows = -(-shown // groups_across)
     group_width = (variants + 1) * (style.cell_px + MARGIN_PX) + MARGIN_PX
@@ -109,9 +111,11 @@ def _empty_sheet(
     )
     sheet = Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(sheet)
-    title = f"{shown} of {len(dataset.samples)} pictures · {describe_framing(dataset)}"
-    chain = " → ".join(step.kind for step in dataset.recipe.corruption_chain)
-    title += f" · {chain}" if chain else ""
+    titles = [f"{shown} of {len(dataset.samples)} pictures"]
+    for part in dataset.parts:
+        chain = " → ".join(step.kind for step in part.recipe.corruption_chain)
+        titles += [describe_framing(part), *filter(None, [chain])]
+    title = " · ".join(titles)
     font = lettering(HEADING_PX)
     draw.text((MARGIN_PX, MARGIN_PX), cut(title, font, size[0] - 2 * MARGIN_PX), _INK, font)
     return sheet, draw
@@ -123,7 +127,7 @@ def _group(dataset: GlitchDataset, index: int, variants: int, style: SheetStyle)
     source = _source(dataset, sample, style.cell_px)
     size = f"source {sample.size[0]}×{sample.size[1]}"
     yield _Cell(source, size, shown_name(sample.name))
-    for variant in range(variants):
+    for variant in range(min(variants, dataset.recipe.variants)):
         framed = dataset.prepare(sample, variant)
         width, height = framed.plan.size
         title = f"{framed.plan.framing} {width}×{height}"

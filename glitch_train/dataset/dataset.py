@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from .captions import CaptionRule, is_dropped, swapped
 from .corruptions.chain import corrupt
 from .folder import content_of, read_file
 from .framing import Framed, FramePlan, plan_frame, render_frame
+from .masks import SampleMask, open_mask
 from .pictures import open_picture, parse_color
 from .recipe import DatasetRecipe
 
@@ -38,6 +38,7 @@ class Sample:
         caption: the text as read, before anything random happens to it; possibly empty.
         size: (width, height) of the upright source, in pixels.
         content: SHA-256 of the file's bytes, hexadecimal.
+        mask: which part of it counts in the loss; None for all of it.
     """
 
     folder: str
@@ -45,6 +46,7 @@ class Sample:
     caption: str
     size: Size
     content: str
+    mask: SampleMask | None = None
 
     @property
     def path(self) -> Path:
@@ -92,6 +94,30 @@ class GlitchDataset:
         """The files that are not trained on."""
         return tuple(file for file in self.files if not file.used)
 
+    @property
+    def parts(self) -> tuple[GlitchDataset, ...]:
+        """The datasets in it: itself alone, where a mix has several."""
+        return (self,)
+
+    @property
+    def mix(self) -> tuple[()]:
+        """The parts of a mix, as a recipe names them: none."""
+        return ()
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The parts' shares of an epoch."""
+        return (1.0,)
+
+    def samples_per_epoch(self, pictures: Sequence[int] = ()) -> tuple[int, ...]:
+        """Return how many samples an epoch has, for its one part.
+
+        Args:
+            pictures: how many pictures are trained on; all by default.
+        """
+        (count,) = pictures or (len(self.samples),)
+        return (count * self.recipe.repeats,)
+
     @functools.cached_property
     def folder_content(self) -> str:
         """What all pictures together are made of; ``datamosh_blocks`` depends on it."""
@@ -124,6 +150,37 @@ class GlitchDataset:
         seed = self.recipe.data_seed
         image = corrupt(framed.image, chain, seed, sample.content, variant, donor)
         return Framed(image, plan)
+
+    def mask(self, sample: Sample, variant: int = 0) -> Image.Image | None:
+        """Return which part of a prepared picture counts in the loss, or None where all of it does.
+
+        The mask is framed as the picture is. Beside a letterboxed picture the border counts where
+        the mask's edge next to it does, so that a white mask is none. Corruptions leave it alone.
+
+        Returns:
+            (W, H) of the training picture, mode L: 255 where it counts, 0 where it does not.
+
+        Raises:
+            DatasetError: when the file changed and cannot be read any more.
+        """
+        if sample.mask is None:
+            return None
+        name = sample.mask.name
+        raw = self._read(sample.folder, name, sample.mask.content)
+        try:
+            opened = open_mask(raw, name, alpha=name == sample.name)
+        except DatasetError as error:
+            raise DatasetError(f"{shown_name(name)}: {error}.") from error
+        plan = self.plan(sample, variant)
+        return None if opened is None else render_frame(opened, plan, "edge").image
+
+    def mask_key(self, sample: Sample, variant: int = 0) -> str:
+        """Return a name for what :meth:`mask` gives, empty where all of the picture counts."""
+        if sample.mask is None:
+            return ""
+        kind = "alpha" if sample.mask.name == sample.name else "beside"
+        plan = self.plan(sample, variant).cache_key
+        return content_key("mask", PREPARATION, kind, sample.mask.content, plan)
 
     def picture_key(self, sample: Sample, variant: int = 0) -> str:
         """Return a name for what :meth:`prepare` gives: it changes when the pixels would."""
@@ -176,14 +233,21 @@ class GlitchDataset:
         return "" if dropped else self.caption(index, variant)
 
     def _open(self, sample: Sample, needed: Size) -> Image.Image:
+        raw = self._read(sample.folder, sample.name, sample.content)
+        background = parse_color(self.recipe.background)
         try:
-            raw = read_file(Path(sample.folder), sample.name)
-            if content_of(raw) != sample.content:
-                raise DatasetError("it was changed after the folder was read; queue it again")
-            background = parse_color(self.recipe.background)
             return open_picture(raw, sample.name, needed=needed, background=background).image
         except DatasetError as error:
             raise DatasetError(f"{shown_name(sample.name)}: {error}.") from error
+
+    def _read(self, folder: str, name: str, content: str) -> bytes:
+        try:
+            raw = read_file(Path(folder), name)
+            if content_of(raw) != content:
+                raise DatasetError("it was changed after the folder was read; queue it again")
+        except DatasetError as error:
+            raise DatasetError(f"{shown_name(name)}: {error}.") from error
+        return raw
 
     def _donor(self, sample: Sample, draws: np.random.Generator, size: Size) -> Image.Image | None:
         others = [other for other in (self.samples) if other.content != sample.content]
@@ -192,19 +256,6 @@ class GlitchDataset:
         other = others[int(draws.integers(0, len(others)))]
         plan = plan_frame(other.size, "center_crop", size, BucketRule(1), None)
         return render_frame(self._open(other, plan.resized), plan).image
-
-
-def training_captions(dataset: GlitchDataset) -> Iterator[str]:
-    """Yield each different caption once, in order of first use."""
-    seen: set[bytes] = set()
-    variants = dataset.recipe.variants if dataset.recipe.varies_captions else 1
-    for variant in range(variants):
-        for index in range(len(dataset.samples)):
-            caption = dataset.caption(index, variant)
-            digest = hashlib.sha256(caption.encode(errors="replace")).digest()
-            if digest not in seen:
-                seen.add(digest)
-                yield caption
 
 
 def _pick(weights: dict[str, float], draw: float) -> str:

@@ -11,9 +11,12 @@ from pathlib import Path
 from ..drawing.sizes import Size
 from ..errors import DatasetError
 from ..file_names import foreign_path
+from ..wording import shown_name
 from ..workers import in_order
 from .caption_files import is_caption
+from .masks import FolderMasks, SampleMask, check_mask, open_mask
 from .names import is_system_folder, masked_stem, stem_of
+from .numbered import numbered_folders
 from .pictures import CHECK_ONLY, PICTURE_SUFFIXES, open_picture
 
 LEADS_OUT = "a link that leads out of the folder"
@@ -26,11 +29,13 @@ class Entries:
 
     Attributes:
         files: regular files that may be read, sorted.
+        masks: what other tools put beside pictures, to the stem of the picture.
         odd: other names, with the reason why they are not read.
         subfolders: folders in it, which are not looked into; a system's own are left out.
     """
 
     files: tuple[str, ...]
+    masks: dict[str, str]
     odd: dict[str, str]
     subfolders: tuple[str, ...]
 
@@ -44,12 +49,14 @@ class ScannedPicture:
         size: (width, height) of the upright picture; None when it cannot be used.
         content: SHA-256 of the file's bytes, hexadecimal.
         note: why it cannot be used, or what is odd about it.
+        mask: which part of it counts; None for all of it.
     """
 
     name: str
     size: Size | None
     content: str
     note: str
+    mask: SampleMask | None = None
 
 
 def list_folder(folder: Path) -> Entries:
@@ -76,9 +83,9 @@ def list_folder(folder: Path) -> Entries:
                 subfolders.append(entry.name)
     except OSError as error:
         raise DatasetError(f"Cannot read the folder {folder}: {error.strerror}.") from error
-    odd |= _masks(files)
-    files = [name for name in files if name not in odd]
-    return Entries(tuple(sorted(files)), odd, tuple(sorted(subfolders)))
+    masks = _masks(files)
+    files = [name for name in files if name not in masks]
+    return Entries(tuple(sorted(files)), masks, odd, tuple(sorted(subfolders)))
 
 
 def list_files(folder: Path) -> list[str]:
@@ -95,10 +102,18 @@ def is_picture(name: str) -> bool:
     return Path(name).suffix.lower() in PICTURE_SUFFIXES
 
 
+def has_pictures(entries: Entries) -> bool:
+    """Say whether a folder holds a picture by its name."""
+    return any(map(is_picture, entries.files))
+
+
 def folder_fingerprint(folder: Path) -> str:
-    """Return a value that changes when a file of the folder is added, removed or edited."""
+    """Return a value that changes when a file that is read is added, removed or edited."""
     digest = hashlib.sha256()
-    for name in list_files(folder):
+    entries = list_folder(folder)
+    for one in [] if has_pictures(entries) else numbered_folders(entries.subfolders):
+        digest.update(f"{one.name}\0{folder_fingerprint(folder / one.name)}\n".encode())
+    for name in sorted((*entries.files, *entries.masks)):
         try:
             state = (folder / name).stat()
         except OSError:  # removed this moment
@@ -109,17 +124,18 @@ def folder_fingerprint(folder: Path) -> str:
 
 
 def scan_pictures(
-    folder: Path, names: tuple[str, ...], workers: int | None = None
+    folder: Path, names: tuple[str, ...], masks: FolderMasks, workers: int | None = None
 ) -> Iterator[ScannedPicture]:
-    """Check each picture file by decoding it, in order.
+    """Check each picture file, and its mask, by decoding it, in order.
 
     Args:
         folder: the folder.
         names: files of it; captions and files of other kinds are passed over.
+        masks: the folder's.
         workers: number of threads.
     """
     pictures = filter(is_picture, names)
-    return in_order(lambda name: _scan(folder, name), pictures, workers)
+    return in_order(lambda name: _scan(folder, name, masks), pictures, workers)
 
 
 def other_files(names: tuple[str, ...]) -> dict[str, str]:
@@ -150,13 +166,34 @@ def content_of(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-def _scan(folder: Path, name: str) -> ScannedPicture:
+def _scan(folder: Path, name: str, masks: FolderMasks) -> ScannedPicture:
     try:
         raw = read_file(folder, name)
         picture = open_picture(raw, name, needed=CHECK_ONLY)
+        mask = _scan_mask(folder, masks.file_of(name), raw, name, picture.size)
     except DatasetError as error:
         return ScannedPicture(name, None, "", str(error))
-    return ScannedPicture(name, picture.size, content_of(raw), picture.note)
+    note = "; ".join(filter(None, (picture.note, "" if mask else masks.remark_without)))
+    return ScannedPicture(name, picture.size, content_of(raw), note, mask)
+
+
+def _scan_mask(
+    folder: Path, name: str, picture_raw: bytes, picture: str, size: Size
+) -> SampleMask | None:
+    if not name:
+        return None
+    if name == picture:
+        raw, mask = picture_raw, open_mask(picture_raw, name, alpha=True)
+    else:
+        try:
+            raw = read_file(folder, name)
+            mask = open_mask(raw, name, alpha=False)
+        except DatasetError as error:
+            raise DatasetError(f"its mask {shown_name(name)}: {error}") from error
+    if mask is None:
+        return None
+    check_mask(mask, name, size)
+    return SampleMask(name, content_of(raw))
 
 
 def _reason_against(entry: os.DirEntry[str], root: Path) -> str:
@@ -184,12 +221,8 @@ def _reason_against(entry: os.DirEntry[str], root: Path) -> str:
 
 
 def _masks(names: list[str]) -> dict[str, str]:
-    """Return the files that other tools put beside pictures, with the reason against them."""
+    """Return the files that other tools put beside pictures, to the stem of the picture."""
     pictures = list(filter(is_picture, names))
     stems = set(map(stem_of, pictures))
     owners = {name: masked_stem(name, stems) for name in pictures}
-    return {
-        name: f"a mask or conditioning picture of {owner}, by its name: not trained as a picture"
-        for name, owner in owners.items()
-        if owner is not None
-    }
+    return {name: owner for name, owner in owners.items() if owner is not None}

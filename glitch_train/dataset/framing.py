@@ -158,7 +158,7 @@ def render_frame(image: Image.Image, plan: FramePlan, fill: str = "black") -> Fr
     """Carry out a plan.
 
     Args:
-        image: RGB source, upright; it may have been decoded at a reduced size.
+        image: RGB source or its L mask, upright; it may have been decoded at a reduced size.
         plan: made for the source's full size.
         fill: one of :data:`FILLS`, for ``letterbox``.
     """
@@ -225,8 +225,9 @@ def _letterbox(image: Image.Image, target: Size, fill: str) -> Image.Image:
     left, top = (target[0] - image.width) // 2, (target[1] - image.height) // 2
     if fill == "edge":
         right, bottom = target[0] - image.width - left, target[1] - image.height - top
-        pixels = np.pad(np.asarray(image), ((top, bottom), (left, right), (0, 0)), mode="edge")
-        return Image.fromarray(pixels)
+        pixels = np.asarray(image)
+        border = ((top, bottom), (left, right), (0, 0))[: pixels.ndim]
+        return Image.fromarray(np.pad(pixels, border, mode="edge"))
     page = Image.new("RGB", target)
     if fill == "blur":
         page = _window(image, plan_frame(image.size, "center_crop", target, BucketRule(1), None))
@@ -237,5 +238,6 @@ def _letterbox(image: Image.Image, target: Size, fill: str) -> Image.Image:
 
 def _tile(image: Image.Image, target: Size) -> Image.Image:
     across, down = -(-target[0] // image.width), -(-target[1] // image.height)
-    pixels = np.tile(np.asarray(image), (down, across, 1))[: target[1], : target[0]]
-    return Image.fromarray(np.ascontiguousarray(pixels))
+    pixels = np.asarray(image)
+    tiled = np.tile(pixels, (down, across, 1)[: pixels.ndim])[: target[1], : target[0]]
+    return Image.fromarray(np.ascontiguousarray(tiled))

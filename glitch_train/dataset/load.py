@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,11 +15,15 @@ from .folder import (
     LEADS_OUT,
     Entries,
     ScannedPicture,
+    has_pictures,
     is_picture,
     list_folder,
     other_files,
     scan_pictures,
 )
+from .masks import FolderMasks
+from .mix import AnyDataset, MixedDataset, MixPart, mix_datasets
+from .numbered import NumberedFolder, numbered_folders
 from .recipe import DatasetRecipe
 
 OnProgress = Callable[[int, int], None]
@@ -32,8 +37,8 @@ def load_dataset(
     cache_folder: Path | None = None,
     allow_empty: bool = False,
     origins: Mapping[str, str] | None = None,
-) -> GlitchDataset:
-    """Read a folder of pictures and their captions.
+) -> AnyDataset:
+    """Read a folder of pictures and their captions, or the folders of kohya's below a root.
 
     Every picture is decoded once here, so that a broken one is known before training starts.
 
@@ -46,38 +51,109 @@ def load_dataset(
         origins: setting name to who named it, for the report and the trainer.
 
     Returns:
-        The dataset; files that are not used are listed with their reason.
+        The dataset; files that are not used are listed with their reason. Where the folder has
+        no pictures but folders called ``10_name``, a mix of these by their repeats.
 
     Raises:
         DatasetError: when the folder is missing or holds no readable picture.
     """
-    folder = Path(recipe.folder)
-    entries = list_folder(folder)
+    entries = list_folder(Path(recipe.folder))
+    empty = GlitchDataset(recipe, (), cache_folder=cache_folder, origins=dict(origins or {}))
+    numbered = [] if has_pictures(entries) else numbered_folders(entries.subfolders)
+    if numbered:
+        return _read_numbered(empty, entries, numbered, on_progress, workers)
+    dataset = _read(empty, entries, "", on_progress, workers)
+    if not dataset.samples and not allow_empty:
+        raise DatasetError(no_pictures(Path(recipe.folder), dataset.skipped, dataset.subfolders))
+    return dataset
+
+
+def _read_numbered(
+    root: GlitchDataset,
+    entries: Entries,
+    numbered: Sequence[NumberedFolder],
+    on_progress: OnProgress | None,
+    workers: int | None,
+) -> MixedDataset:
+    """Return kohya's folders as a mix; those without a picture are named with the reason."""
+    origins = {name: who for name, who in root.origins.items() if name != "repeats"}
+    parts: list[GlitchDataset] = []
+    reasons: dict[str, str] = {}
+    for one in numbered:
+        folder = Path(root.recipe.folder) / one.name
+        own = dataclasses.replace(root.recipe, folder=str(folder), repeats=one.repeats)
+        empty = dataclasses.replace(root, recipe=own, origins=origins)
+        part = _read(empty, list_folder(folder), one.words, on_progress, workers)
+        if part.samples:
+            parts.append(part)
+        else:
+            reasons[one.name] = no_pictures(folder, part.skipped, part.subfolders)
+    if not parts:
+        raise DatasetError(next(iter(reasons.values())))
+    trained = {Path(part.recipe.folder).name for part in parts}
+    unread = (name for name in entries.subfolders if name not in trained)
+    said = (f"{name} ({reasons[name]})" if name in reasons else name for name in unread)
+    return MixedDataset(root.recipe, tuple(parts), subfolders=tuple(said))
+
+
+def load_parts(
+    recipe: DatasetRecipe, mix: Sequence[MixPart], on_progress: OnProgress | None = None
+) -> AnyDataset:
+    """Read what a whole recipe trains on.
+
+    Args:
+        recipe: the dataset, where it is no mix.
+        mix: the parts of a mix, or nothing.
+        on_progress: called with (pictures done, files in all), for each part.
+
+    Raises:
+        DatasetError: as :func:`load_dataset`.
+    """
+    if not mix:
+        return load_dataset(recipe, on_progress)
+    return mix_datasets([(part.weight, load_dataset(part.dataset, on_progress)) for part in mix])
+
+
+def _read(
+    dataset: GlitchDataset,
+    entries: Entries,
+    words: str,
+    on_progress: OnProgress | None,
+    workers: int | None,
+) -> GlitchDataset:
+    """Return a dataset with the pictures of its folder.
+
+    Args:
+        dataset: without any.
+        entries: what is in its folder.
+        words: the caption of pictures that have none.
+        on_progress: called with (pictures done, files in all).
+        workers: number of threads; by default one per core.
+    """
+    recipe, folder = dataset.recipe, Path(dataset.recipe.folder)
     captions = find_captions(folder, entries.files, recipe.caption_source, recipe.fixed_caption)
+    captions.otherwise = words
+    masks = FolderMasks(recipe.masks, entries.masks)
     samples: list[Sample] = []
     reports: list[FileReport] = []
     pictures: set[str] = set()
-    for picture in scan_pictures(folder, entries.files, workers):
+    for picture in scan_pictures(folder, entries.files, masks, workers):
         pictures.add(picture.name)
         sample, report = _take(folder, picture, captions)
         reports.append(report)
         samples += [sample] if sample else []
         if on_progress:
             on_progress(len(pictures), len(entries.files))
-    reports += _report_others(entries, captions, pictures)
+    masks.used |= {sample.mask.name for sample in samples if sample.mask}
+    reports += _report_others(entries, captions, masks, pictures)
     if on_progress:
         on_progress(len(entries.files), len(entries.files))
-    dataset = GlitchDataset(
-        recipe,
-        tuple(samples),
-        tuple(sorted(reports, key=lambda file: file.name)),
-        entries.subfolders,
-        cache_folder,
-        dict(origins or {}),
+    return dataclasses.replace(
+        dataset,
+        samples=tuple(samples),
+        files=tuple(sorted(reports, key=lambda file: file.name)),
+        subfolders=entries.subfolders,
     )
-    if not samples and not allow_empty:
-        raise DatasetError(no_pictures(folder, dataset.skipped, dataset.subfolders))
-    return dataset
 
 
 def check_folder(folder: Path) -> None:
@@ -87,8 +163,12 @@ def check_folder(folder: Path) -> None:
         DatasetError: says why not, as :func:`load_dataset` would.
     """
     entries = list_folder(folder)
-    if not any(map(is_picture, entries.files)):
-        others = tuple(_report_others(entries, Captions("auto"), set()))
+    if not has_pictures(entries):
+        numbered = numbered_folders(entries.subfolders)
+        if any(has_pictures(list_folder(folder / one.name)) for one in numbered):
+            return
+        masks = FolderMasks("none", entries.masks)
+        others = tuple(_report_others(entries, Captions("auto"), masks, set()))
         raise DatasetError(no_pictures(folder, others, entries.subfolders))
 
 
@@ -127,17 +207,20 @@ def _take(
         return None, FileReport(picture.name, False, picture.note)
     caption, note = captions.of(picture.name)
     reason = "; ".join(filter(None, (picture.note, note)))
-    sample = Sample(str(folder), picture.name, caption, picture.size, picture.content)
+    sample = Sample(str(folder), picture.name, caption, picture.size, picture.content, picture.mask)
     return sample, FileReport(picture.name, True, reason)
 
 
 def _report_others(
-    entries: Entries, captions: Captions, pictures: set[str]
+    entries: Entries, captions: Captions, masks: FolderMasks, pictures: set[str]
 ) -> Iterator[FileReport]:
     for name in filter(is_caption, entries.files):
         if name in captions.used:
             yield FileReport(name, True, captions.reasons.get(name, ""))
         else:
             yield FileReport(name, False, captions.why_unused(name, pictures))
+    for name in entries.masks:
+        used = name in masks.used
+        yield FileReport(name, used, "" if used else masks.why_unused(name, pictures))
     for name, reason in {**other_files(entries.files), **entries.odd}.items():
         yield FileReport(name, False, reason)

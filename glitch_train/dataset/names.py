@@ -14,6 +14,9 @@ MASK_ENDINGS_BESIDE_A_PICTURE = ("-mask", "_mask", "-depth")
 """As other tools call theirs. They are words of pictures as well, so that they say a mask only
 where the picture without them is there."""
 
+LOSS_MASK_ENDINGS = ("-masklabel", "-mask", "_mask")
+"""Of these, what says where a picture counts; the best first."""
+
 SYSTEM_FOLDERS = frozenset(
     {
         *("@eadir", "#recycle", "#snapshot", "@tmp", "@sharebin"),  # Synology

@@ -9,6 +9,7 @@ import importlib
 import io
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -106,14 +107,38 @@ def open_picture(
     Raises:
         DatasetError: says what is wrong with the file, without its name.
     """
+    with _opened(raw, name) as opened:
+        return _read(opened, needed, background)
+
+
+def open_alpha(raw: bytes, name: str) -> Image.Image | None:
+    """Return how opaque a picture is, upright, mode L; None where it has no transparency.
+
+    Args:
+        raw: the whole file.
+        name: the file's name, for messages and for its suffix.
+
+    Raises:
+        DatasetError: as :func:`open_picture`.
+    """
+    with _opened(raw, name) as opened:
+        opened.load()
+        upright = _upright(opened)
+        return upright.convert("RGBA").getchannel("A") if upright.has_transparency_data else None
+
+
+@contextlib.contextmanager
+def _opened(raw: bytes, name: str) -> Iterator[Image.Image]:
+    """Open a file, one at a time where it is large; what goes wrong in the block is said."""
     if not raw:
         raise DatasetError("the file is empty")
     _load_plugin(name)
     try:
         with Image.open(io.BytesIO(raw)) as opened:
-            large = opened.width * opened.height > LARGE_PIXELS
-            with _one_large if large else contextlib.nullcontext():
-                return _read(opened, needed, background)
+            pixels = opened.width * opened.height
+            with _one_large if pixels > LARGE_PIXELS else contextlib.nullcontext():
+                _check_pixels(opened)
+                yield opened
     except UnidentifiedImageError as error:
         raise DatasetError(_unreadable(name)) from error
     except Image.DecompressionBombError as error:
@@ -125,12 +150,6 @@ def open_picture(
 
 
 def _read(opened: Image.Image, needed: Size | None, background: tuple[int, int, int]) -> Picture:
-    if opened.width * opened.height > MAX_PIXELS:
-        raise DatasetError(
-            f"{opened.width}×{opened.height} is too many pixels to open safely (a bomb?)"
-        )
-    if not opened.width * opened.height:
-        raise DatasetError("it has no pixels")
     note = _note(opened)
     if needed is not None and opened.format == "JPEG":
         size, upright = _drafted(opened, needed)
@@ -142,6 +161,15 @@ def _read(opened: Image.Image, needed: Size | None, background: tuple[int, int, 
         upright = upright.crop((0, 0, 1, 1))
     image, color_note = to_rgb(upright, background)
     return Picture(image, size, "; ".join(filter(None, (note, color_note))))
+
+
+def _check_pixels(opened: Image.Image) -> None:
+    if opened.width * opened.height > MAX_PIXELS:
+        raise DatasetError(
+            f"{opened.width}×{opened.height} is too many pixels to open safely (a bomb?)"
+        )
+    if not opened.width * opened.height:
+        raise DatasetError("it has no pixels")
 
 
 def _drafted(opened: Image.Image, needed: Size) -> tuple[Size, Image.Image]:

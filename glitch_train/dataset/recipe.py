@@ -15,6 +15,7 @@ from .pictures import parse_color
 
 CAPTION_SOURCES = ("auto", "sidecar", "metadata", "fixed")
 SIZE_CONDITIONINGS = ("truthful", "lie")
+MASKS = ("none", "beside", "alpha")
 CACHES = ("until restart", "keep")
 
 FRAMING = "Glitch Framing"
@@ -38,10 +39,10 @@ class DatasetHandling:
     )
     preview_count: int = integer(
         32,
-        1,
-        512,
-        "How many prepared pictures and captions are sent out for looking at. All pictures are "
-        "trained on.",
+        0,
+        1_000_000,
+        "How many prepared pictures and captions are sent out, to look at or to work on. 0: all of "
+        "them, as far as the memory goes. All pictures are trained on.",
         group=CACHE,
     )
 
@@ -159,6 +160,14 @@ class DatasetRecipe:
         "white",
         "Colour behind transparent pictures: a name or #rrggbb.",
         check=parse_color,
+        group=FRAMING,
+    )
+    masks: str = choice(
+        "none",
+        MASKS,
+        "What makes only a part of each picture count in the loss. beside: a mask file beside the "
+        "picture (name_mask, name-mask or name-masklabel), white where it counts. alpha: the "
+        "picture's own transparency, opaque where it counts. A picture without one counts whole.",
         group=FRAMING,
     )
     corruption: str = words(

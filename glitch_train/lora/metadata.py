@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..dataset.dataset import GlitchDataset
+from ..dataset.mix import AnyDataset
 from ..model.checkpoint import BaseModel
 from ..recipe.recipe import Recipe
 from ..recipe.train import CLIP_NORM, TrainRecipe
@@ -25,7 +26,7 @@ _HUBER = {"ss_huber_schedule": "snr", "ss_huber_c": 0.1, "ss_huber_scale": 1.0}
 def metadata(
     recipe: Recipe,
     base: BaseModel,
-    dataset: GlitchDataset,
+    dataset: AnyDataset,
     state: LoraStateDict,
     *,
     steps_done: int,
@@ -46,7 +47,7 @@ def metadata(
     values = {
         **_network(recipe.train, base),
         **_learning(recipe.train),
-        **_course(recipe, len(dataset.samples), steps_done, epochs_done),
+        **_course(recipe.train, sum(dataset.samples_per_epoch()), steps_done, epochs_done),
         **_pictures(recipe, dataset),
         "ss_training_started_at": started,
         "ss_training_finished_at": time.time(),
@@ -91,11 +92,10 @@ def _learning(train: TrainRecipe) -> dict[str, Any]:
     }
 
 
-def _course(recipe: Recipe, pictures: int, steps_done: int, epochs_done: int) -> dict[str, Any]:
-    """Return how long it trained, and in what batches."""
-    train = recipe.train
+def _course(train: TrainRecipe, samples: int, steps_done: int, epochs_done: int) -> dict[str, Any]:
+    """Return how long it trained, with how many samples an epoch, and in what batches."""
     return {
-        "ss_num_train_images": pictures * recipe.dataset.repeats,
+        "ss_num_train_images": samples,
         "ss_num_reg_images": 0,
         "ss_num_epochs": epochs_done,
         "ss_epoch": epochs_done,
@@ -110,11 +110,17 @@ def _course(recipe: Recipe, pictures: int, steps_done: int, epochs_done: int) ->
     }
 
 
-def _pictures(recipe: Recipe, dataset: GlitchDataset) -> dict[str, Any]:
-    """Return what it trained on: framing, captions, folder and tags."""
-    data = recipe.dataset
-    folder = Path(data.folder).name
-    counts = {"n_repeats": data.repeats, "img_count": len(dataset.samples)}
+def _pictures(recipe: Recipe, dataset: AnyDataset) -> dict[str, Any]:
+    """Return what it trained on: how the first part is prepared, folders and tags of all."""
+    data = dataset.parts[0].recipe
+    folders: dict[str, dict[str, int]] = {}
+    tags: dict[str, dict[str, int]] = {}
+    for part in dataset.parts:
+        folder = name = Path(part.recipe.folder).name
+        while name in folders:  # the same pictures, prepared in another way
+            name = f"{folder} ({len(folders) + 1})"
+        folders[name] = {"n_repeats": part.recipe.repeats, "img_count": len(part.samples)}
+        tags[name] = _tag_frequency(part)
     return {
         "ss_resolution": f"({data.width}, {data.height})",
         "ss_enable_bucket": "bucket" in data.framing_weights,
@@ -128,8 +134,8 @@ def _pictures(recipe: Recipe, dataset: GlitchDataset) -> dict[str, Any]:
         "ss_caption_tag_dropout_rate": data.caption_part_dropout,
         "ss_seed": recipe.train.seed,
         "ss_output_name": recipe.train.output_name,
-        "ss_dataset_dirs": {folder: counts},
-        "ss_tag_frequency": {folder: _tag_frequency(dataset)},
+        "ss_dataset_dirs": folders,
+        "ss_tag_frequency": tags,
     }
 
 

@@ -21,7 +21,7 @@ def with_assignments(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
 
     Args:
         recipe: the recipe.
-        assignments: ``name=value`` each, of either half of the recipe.
+        assignments: ``name=value`` each, of either half of the recipe; of every part of a mix.
 
     Raises:
         RecipeError: for an unknown name (the nearest are offered) or a value that does not fit.
@@ -41,14 +41,11 @@ def with_assignments(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
             raise RecipeError(f"There is no setting called {quoted(name)}{nearest(name, known)}")
         half, field = known[name]
         halves[half][name] = read_value(name, text.strip(), type(field.default))
-    changed = {
-        half: dataclasses.replace(getattr(recipe, half), **values)
-        for half, values in halves.items()
-        if values
-    }
+    recipe = recipe.with_datasets(lambda one: dataclasses.replace(one, **halves["dataset"]))
+    train = dataclasses.replace(recipe.train, **halves["train"])
     replaced = {name for values in halves.values() for name in values}
     origins = {name: who for name, who in recipe.origins.items() if name not in replaced}
-    return dataclasses.replace(recipe, **changed, origins=origins)
+    return dataclasses.replace(recipe, train=train, origins=origins)
 
 
 def read_value(name: str, text: str, kind: type) -> Any:

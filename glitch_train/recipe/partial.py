@@ -14,11 +14,14 @@ from ..errors import RecipeError, quoted
 from ..plain_json import parse_json
 from ..settings import check_setting, declared, nearest
 from ..wording import shown
-from .text import RECIPE_PARTS, parse_toml, recipe_parts
+from .text import MIX, RECIPE_PARTS, mix_of, parse_toml, recipe_parts
 from .train import TrainRecipe
 
 LEFT_TO_THE_LOADER = "folder"
 """A recipe is for any folder; which one is said where it is read."""
+
+GROWS = "corruption"
+"""Corruption nodes add to what a recipe names."""
 
 PARTS = (DatasetRecipe, TrainRecipe, DatasetHandling)
 """Whose settings a partial recipe names: a run's two halves, and what a loader does beside."""
@@ -109,14 +112,14 @@ class PartialRecipe:
 
         Args:
             recipe: the finished half.
-            origins: who named its settings; what the same source named there is not in question.
+            origins: who named its settings; the same source's corruption may have been added to.
         """
         return [
             f"{name} is {shown(getattr(recipe, name))}, the recipe asks for "
             f"{shown(self.settings[name].value)}"
             for name in self.names(type(recipe))
             if getattr(recipe, name) != self.settings[name].value
-            and origins.get(name) != self.settings[name].source
+            and (name, origins.get(name)) != (GROWS, self.settings[name].source)
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -208,6 +211,11 @@ def parse_settings(text: str, source: str = OWN_SETTINGS) -> PartialRecipe:
         RecipeError: when it cannot be read, is of a newer version, or as :func:`partial`.
     """
     values = _parse(text)
+    if values.get(MIX):
+        raise RecipeError(
+            f"This recipe is a mix of {len(mix_of(values))} datasets, which settings alone cannot "
+            "say: connect a Glitch Dataset Mix to the trainer."
+        )
     if any(part in values for part in ("version", "checkpoint", *RECIPE_PARTS)):
         parts = recipe_parts(values)
         values = {**parts["dataset"], **parts["train"]}

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..dataset.mix import MixPart
 from ..dataset.recipe import DatasetRecipe
 from ..errors import RecipeError
 from ..files import read_text
 from ..plain_json import parse_json
 from ..settings import check_text, from_mapping
-from .text import RECIPE_VERSION, parse_toml, recipe_parts
+from .text import RECIPE_VERSION, mix_of, parse_toml, recipe_parts
 from .train import TrainRecipe
 
 __all__ = ["DatasetRecipe", "Recipe", "TrainRecipe", "read_recipe"]
@@ -29,12 +30,15 @@ class Recipe:
         checkpoint: path of the base model for runs without a host; empty where MODEL decides.
         origins: setting name to the preset or recipe that named it; all others were chosen one by
             one. Says where a run comes from and changes nothing in it.
+        mix: the datasets that are trained as one; empty where there is only ``dataset``, which
+            says otherwise what they have in common, or is the first of them.
     """
 
     dataset: DatasetRecipe = dataclasses.field(default_factory=DatasetRecipe)
     train: TrainRecipe = dataclasses.field(default_factory=TrainRecipe)
     checkpoint: str = ""
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
+    mix: tuple[MixPart, ...] = ()
 
     def __post_init__(self) -> None:
         check_text("checkpoint", self.checkpoint)
@@ -42,17 +46,30 @@ class Recipe:
             check_text("origins", name)
             check_text(f"the origin of {name}", who)
 
+    @property
+    def datasets(self) -> tuple[DatasetRecipe, ...]:
+        """The settings of every dataset that is trained on."""
+        return tuple(part.dataset for part in self.mix) or (self.dataset,)
+
+    def with_datasets(self, change: Callable[[DatasetRecipe], DatasetRecipe]) -> Recipe:
+        """Return the recipe with every dataset's settings changed."""
+        mix = (dataclasses.replace(part, dataset=change(part.dataset)) for part in self.mix)
+        return dataclasses.replace(self, dataset=change(self.dataset), mix=tuple(mix))
+
     def without_paths(self) -> Recipe:
-        """Return what may be shared: the picture folder by its name alone, and no checkpoint."""
-        folder = Path(self.dataset.folder).name
-        dataset = dataclasses.replace(self.dataset, folder=folder)
-        return dataclasses.replace(self, dataset=dataset, checkpoint="")
+        """Return what may be shared: picture folders by their names alone, and no checkpoint."""
+        hidden = self.with_datasets(
+            lambda one: dataclasses.replace(one, folder=Path(one.folder).name)
+        )
+        return dataclasses.replace(hidden, checkpoint="")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, with the version that wrote them."""
         values = {"version": RECIPE_VERSION, **dataclasses.asdict(self)}
-        if not self.checkpoint:
-            del values["checkpoint"]
+        values["mix"] = [part.to_dict() for part in self.mix]
+        for name in ("checkpoint", "mix"):
+            if not values[name]:
+                del values[name]
         return values
 
     def to_json(self) -> str:
@@ -70,6 +87,7 @@ class Recipe:
         return cls(
             dataset=from_mapping(DatasetRecipe, parts["dataset"]),
             train=from_mapping(TrainRecipe, parts["train"]),
+            mix=tuple(MixPart.from_dict(one, parts["dataset"]) for one in mix_of(values)),
             checkpoint=values.get("checkpoint", ""),
             origins={str(name): str(source) for name, source in parts["origins"].items()},
         )

@@ -11,6 +11,7 @@ RECIPE_VERSION = 2
 """Raised when a recipe written today could not be read correctly by yesterday's code."""
 
 RECIPE_PARTS = ("dataset", "train", "origins")
+MIX = "mix"
 
 
 def recipe_parts(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -26,9 +27,9 @@ def recipe_parts(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
             "update the pack to use it."
         )
     for name in values:
-        if name not in ("version", "checkpoint", *RECIPE_PARTS):
+        if name not in ("version", "checkpoint", MIX, *RECIPE_PARTS):
             raise RecipeError(
-                f"A recipe has the parts {', '.join(RECIPE_PARTS)}; got {quoted(name)} too."
+                f"A recipe has the parts {', '.join((*RECIPE_PARTS, MIX))}; got {quoted(name)} too."
             )
     parts = {name: values.get(name, {}) for name in RECIPE_PARTS}
     for name, part in parts.items():
@@ -36,6 +37,20 @@ def recipe_parts(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
             raise RecipeError(
                 f"The part {quoted(name)} of a recipe holds names and values, got {quoted(part)}."
             )
+    return parts
+
+
+def mix_of(values: Mapping[str, Any]) -> list[Any]:
+    """Return the parts of a mix that a recipe names, as they were read.
+
+    Raises:
+        RecipeError: it is no list.
+    """
+    parts = values.get(MIX, [])
+    if not isinstance(parts, list):
+        raise RecipeError(
+            f"The mix of a recipe is a list of datasets, [[mix]] each, got {quoted(parts)}."
+        )
     return parts
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ import torch
 from ..cache import TensorCache
 from ..model.encoders import TokenChunks
 from ..seeds import generator
-from .encode import TrainingItem
+from .items import CaptionDropout, TrainingItem
 
 
 @dataclasses.dataclass
@@ -27,6 +27,8 @@ class Batch:
         add_time_ids: (B, 6) for SDXL, else None.
         tokens: per picture the token ids (chunks, 77) of each text encoder; None unless the text
             encoders are trained.
+        loss_mask: (B, 1, H/8, W/8), 1 where a picture counts in the loss and 0 where it does not;
+            None where all of them count whole.
     """
 
     latents: torch.Tensor
@@ -35,6 +37,7 @@ class Batch:
     pooled_prompt_embeds: torch.Tensor | None
     add_time_ids: torch.Tensor | None
     tokens: list[TokenChunks] | None = None
+    loss_mask: torch.Tensor | None = None
 
     def rows(self, chosen: slice) -> Batch:
         """Return some of the batch's samples."""
@@ -49,6 +52,7 @@ class Batch:
             some(self.pooled_prompt_embeds),
             some(self.add_time_ids),
             None if self.tokens is None else self.tokens[chosen],
+            some(self.loss_mask),
         )
 
     def __len__(self) -> int:
@@ -63,8 +67,8 @@ class Batch:
     def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
         """Return the batch on a device, features in ``dtype``.
 
-        The latents stay fp32, and so do SDXL's sizes: they are numbers that are embedded first,
-        and bf16 has no 1365, only 1368.
+        Latents and mask stay fp32, and so do SDXL's sizes: they are numbers that are embedded
+        first, and bf16 has no 1365, only 1368.
         """
 
         def move(value: torch.Tensor | None, dtype: torch.dtype = dtype) -> torch.Tensor | None:
@@ -77,33 +81,16 @@ class Batch:
             move(self.pooled_prompt_embeds),
             move(self.add_time_ids, torch.float32),
             self.tokens,
+            move(self.loss_mask, torch.float32),
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class CaptionDropout:
-    """When a picture is trained with an empty caption.
-
-    Attributes:
-        dropped: (index of the picture, how often it was seen before) to yes or no.
-        prompt_key: key of the empty caption's embeddings.
-    """
-
-    dropped: Callable[[int, int], bool]
-    prompt_key: str
-
-    def apply(self, item: TrainingItem, visit: int) -> TrainingItem:
-        """Return the item as it is trained when its picture is seen."""
-        if not self.dropped(item.picture, visit):
-            return item
-        return dataclasses.replace(item, prompt_key=self.prompt_key)
-
-
 class BatchSource:
-    """An endless stream of batches: every picture ``repeats`` times per epoch, shuffled.
+    """An endless stream of batches: an epoch has every picture ``repeats`` times, shuffled.
 
-    A picture's variants are taken in turns. Pictures of one size share a batch; the last batch of
-    a size may be smaller, as in kohya's buckets.
+    In a mix each part has its own number of samples an epoch, and shows its pictures in turn, over
+    the epochs' ends. A picture's variants are taken in turns. Pictures of one size share a batch;
+    the last batch of a size may be smaller, as in kohya's buckets.
     """
 
     def __init__(
@@ -117,13 +104,27 @@ class BatchSource:
         seed: int,
         dropout: CaptionDropout | None = None,
         with_tokens: bool = False,
+        per_epoch: Mapping[int, int] | None = None,
     ) -> None:
-        """Prepare the stream; nothing is read yet."""
+        """Prepare the stream; nothing is read yet.
+
+        Args:
+            items: what is trained on, all variants of a picture together.
+            latents: where latents, and masks, are kept.
+            prompts: where prompt embeddings are kept.
+            batch_size: most pictures of a batch.
+            repeats: how often an epoch has each picture, where ``per_epoch`` does not say.
+            seed: the recipe's, for the order.
+            dropout: when captions are left out.
+            with_tokens: whether batches carry token ids.
+            per_epoch: part of a mix to how many samples of it an epoch has.
+        """
         self.items = items
         self.latents = latents
         self.prompts = prompts
         self.batch_size = batch_size
         self.repeats = repeats
+        self.per_epoch = per_epoch or {}
         self.epoch = 0
         self.dropout = dropout
         self.with_tokens = with_tokens
@@ -164,7 +165,7 @@ class BatchSource:
 
     def _plan_epoch(self) -> Iterator[list[TrainingItem]]:
         batches: list[list[TrainingItem]] = []
-        for group in self._by_size(self.epoch).values():
+        for group in self.in_epoch(self.epoch).values():
             order = [group[i] for i in self._shuffled(len(group))]
             batches += [
                 order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)
@@ -172,21 +173,44 @@ class BatchSource:
         self._planned = len(batches)
         return iter([batches[i] for i in self._shuffled(len(batches))])
 
-    def _by_size(self, epoch: int) -> dict[tuple[int, int], list[TrainingItem]]:
-        """Return the samples of an epoch, grouped by size; nothing random happens here."""
+    def in_epoch(self, epoch: int) -> dict[tuple[int, int], list[TrainingItem]]:
+        """Return the samples of an epoch, grouped by size; nothing random happens here.
+
+        Args:
+            epoch: its number, from 1.
+        """
         groups: dict[tuple[int, int], list[TrainingItem]] = {}
-        for _, variants in itertools.groupby(self.items, key=lambda item: item.picture):
-            taken = list(variants)
-            first_visit = (epoch - 1) * self.repeats
-            for visit in range(first_visit, first_visit + self.repeats):
-                item = taken[visit % len(taken)]
-                if self.dropout:
-                    item = self.dropout.apply(item, visit)
-                groups.setdefault(item.latents_size, []).append(item)
+        for part, items in itertools.groupby(self.items, key=lambda item: item.part):
+            pictures = [list(one) for _, one in itertools.groupby(items, lambda item: item.picture)]
+            samples = self.per_epoch.get(part, self.repeats * len(pictures))
+            for number, variants in enumerate(pictures):
+                for visit in _visits(number, len(pictures), samples, epoch):
+                    item = variants[visit % len(variants)]
+                    if self.dropout:
+                        item = self.dropout.apply(item, visit)
+                    groups.setdefault(item.latents_size, []).append(item)
         return groups
 
     def _shuffled(self, count: int) -> list[int]:
         return torch.randperm(count, generator=self._generator).tolist()
+
+
+def _visits(number: int, pictures: int, samples: int, epoch: int) -> range:
+    """Return which visits to a picture fall into an epoch, when pictures are seen in turn.
+
+    The sample at place p of all epochs together shows picture ``p % pictures`` for the time
+    ``p // pictures``.
+
+    Args:
+        number: of the picture.
+        pictures: how many there are.
+        samples: of an epoch.
+        epoch: its number, from 1.
+    """
+    first, end = (
+        -((number - place) // pictures) for place in ((epoch - 1) * samples, epoch * samples)
+    )
+    return range(first, end)
 
 
 def read_batch(
@@ -196,14 +220,26 @@ def read_batch(
 
     Args:
         chosen: the items, in the batch's order.
-        latents: where latents are kept.
+        latents: where latents, and masks, are kept.
         prompts: where prompt embeddings are kept.
         with_tokens: whether the token ids are wanted too.
     """
     stacked = torch.stack([latents.load(item.latents_key)["latents"] for item in chosen])
     time_ids = [item.add_time_ids for item in chosen]
-    return with_prompts(
+    batch = with_prompts(
         stacked, [item.prompt_key for item in chosen], time_ids, prompts, with_tokens
+    )
+    batch.loss_mask = _read_masks(chosen, latents)
+    return batch
+
+
+def _read_masks(chosen: Sequence[TrainingItem], cache: TensorCache) -> torch.Tensor | None:
+    """Return the masks of a batch, (B, 1, H/8, W/8); None where none of its pictures has one."""
+    if not any(item.mask_key for item in chosen):
+        return None
+    whole = torch.ones(1, *chosen[0].latents_size)
+    return torch.stack(
+        [cache.load(item.mask_key)["mask"] if item.mask_key else whole for item in chosen]
     )
 
 

@@ -7,37 +7,18 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
 from ..cache import TensorCache, content_key, weights_key
-from ..dataset.dataset import GlitchDataset, Sample, training_captions
-from ..dataset.framing import LATENT_STEP, FramePlan
+from ..dataset.framing import LATENT_STEP
+from ..dataset.mix import AnyDataset, training_captions
 from ..errors import TrainingError
 from ..model.checkpoint import TextEncoder
 from ..model.encoders import EncodePicture, TokenChunks, Tokenize
 from ..workers import in_order
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class TrainingItem:
-    """One prepared variant of a picture with its caption, as keys into the cache.
-
-    Attributes:
-        latents_key: key of ``latents`` (4, H/8, W/8).
-        prompt_key: key of ``prompt_embeds`` (T, C) and, for SDXL, ``pooled_prompt_embeds``.
-        latents_size: (H/8, W/8); only equal sizes share a batch.
-        add_time_ids: SDXL's (original height, original width, crop top, crop left,
-            target height, target width), in pixels.
-        picture: index of the picture among the dataset's samples; its variants are taken in
-            turns.
-    """
-
-    latents_key: str
-    prompt_key: str
-    latents_size: tuple[int, int]
-    add_time_ids: tuple[int, int, int, int, int, int]
-    picture: int
+from .items import Job, picture_variants
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +35,7 @@ class PromptEmbeds:
 
 
 def encode_pictures(
-    dataset: GlitchDataset, encode: EncodePicture, vae_key: str, cache: TensorCache
+    dataset: AnyDataset, encode: EncodePicture, vae_key: str, cache: TensorCache
 ) -> Iterator[str]:
     """Encode every variant of every picture that the cache does not hold yet.
 
@@ -75,10 +56,11 @@ def encode_pictures(
         TrainingError: when the VAE makes NaN or infinity of one; nothing of it is stored.
     """
 
-    def prepare(job: tuple[Sample, int]) -> tuple[str, str, Image.Image | None]:
-        key = content_key("latents", vae_key, dataset.picture_key(*job))
-        image = None if _holds_numbers(cache, key) else dataset.prepare(*job).image
-        return job[0].name, key, image
+    def prepare(job: Job) -> tuple[str, str, Image.Image | None]:
+        part, sample, variant = job
+        key = content_key("latents", vae_key, part.picture_key(sample, variant))
+        image = None if _holds_numbers(cache, key) else part.prepare(sample, variant).image
+        return sample.name, key, image
 
     encoded = set()  # of two alike, both may be prepared before the first is stored
     for name, key, image in in_order(prepare, picture_variants(dataset)):
@@ -94,12 +76,41 @@ def encode_pictures(
         yield key
 
 
-def picture_variants(dataset: GlitchDataset) -> Iterator[tuple[Sample, int]]:
-    """Yield each picture's variants that may look different."""
-    variants = dataset.recipe.variants if dataset.recipe.varies_pictures else 1
-    for sample in dataset.samples:
-        for variant in range(variants):
-            yield sample, variant
+def encode_masks(dataset: AnyDataset, cache: TensorCache) -> Iterator[str]:
+    """Bring the mask of every variant of every picture to the size of its latents.
+
+    Args:
+        dataset: the pictures.
+        cache: where the masks are kept.
+
+    Yields:
+        In the order of :func:`encode_pictures` the key of each variant's mask, empty where all of
+        the picture counts.
+
+    Raises:
+        DatasetError: when a mask can no longer be read.
+    """
+
+    def encode(job: Job) -> str:
+        part, sample, variant = job
+        key = part.mask_key(sample, variant)
+        if not key:
+            return ""
+        if key not in cache and (mask := part.mask(sample, variant)):
+            cache.store(key, {"mask": latent_mask(mask)})
+        return "" if bool((cache.load(key)["mask"] == 1).all()) else key
+
+    yield from in_order(encode, picture_variants(dataset))
+
+
+def latent_mask(mask: Image.Image) -> torch.Tensor:
+    """Return how much each latent counts, (1, H/8, W/8) fp32: the mean of its 8 × 8 pixels.
+
+    Args:
+        mask: (W, H), mode L, sides multiples of 8.
+    """
+    pixels = torch.from_numpy(np.array(mask, dtype=np.float32)) / 255.0
+    return torch.nn.functional.avg_pool2d(pixels[None], LATENT_STEP)
 
 
 def encode_captions(
@@ -145,13 +156,13 @@ def encode_captions(
             yield caption, key
 
 
-def captions_to_encode(dataset: GlitchDataset) -> Iterator[str]:
+def captions_to_encode(dataset: AnyDataset) -> Iterator[str]:
     """Yield each different caption once, the empty one last where captions drop out."""
     empty_seen = False
     for caption in training_captions(dataset):
         empty_seen = empty_seen or not caption
         yield caption
-    if dataset.recipe.caption_dropout and not empty_seen:
+    if any(part.recipe.caption_dropout for part in dataset.parts) and not empty_seen:
         yield ""
 
 
@@ -180,57 +191,6 @@ def encode_prompt(encoders: Sequence[TextEncoder], chunks: TokenChunks) -> Promp
     length = min(part.shape[0] for part in hidden)
     joined = torch.cat([part[:length] for part in hidden], dim=-1)
     return PromptEmbeds(joined, pooled if len(encoders) > 1 else None)
-
-
-def training_items(
-    dataset: GlitchDataset, latents_keys: Sequence[str], prompt_keys: Mapping[str, str]
-) -> list[TrainingItem]:
-    """Join encoded pictures with their encoded captions, variant by variant.
-
-    Args:
-        dataset: the pictures and captions.
-        latents_keys: what :func:`encode_pictures` yielded.
-        prompt_keys: caption to key, what :func:`encode_captions` yielded.
-
-    Returns:
-        All variants of the first picture, then of the second, and so on.
-    """
-    recipe, items = dataset.recipe, []
-    prepared = len(latents_keys) // max(1, len(dataset.samples))
-    prompts = _prompts_by_variant(dataset, prompt_keys)
-    for index, sample in enumerate(dataset.samples):
-        for variant in range(recipe.variants):
-            plan = dataset.plan(sample, variant)
-            items.append(
-                TrainingItem(
-                    latents_keys[index * prepared + variant % prepared],
-                    prompts[variant % len(prompts)][index],
-                    (plan.size[1] // LATENT_STEP, plan.size[0] // LATENT_STEP),
-                    time_ids(plan, recipe.size_conditioning),
-                    index,
-                )
-            )
-    return items
-
-
-def time_ids(plan: FramePlan, size_conditioning: str) -> tuple[int, int, int, int, int, int]:
-    """Return what SDXL is told of a picture's size and crop.
-
-    Args:
-        plan: how the picture was framed.
-        size_conditioning: ``truthful``, or ``lie``: the values of a picture that has the training
-            size and is not cut, which is also what the host says when it samples.
-
-    Returns:
-        (original height, original width, crop top, crop left, target height, target width).
-
-    Source: SDXL, arXiv:2307.01952, section 2.2.
-    """
-    width, height = plan.size
-    if size_conditioning == "lie":
-        return height, width, 0, 0, height, width
-    left, top = plan.crop_left_top
-    return plan.original_size[1], plan.original_size[0], top, left, height, width
 
 
 def _holds_numbers(cache: TensorCache, key: str) -> bool:
@@ -281,13 +241,3 @@ def _as_tensors(prompt: PromptEmbeds) -> dict[str, torch.Tensor]:
     if prompt.pooled_prompt_embeds is not None:
         tensors["pooled_prompt_embeds"] = prompt.pooled_prompt_embeds
     return tensors
-
-
-def _prompts_by_variant(dataset: GlitchDataset, prompt_keys: Mapping[str, str]) -> list[list[str]]:
-    # Variant by variant, because a swap of captions is drawn for all pictures at once.
-    variants = dataset.recipe.variants if dataset.recipe.varies_captions else 1
-    pictures = range(len(dataset.samples))
-    return [
-        [prompt_keys[dataset.caption(index, variant)] for index in pictures]
-        for variant in range(variants)
-    ]

@@ -156,17 +156,23 @@ def per_sample_loss(
     target: torch.Tensor,
     loss_type: str = "mse",
     thresholds: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Return the mean error of each sample, computed in fp32.
+    """Return the mean error of each sample over what of it counts, computed in fp32.
 
     Args:
         model_pred: (B, 4, H/8, W/8), any float dtype.
         target: like ``model_pred``.
         loss_type: ``mse``, ``l1``, or ``huber``: ``2c(√(d² + c²) - c)``.
         thresholds: (B,) the c of each sample; for ``huber``.
+        mask: (B, 1, H/8, W/8), how much each place counts, 0 to 1; None for all of it. A sample
+            of which nothing counts has a loss of 0.
 
     Returns:
         (B,) fp32.
+
+    Source: the masked losses of kohya-ss/sd-scripts (library/custom_train_functions.py), whose
+        mean is over all places, and of OneTrainer with normalize_masked_area_loss, as here.
     """
     difference = model_pred.float() - target.float()
     if loss_type == "l1":
@@ -176,7 +182,11 @@ def per_sample_loss(
         errors = 2 * c * ((difference.square() + c.square()).sqrt() - c)
     else:
         errors = difference.square()
-    return errors.mean(dim=tuple(range(1, errors.ndim)))
+    places = tuple(range(1, errors.ndim))
+    if mask is None:
+        return errors.mean(dim=places)
+    kept = mask.mean(dim=places).clamp(min=torch.finfo(mask.dtype).tiny)
+    return (errors * mask).mean(dim=places) / kept
 
 
 def snr_weights(timesteps: torch.Tensor, gamma: float, schedule: DDPMScheduler) -> torch.Tensor:

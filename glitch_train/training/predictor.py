@@ -113,7 +113,9 @@ class Predictor:
         target = training_target(batch.latents, noise, timesteps, schedule)
         is_huber = self.recipe.loss_type == "huber"
         thresholds = huber_thresholds(timesteps, schedule) if is_huber else None
-        losses = per_sample_loss(model_pred, target, self.recipe.loss_type, thresholds)
+        losses = per_sample_loss(
+            model_pred, target, self.recipe.loss_type, thresholds, batch.loss_mask
+        )
         if self.recipe.min_snr_gamma:
             losses *= snr_weights(timesteps, self.recipe.min_snr_gamma, schedule)
         return Measured(losses, model_pred)

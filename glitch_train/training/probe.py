@@ -13,7 +13,7 @@ from ..lora.layers import without_lora
 from ..model.noise_schedule import TRAIN_TIMESTEPS
 from ..seeds import generator
 from .batches import read_batch
-from .encode import TrainingItem
+from .items import TrainingItem
 from .loop import LoraTraining
 from .predictor import Measured
 
@@ -40,14 +40,14 @@ def split_items(items: Sequence[TrainingItem], validation_split: float, seed: in
     """Hold a share of the pictures out, all variants of a picture together.
 
     Args:
-        items: what could be trained on.
+        items: what could be trained on; a picture in several parts of a mix counts once.
         validation_split: share of the pictures, 0 to below 1; at least one when above 0.
         seed: the recipe's seed, which decides which.
 
     Raises:
         TrainingError: when nothing would be left to train on.
     """
-    pictures = sorted({item.picture for item in items})
+    pictures = sorted({item.original for item in items})
     count = max(1, round(validation_split * len(pictures))) if validation_split else 0
     if count >= len(pictures):
         raise TrainingError(
@@ -57,8 +57,8 @@ def split_items(items: Sequence[TrainingItem], validation_split: float, seed: in
     order = torch.randperm(len(pictures), generator=generator(seed, "validation")).tolist()
     chosen = {pictures[index] for index in order[:count]}
     return Split(
-        [item for item in items if item.picture not in chosen],
-        [item for item in items if item.picture in chosen],
+        [item for item in items if item.original not in chosen],
+        [item for item in items if item.original in chosen],
     )
 
 

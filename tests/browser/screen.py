@@ -45,6 +45,7 @@ def as_other_hosts_have(one: dict[str, Any], other: dict[str, Any]) -> dict[str,
             }
     return told
 
+
 VALUE = """([id, name]) =>
     app.graph.getNodeById(id).widgets.find(widget => widget.name === name).value"""
 MIDDLE = """([id, name]) => {
@@ -97,7 +98,7 @@ class Screen:
         return shown
 
     def choose_template(self, name: str) -> dict[str, Any]:
-        """Click its card until it opens, for a click may be lost on a busy machine; return its file.
+        """Click its card until it opens (a busy machine may lose a click); return its file.
 
         What is in sight then is what the frontend shows.
         """

@@ -19,7 +19,8 @@ from glitch_train.model.encoders import Encoders
 from glitch_train.recipe.recipe import Recipe
 from glitch_train.recipe.train import TrainRecipe
 from glitch_train.training.batches import BatchSource
-from glitch_train.training.encode import TrainingItem, encode_prompt
+from glitch_train.training.encode import encode_prompt
+from glitch_train.training.items import TrainingItem
 from glitch_train.training.loop import LoraTraining
 from glitch_train.training.run.folder import choose_run
 from glitch_train.training.run.run import TrainingRun
@@ -68,11 +69,12 @@ def write_pictures(place: Path) -> Path:
 
 
 def make_run(
-    tmp_path: Path, folder: Path, counted: Counted, resume: str = "never", **train
+    tmp_path: Path, folder: Path, counted: Counted, resume: str = "never", *, data=None, **train
 ) -> TrainingRun:
-    """Return a run of three steps, in the place that ``resume`` chooses."""
+    """Return a run of three steps where ``resume`` has it; ``data`` are its dataset's settings."""
+    settings = {"folder": str(folder), "width": 64, "height": 64, "repeats": 2}
     recipe = Recipe(
-        DatasetRecipe(folder=str(folder), width=64, height=64, repeats=2),
+        DatasetRecipe(**settings | (data or {})),
         TrainRecipe(**{"steps": 3, "network_dim": 2, "batch_size": 2} | train),
     )
     base = tiny_base()

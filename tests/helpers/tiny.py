@@ -13,7 +13,7 @@ from glitch_train.model.checkpoint import BaseModel
 from glitch_train.model.families import SD15, VEGA, Family
 from glitch_train.model.unet_names import UNetLayout
 from glitch_train.training.batches import BatchSource
-from glitch_train.training.encode import TrainingItem
+from glitch_train.training.items import TrainingItem
 
 LATENT_PX = 8
 

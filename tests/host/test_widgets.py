@@ -57,7 +57,7 @@ def test_every_node_is_found_by_other_words(client: ComfyClient) -> None:
     """Catches a trainer that nobody finds who types "train lora"."""
     info = client.object_info()
     ours = {name: node for name, node in info.items() if name.startswith("Glitch")}
-    assert len(ours) == 27
+    assert len(ours) == 29
     if not any("search_aliases" in node for node in info.values()):
         pytest.skip("this ComfyUI has no search aliases; 0.33.0 has")
     assert "train lora" in ours["GlitchLoraTrainer"]["search_aliases"]

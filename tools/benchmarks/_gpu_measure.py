@@ -20,7 +20,7 @@ from glitch_train.model.unet_names import UNetLayout
 from glitch_train.recipe.train import CLIP_NORM, TrainRecipe
 from glitch_train.training.batches import Batch, BatchSource
 from glitch_train.training.devices import peak_memory_mb, resolve_precision
-from glitch_train.training.encode import TrainingItem
+from glitch_train.training.items import TrainingItem
 from glitch_train.training.loop import LoraTraining
 from glitch_train.training.objective import noise_schedule
 

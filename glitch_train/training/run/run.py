@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 from ...cache import KeptTensors, TensorCache
@@ -16,16 +17,10 @@ from ...losses.about import About
 from ...losses.record import LossRecord, StepReport
 from ...recipe.train import TrainRecipe
 from ..base_storage import check_base_precision
-from ..batches import BatchSource, CaptionDropout
+from ..batches import BatchSource
 from ..devices import resolve_precision
-from ..encode import (
-    TrainingItem,
-    captions_to_encode,
-    encode_captions,
-    encode_pictures,
-    picture_variants,
-    training_items,
-)
+from ..encode import captions_to_encode, encode_captions, encode_masks, encode_pictures
+from ..items import CaptionDropout, TrainingItem, picture_variants, training_items
 from ..memory import free_unused, is_out_of_memory, let_go, shortage
 from ..plan import MemoryPlan
 from ..probe import Probe, split_items
@@ -90,7 +85,7 @@ class TrainingRun:
         self.paths = setup.paths
         self.record = LossRecord.empty(
             setup.paths.name,
-            About(setup.base.family.name, _loss_name(train), setup.recipe.to_dict()),
+            About(setup.base.family.name, _loss_name(train, masked=False), setup.recipe.to_dict()),
         )
         self.files = RunFiles(setup, self.record)
         self.samples: Samples | None = None
@@ -165,19 +160,36 @@ class TrainingRun:
         ):
             prompt_keys[caption] = key
             yield Preparing("captions", len(prompt_keys), len(captions))
-        items += training_items(dataset, latents_keys, prompt_keys)
+        masks = list(encode_masks(dataset, self._cache))
+        self._note_masks(masks)
+        items += training_items(dataset, latents_keys, prompt_keys, masks)
+
+    def _note_masks(self, mask_keys: Sequence[str]) -> None:
+        """Say what masks do to the losses of this run."""
+        keys = [key for key in mask_keys if key]
+        self.record.about.loss = _loss_name(self.recipe.train, masked=bool(keys))
+        empty = sum(not self._cache.load(key)["mask"].any() for key in keys)
+        if empty:
+            self.files.note(
+                f"Of {empty} of {len(mask_keys)} prepared pictures the framing cuts off all that "
+                "their masks keep, so nothing is learned from them and their loss is 0."
+            )
 
     def _source(self, items: list[TrainingItem], empty_prompt_key: str) -> BatchSource:
-        dropout = CaptionDropout(self.setup.dataset.caption_dropped, empty_prompt_key)
+        dataset = self.setup.dataset
+        dropout = CaptionDropout(dataset.caption_dropped, empty_prompt_key)
+        pictures = Counter(part for part, _ in {(item.part, item.picture) for item in items})
+        counts = [pictures[number] for number in range(len(dataset.parts))]
         return BatchSource(
             items,
             self._kept,
             self._kept,
             batch_size=self.recipe.train.batch_size,
-            repeats=self.recipe.dataset.repeats,
+            repeats=1,
             seed=self.recipe.train.seed,
-            dropout=dropout if self.recipe.dataset.caption_dropout else None,
+            dropout=dropout if any(p.recipe.caption_dropout for p in dataset.parts) else None,
             with_tokens=self.recipe.train.trains_text_encoder,
+            per_epoch=dict(enumerate(dataset.samples_per_epoch(counts))),
         )
 
     def _samples(self, first: TrainingItem, prompt_keys: dict[str, str]) -> Samples:
@@ -192,8 +204,8 @@ class TrainingRun:
         return Samples(train, prompts, self.setup.encoders, self.paths, self.record)
 
 
-def _loss_name(train: TrainRecipe) -> str:
+def _loss_name(train: TrainRecipe, *, masked: bool) -> str:
     """Name the loss for the record: figures of different losses do not compare."""
     weighted = f" weighted by min-SNR {train.min_snr_gamma:g}" if train.min_snr_gamma else ""
     kind = "huber (snr)" if train.loss_type == "huber" else train.loss_type
-    return kind + weighted
+    return kind + weighted + (", masked" if masked else "")

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from ...cache import TensorCache
-from ...dataset.dataset import GlitchDataset, training_captions
+from ...dataset.mix import AnyDataset, training_captions
 from ...drawing.figures import save_png
 from ...drawing.picture_table import FAINT, GridPicture, Label
 from ...errors import DiskError, FileHeldError
@@ -79,7 +79,7 @@ class Prompts:
     size: tuple[int, int]
 
 
-def sampled_prompts(recipe: TrainRecipe, dataset: GlitchDataset) -> tuple[str, ...]:
+def sampled_prompts(recipe: TrainRecipe, dataset: AnyDataset) -> tuple[str, ...]:
     """Return the prompts of the sample pictures: the recipe's, or the folder's first captions."""
     if recipe.sample_prompts.strip():
         return read_prompts(recipe.sample_prompts)

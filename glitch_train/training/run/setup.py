@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ...dataset.dataset import GlitchDataset
+from ...dataset.mix import AnyDataset
 from ...model.checkpoint import BaseModel
 from ...model.encoders import Encoders
 from ...recipe.recipe import Recipe
@@ -33,7 +33,7 @@ class RunSetup:
 
     base: BaseModel
     base_key: str
-    dataset: GlitchDataset
+    dataset: AnyDataset
     recipe: Recipe
     encoders: Encoders
     paths: RunPaths

@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 
 from ...cache import TensorCache
-from ...dataset.load import load_dataset
+from ...dataset.load import load_parts
 from ...errors import CheckpointError, DatasetError, TrainingError
 from ...model.checkpoint_file import load_checkpoint
 from ...recipe.recipe import Recipe
 from ..batches import BatchSource
 from ..devices import resolve_precision
-from ..encode import picture_variants, training_items
+from ..items import picture_variants, training_items
 from ..loop import LoraTraining
 from ..memory import is_out_of_memory, let_go, shortage
 from ..plan import MemoryPlan
@@ -57,7 +57,7 @@ def prepare_run(
     cache_folder = cache or out / "cache"
     if cache or cache_folder.exists():  # else it is made in OUT, which is tried itself
         team.from_main(TensorCache(cache_folder).check_place)
-    dataset = team.from_main(lambda: load_dataset(recipe.dataset))
+    dataset = team.from_main(lambda: load_parts(recipe.dataset, recipe.mix))
     base, encoders = load_checkpoint(checkpoint, where)
     key = base.key
     paths = team.from_main(lambda: choose_run(recipe, resume, key, out, out))
@@ -78,7 +78,7 @@ def plan_memory(recipe: Recipe, *, device: str | None = None) -> MemoryPlan:
     """
     checkpoint = _named(recipe)
     where = find_device(device)
-    dataset = load_dataset(recipe.dataset)
+    dataset = load_parts(recipe.dataset, recipe.mix)
     base, _ = load_checkpoint(checkpoint, where)
     if not recipe.train.trains_text_encoder:
         base.text_encoders = ()
@@ -101,7 +101,7 @@ def plan_memory(recipe: Recipe, *, device: str | None = None) -> MemoryPlan:
 def _named(recipe: Recipe) -> Path:
     if not recipe.checkpoint:
         raise CheckpointError("No base model is named; give --checkpoint FILE.safetensors.")
-    if not recipe.dataset.folder:
+    if not all(one.folder for one in recipe.datasets):
         raise DatasetError("No folder of pictures is named; give --folder FOLDER.")
     return Path(recipe.checkpoint)
 

@@ -14,7 +14,7 @@ from ...errors import TrainingError
 from ...files import atomic_path, disk_errors_said
 from ...losses.record import LossRecord
 from ...recipe.recipe import Recipe
-from ..encode import TrainingItem
+from ..items import TrainingItem
 from ..loop import LoraTraining
 from .endings import RunProgress
 
@@ -143,7 +143,10 @@ def progress_of(state: dict[str, Any]) -> RunProgress:
 
 def material_key(items: Sequence[TrainingItem]) -> str:
     """Return a name for the pictures and captions as they are trained."""
-    return content_key(*(f"{item.latents_key} {item.prompt_key}" for item in items))
+    # Without a mask as before there were any, so that older states go on.
+    return content_key(
+        *(f"{item.latents_key} {item.prompt_key} {item.mask_key}".rstrip() for item in items)
+    )
 
 
 def same_run(one: Recipe, other: Recipe) -> bool:

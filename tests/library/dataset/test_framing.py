@@ -13,7 +13,7 @@ from pictures_on_disk import gradient, photograph
 from glitch_train.dataset.buckets import BucketRule
 from glitch_train.dataset.framing import FRAMINGS, own_shape, parse_mix, plan_frame, render_frame
 from glitch_train.errors import RecipeError
-from glitch_train.training.encode import time_ids
+from glitch_train.training.items import time_ids
 
 BUCKETS = BucketRule(512 * 512)
 SOURCE = (400, 200)

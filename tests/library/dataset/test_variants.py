@@ -21,13 +21,9 @@ from glitch_train.dataset.framing import FramePlan
 from glitch_train.dataset.load import load_dataset
 from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.errors import TrainingError
-from glitch_train.training.batches import BatchSource, CaptionDropout
-from glitch_train.training.encode import (
-    TrainingItem,
-    captions_to_encode,
-    encode_pictures,
-    training_items,
-)
+from glitch_train.training.batches import BatchSource
+from glitch_train.training.encode import captions_to_encode, encode_pictures
+from glitch_train.training.items import CaptionDropout, TrainingItem, training_items
 
 EVERYTHING = {
     "framing_mix": "random_crop, bucket, letterbox, tile",

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from benchmarks._curves import CLEAR, NOISES, OTHERS, SHAPES, Drawn, drawn, falling, flat
+from benchmarks._curves import CLEAR, NOISES, OTHERS, SHAPES, Drawn, drawn, falling, fits, flat
 from benchmarks.verdict import CANNOT_TELL, UNCLEAR
 from benchmarks.verdict import judge as judge_drawn
 from glitch_train.losses.about import About
@@ -174,6 +174,7 @@ def test_scaling_the_loss_changes_nothing(curve: Drawn, scale: float) -> None:
 @pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(curve=curve_of_any_kind, unit=st.sampled_from([1 / 640, 0.1, 10.0, 1e6]))
+@example(curve=drawn(fits, "epoch", 272), unit=1 / 640)  # a block that begins on a step's edge
 def test_the_unit_of_the_steps_changes_nothing(curve: Drawn, unit: float) -> None:
     """Catches a limit in steps: the axis may be in epochs, samples or logged every tenth step."""
     columns = with_steps(curve)
