@@ -17,6 +17,7 @@ FOLDER = "workflow_pictures"
 POCKETS = {
     "v1-5-pruned-emaonly-fp16.safetensors": "pocket_sd15.safetensors",
     "sd_xl_base_1.0.safetensors": SMALLER_SDXL,
+    "sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors": "pocket_sd15.safetensors",
 }
 SHORT = [
     f"folder={FOLDER}", "steps=2", "width=64", "height=64", "landscape_width=0",
@@ -55,6 +56,8 @@ def shortened(name: str, object_info: dict[str, Any]) -> dict[str, Any]:
         inputs = graph[node]["inputs"]
         inputs["ckpt_name"] = POCKETS.get(inputs["ckpt_name"], inputs["ckpt_name"])
     settings = [*SHORT, "sample_every=1", "sample_steps=1", "sample_cfg=1"]
+    if not nodes_of(graph, "GlitchLoraTrainer"):  # ComfyUI's own trainer: no recipe reaches it
+        settings = [f"folder={FOLDER}", "width=64", "height=64", "TrainLoraNode.steps=2"]
     if name == "resume_and_overtrain":
         settings.append("save_every=1")
     if nodes_of(graph, "GlitchGrid"):
@@ -81,7 +84,8 @@ def settings_changed(name: str, object_info: dict[str, Any]) -> dict[str, dict[s
             changed.setdefault(inputs["recipe"][0], {})["settings"] = inputs["settings"]
             continue
         before = shipped[node]["inputs"]
-        new = {key: inputs[key] for key in inputs if not is_link(inputs[key])}
+        # A socket can be given a value over the API alone: no person can.
+        new = {key: inputs[key] for key in before if not is_link(inputs[key])}
         new = {key: value for key, value in new.items() if value != before.get(key)}
         if new:
             changed.setdefault(node, {}).update(new)

@@ -33,6 +33,7 @@ from .our_nodes import (
     SETTINGS,
     TRAINER,
 )
+from .relink import relink
 
 OWNERS: dict[str, tuple[type, ...]] = {
     DATASET_LOADER.node_id: (DatasetRecipe, DatasetHandling),
@@ -72,6 +73,7 @@ def with_overrides(
         RecipeError: A value does not fit.
     """
     changed: Graph = copy.deepcopy({node: dict(entry) for node, entry in graph.items()})
+    relink(changed, object_info or {})
     over_recipes: dict[str, dict[str, Any]] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")

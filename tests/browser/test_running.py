@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from running import IMAGES, PICTURES, SET, WATCH, WITH_PICTURES, nodes_of, press
 from screen import PATIENCE_MS, Screen
 from shortened import NAMES, TWINS, settings_changed
 
@@ -14,44 +15,12 @@ from glitch_train.comfyui.graph import load_graph
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
-SET = """settings => { for (const [id, values] of Object.entries(settings))
-    for (const [name, value] of Object.entries(values))
-        app.graph.getNodeById(id).widgets.find(widget => widget.name === name).value = value }"""
-WATCH = """() => {
-    const seen = window.seen = { steps: {}, previewed: [], ends: [] }
-    window.listeners?.abort()
-    const { signal } = window.listeners = new AbortController()
-    const on = (name, call) => app.api.addEventListener(name, call, { signal })
-    on('progress', ({ detail: { node, value, max } }) =>
-        (seen.steps[node] ??= []).push([value, max]))
-    on('b_preview_with_metadata', ({ detail }) => {  // heard after the frontend's own listener
-        const id = String(detail.displayNodeId)
-        if (app.nodePreviewImages[id]?.length && !seen.previewed.includes(id))
-            seen.previewed.push(id)
-    })
-    for (const name of ['execution_success', 'execution_error', 'execution_interrupted'])
-        on(name, ({ detail }) => seen.ends.push(
-            [name, String(detail.node_id), detail.exception_message]))
-}"""
-IMAGES = """const images = (id, vue) => vue
-    ? [...document.querySelectorAll(`[data-node-id="${id}"] img`)]
-    : app.graph.getNodeById(id).imgs ?? []
-const drawn = (id, vue) => images(id, vue).some(image => image.naturalWidth > 0)
-"""
-PICTURES = f"""([ids, vue]) => {{
-    {IMAGES}
-    return ids.every(id => app.nodeOutputs[id]?.images?.length && drawn(id, vue))
-}}"""
 LIVE_PICTURE = f"""([id, vue]) => {{
     {IMAGES}
     app.canvas.setDirty(true, true)
     return images(id, vue).some(i => i.src.startsWith('blob:') && i.naturalWidth > 0)
 }}"""
 WITH_PREVIEW = ("GlitchLoraTrainer", "GlitchGrid", "KSampler")
-WITH_PICTURES = (
-    "GlitchContactSheet", "GlitchCrossModelLoraApplier", "GlitchGrid", "GlitchLoraTrainer",
-    "GlitchLossGraph", "GlitchReport", "SaveImage",
-)  # fmt: skip
 REFUSED = "output_name must be a plain file name"
 FAILED = (
     "learning_rate must be above 0: with 0 nothing is learnt; where Nodes 2.0 made 0 of a small "
@@ -89,18 +58,6 @@ def prepare(screen: Screen, host: Host, name: str = "demo", **trainer: Any) -> s
     screen.page.evaluate(WATCH)
     screen.forget()
     return trainers[0]
-
-
-def nodes_of(screen: Screen, *types: str) -> list[str]:
-    """Return the ids of the nodes of some types."""
-    script = "types => app.graph.nodes.filter(n => types.includes(n.type)).map(n => String(n.id))"
-    found: list[str] = screen.page.evaluate(script, list(types))
-    return found
-
-
-def press(screen: Screen, label: str) -> None:
-    """Press a button of the bar at the top."""
-    screen.page.get_by_role("button", name=label, exact=True).click()
 
 
 @pytest.mark.parametrize("name", one_of_each_kind())

@@ -10,6 +10,7 @@ import pytest
 from screen import as_other_hosts_have
 
 from glitch_demo.host import Host
+from glitch_train.comfyui.relink import relink
 from workflow_maker.__main__ import described
 from workflow_maker.frontend import api_twin
 from workflow_maker.ui_file import CORE_ID
@@ -33,6 +34,7 @@ def test_the_api_twin_is_what_the_frontend_makes(page: Page, workflow: str) -> N
     """Catches a twin that drifted, a widget that moved, a node that changed, a broken link."""
     shown = json.loads((WORKFLOWS / f"{workflow}.json").read_text())
     twin = json.loads((WORKFLOWS / "api" / f"{workflow}.json").read_text())
+    relink(twin, page.evaluate("async () => (await fetch('/api/object_info')).json()"))
     made = api_twin(page, shown)
     assert as_other_hosts_have(made, twin) == as_other_hosts_have(twin, made), "run: make workflows"
 

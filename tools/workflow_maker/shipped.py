@@ -12,6 +12,7 @@ from .cross_model import cross_model
 from .experiments import experiments
 from .flow import Flow, Node
 from .further import compare_runs, generation_sweep, resume_and_overtrain
+from .other_families import other_families
 
 DEMO_SETTINGS = """random_flip = true
 lr_scheduler = "constant_with_warmup"
@@ -38,6 +39,7 @@ def shipped() -> Iterator[Flow]:
     yield resume_and_overtrain()
     yield compare_runs()
     yield generation_sweep()
+    yield other_families()
 
 
 def demo() -> Flow:
