@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from glitch_demo.photos import demo_photos, load
 from glitch_train.dataset.buckets import BucketRule
@@ -77,6 +77,31 @@ def fills() -> Image.Image:
         [("the file", source), ("random_flip", mirrored)]
         + [(f"letterbox_fill {fill}", render_frame(source, plan, fill).image) for fill in FILLS]
     )
+
+
+def mixed() -> Image.Image:
+    """Return ten samples of a mix: seven parts clean, three parts crushed."""
+    photos = demo_photos()[:5]
+    size = CELL_PX // 2
+    chain = parse_chain("jpeg_crush quality_low=3 quality_high=9 generations=3 shift_px=1")
+    shown = []
+    for number in range(10):
+        picture = load(photos[number % 5], size)
+        is_crushed = number % 3 == 2
+        if is_crushed:
+            picture = corrupt(picture, chain, number, photos[number % 5].name, 0, lambda *_: None)
+        shown.append(("30" if is_crushed else "70", picture))
+    return row(shown)
+
+
+def masked() -> Image.Image:
+    """Return a picture, a mask, and what of the picture counts in the loss."""
+    picture = load(demo_photos()[0], CELL_PX)
+    mask = Image.new("L", picture.size)
+    ImageDraw.Draw(mask).ellipse((40, 10, 160, 190), fill=255)
+    faint = Image.blend(picture, Image.new("RGB", picture.size, LOOK.panel), 0.8)
+    counts = Image.composite(picture, faint, mask)
+    return row([("images", picture), ("mask", mask.convert("RGB")), ("what counts", counts)])
 
 
 def captions() -> Image.Image:
@@ -248,6 +273,8 @@ def _corruption(kind: str) -> Callable[[], Image.Image]:
 
 DRAWN: dict[str, Callable[[], Image.Image]] = {
     "GlitchDatasetLoader": framings,
+    "GlitchDatasetFromImages": masked,
+    "GlitchDatasetMix": mixed,
     "GlitchFraming": fills,
     "GlitchCaptions": captions,
     "GlitchNoiseAndLoss": noises,
