@@ -2,6 +2,7 @@
 # make test       every test, the real ComfyUI's and the browser's among them
 # make matrix     measure which technique glitches what, on the pocket models (about an hour)
 # make workflows  write workflows/ anew from their description, after a node changed
+# make help-pictures  make the help pages' pictures anew, after a node changed
 # make check      the fast checks: style, types, the library's tests
 # make check-lower  the same tests with the oldest packages that are promised to work
 #
@@ -37,7 +38,7 @@ endif
 export COMFYUI_PATH
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix workflows check check-lower env clean
+.PHONY: help demo test matrix workflows help-pictures check check-lower env clean
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -54,6 +55,9 @@ matrix: env
 
 workflows: env
 	$(RUN) -m workflow_maker
+
+help-pictures: env
+	$(RUN) -m help_pictures
 
 check: env
 	$(RUN) -m ruff check .

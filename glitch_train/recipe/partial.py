@@ -20,6 +20,9 @@ from .train import TrainRecipe
 LEFT_TO_THE_LOADER = "folder"
 """A recipe is for any folder; which one is said where it is read."""
 
+GROWS = "corruption"
+"""Corruption nodes add to what a recipe names."""
+
 PARTS = (DatasetRecipe, TrainRecipe, DatasetHandling)
 """Whose settings a partial recipe names: a run's two halves, and what a loader does beside."""
 
@@ -109,14 +112,14 @@ class PartialRecipe:
 
         Args:
             recipe: the finished half.
-            origins: who named its settings; what the same source named there is not in question.
+            origins: who named its settings; the same source's corruption may have been added to.
         """
         return [
             f"{name} is {shown(getattr(recipe, name))}, the recipe asks for "
             f"{shown(self.settings[name].value)}"
             for name in self.names(type(recipe))
             if getattr(recipe, name) != self.settings[name].value
-            and origins.get(name) != self.settings[name].source
+            and (name, origins.get(name)) != (GROWS, self.settings[name].source)
         ]
 
     def to_dict(self) -> dict[str, Any]:

@@ -151,6 +151,14 @@ def test_settings_that_meet_another_dataset_are_said() -> None:
     assert corrupted.unmet(more, {"corruption": "JPEG-crushed"}) == []
 
 
+def test_two_nodes_of_one_kind_are_not_taken_for_one() -> None:
+    """Catches a Glitch Framing at the trainer that says other than the one at the loader."""
+    at_trainer = partial({"background": "black"}, "Glitch Framing")
+    assert at_trainer.unmet(DatasetRecipe(), {"background": "Glitch Framing"}) == [
+        "background is white, the recipe asks for black"
+    ]
+
+
 @pytest.mark.parametrize(
     ("title", "said"),
     [
