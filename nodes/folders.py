@@ -17,7 +17,10 @@ CACHE_KIND = "glitch_cache"
 
 
 def choices() -> list[str]:
-    """Return what the folder combo offers: ``name`` below input, ``kind: name`` elsewhere."""
+    """Return what the folder combo offers: ``name`` below input, ``kind: name`` elsewhere.
+
+    Its first entry, and so the default, asks for a choice; `resolve` refuses it in a sentence.
+    """
     return folder_choices(_roots())
 
 
@@ -28,7 +31,7 @@ def resolve(choice: str) -> Path:
         choice: an entry of :func:`choices`, in a workflow of Windows perhaps with backslashes.
 
     Raises:
-        DatasetError: when the folder is missing or lies outside the allowed roots.
+        DatasetError: when none is chosen, it is missing or lies outside the allowed roots.
     """
     try:
         return resolve_choice(choice, _roots())

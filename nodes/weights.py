@@ -140,8 +140,12 @@ def whole(patcher: Any, name: str) -> torch.Tensor:
     weight, _, convert = comfy.model_patcher.get_key_weight(patcher.model, name)
     if convert is not None:
         with torch.inference_mode(False), torch.no_grad():
-            converted = convert(weight)
-            if converted is not weight:
+            # Plain fp8 numbers are widened first, as the host does before it patches: older ones
+            # would scale them in fp8.
+            plain = type(weight.data) is torch.Tensor and weight.is_floating_point()
+            wide = weight.float() if plain and weight.itemsize == 1 else weight
+            converted = convert(wide)
+            if converted is not wide:
                 return converted.half() if converted.dtype == torch.float32 else converted
     if not weight.is_floating_point():
         raise packed(_called(patcher), f"{weight.dtype} numbers ({type(weight).__name__})")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..wording import number
 from .options import add_json_option
 
 # What other tools write into a LoRA and people look for.
@@ -61,7 +62,7 @@ def _as_text(found: dict[str, Any]) -> str:
         f"modules   {modules}",
         f"ranks     {', '.join(map(str, found['ranks']))}",
         f"alphas    {', '.join(f'{alpha:g}' for alpha in found['alphas']) or 'none (scale 1)'}",
-        f"norm      {found['norm']:g}  (‖ΔW‖ over all modules)",
+        f"norm      {number(found['norm'], 6)}  (‖ΔW‖ over all modules)",
     ]
     left = [f"left out  {name} ({kind})" for name, kind in found["unread"].items()]
     if found["embeddings"]:

@@ -11,7 +11,10 @@ from .names import is_system_folder, same_name
 
 MAX_DEPTH = 4
 MAX_CHOICES = 2000
-ROOT_ITSELF = "."
+NOT_CHOSEN = "choose a folder below input/"
+"""What a list of folders begins with: no folder's name ends with a slash, so it hides none."""
+ALL_OF_FIRST = "all of input/"
+"""The whole first root, by a name that is only there on purpose."""
 
 Root = tuple[str, Path]
 """What its choices begin with, and the folder; the first root's begin with nothing."""
@@ -20,14 +23,16 @@ Root = tuple[str, Path]
 def folder_choices(roots: Sequence[Root]) -> list[str]:
     """Return what a list of folders offers: ``name`` below the first root, ``label name`` others.
 
+    It begins with an entry that is no folder, so that none is chosen until a person does.
+
     Args:
         roots: where folders may lie.
     """
-    found = [ROOT_ITSELF]
+    found: list[str] = []
     resolved = [Path(os.path.realpath(root)) for _, root in roots]
     for (label, _), root in zip(roots, resolved, strict=True):
         found += [label + path for path in _folders_below(root, resolved)]
-    return found[:MAX_CHOICES]
+    return [NOT_CHOSEN, *found[: MAX_CHOICES - 2], ALL_OF_FIRST]
 
 
 def resolve_choice(choice: str, roots: Sequence[Root]) -> Path:
@@ -38,8 +43,20 @@ def resolve_choice(choice: str, roots: Sequence[Root]) -> Path:
         roots: where folders may lie.
 
     Raises:
-        DatasetError: when the folder is missing or lies outside the roots.
+        DatasetError: when none is chosen, or the folder is missing or lies outside the roots.
     """
+    if choice in (NOT_CHOSEN, ""):
+        raise DatasetError(
+            "No folder is chosen yet; choose the folder of your pictures (a new one below "
+            f"{roots[0][1]} is offered after key R)."
+        )
+    if os.path.normpath(choice) == ".":  # once the default, so that nobody need have meant it
+        raise DatasetError(
+            f"The folder {choice!r}, the older name for everything in {roots[0][1]}, is no longer "
+            f"a choice; choose the folder of your pictures, or {ALL_OF_FIRST!r} for all of them."
+        )
+    if choice == ALL_OF_FIRST:
+        return Path(os.path.realpath(roots[0][1]))
     resolved = [Path(os.path.realpath(root)) for _, root in roots]
     for (label, _), root in reversed(list(zip(roots, resolved, strict=True))):
         if choice.startswith(label):  # the first root, whose label is empty, is tried last

@@ -14,7 +14,7 @@ from .distance import structure_distance
 from .diversity import THUMB_SIZE, thumbprint
 from .layout import Layout, layout
 from .pairs import PicturePairs, Pixels
-from .pixels import blockiness, colourfulness, fine_texture, luma, reduced, tone_range
+from .pixels import blockiness, clipped, colourfulness, fine_texture, luma, reduced, tone_range
 
 _TONE_SIZE = 64
 
@@ -29,7 +29,7 @@ class PairFeatures:
         blocks: growth of the 8-pixel grid's visibility, powers of two; NaN for tiny pictures.
         texture: log2 of fine texture, glitched over base.
         contrast: log of tone range and colourfulness together, glitched over base.
-        base_tones: tone range and colourfulness of the base picture.
+        base_tones: tone range, colourfulness and share of clipped values of the base picture.
         glitched_tones: of the glitched one.
         structure: 1 − SSIM.
         base_thumb: the base picture as a vector for comparing it with others.
@@ -42,8 +42,8 @@ class PairFeatures:
     blocks: float
     texture: float
     contrast: float
-    base_tones: tuple[float, float]
-    glitched_tones: tuple[float, float]
+    base_tones: tuple[float, float, float]
+    glitched_tones: tuple[float, float, float]
     structure: float
     base_thumb: NDArray[np.float64] = dataclasses.field(repr=False)
     glitched_thumb: NDArray[np.float64] = dataclasses.field(repr=False)
@@ -83,7 +83,7 @@ def features(index: int, base: Pixels, glitched: Pixels) -> PairFeatures:
         layout=layout(first, second),
         blocks=blockiness(second) - blockiness(first),
         texture=math.log2(fine_texture(second) / fine_texture(first)),
-        contrast=math.log(sum(tones[1]) / sum(tones[0])),
+        contrast=math.log(sum(tones[1][:2]) / sum(tones[0][:2])),
         base_tones=tones[0],
         glitched_tones=tones[1],
         structure=structure_distance(first, second),
@@ -93,9 +93,9 @@ def features(index: int, base: Pixels, glitched: Pixels) -> PairFeatures:
     )
 
 
-def _tones(picture: Pixels) -> tuple[float, float]:
+def _tones(picture: Pixels) -> tuple[float, float, float]:
     small = reduced(picture, _TONE_SIZE)
-    return tone_range(luma(small)), colourfulness(small)
+    return tone_range(luma(small)), colourfulness(small), clipped(small)
 
 
 def _content_key(*pictures: Pixels) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..wording import percent
+from ..wording import number, percent
 from .diversity import MIN_PICTURES, collapse, different_pictures, likeness
 from .features import PairFeatures
 from .interval import MIN_PAIRS, Interval, interval, interval_of_mean
@@ -41,6 +41,7 @@ def measure_pictures(
         _compression(pairs, scale),
         _texture(pairs, scale),
         _contrast(pairs, scale),
+        _burn(pairs, scale),
         _mode_collapse(pairs, scale),
         _overall(pairs, scale),
     )
@@ -118,7 +119,7 @@ def _compression(pairs: Sequence[PairFeatures], scale: Reference) -> Measurement
     value = mean(values)
     strong = value / scale.values["compression"] >= SMALL
     sentence = (
-        f"An 8×8 grid stands out {2**value:.1f} times as much as in base."
+        f"An 8×8 grid stands out {number(2**value, 2)} times as much as in base."
         if strong
         else "No 8×8 blocks that base does not have."
     )
@@ -134,7 +135,8 @@ def _texture(pairs: Sequence[PairFeatures], scale: Reference) -> Measurement:
     value = mean(values)
     part = value / scale.values["texture"]
     if part >= SMALL:
-        sentence = f"Fine texture is {2**value:.1f} times as strong as in base: noise, grain."
+        times = number(2**value, 2)
+        sentence = f"Fine texture is {times} times as strong as in base: noise, grain."
     elif part <= -SMALL:
         sentence = f"Fine texture fell to {percent(2**value)} of base: smoother; no texture glitch."
     else:
@@ -150,14 +152,45 @@ def _contrast(pairs: Sequence[PairFeatures], scale: Reference) -> Measurement:
     logs = [pair.contrast for pair in pairs]
     value = -math.expm1(mean(logs))
     ends = _through(lambda log: -math.expm1(log), interval_of_mean(logs), rising=False)
+    about, ratios = _tones(pairs)
+    if value / scale.values["contrast"] <= -SMALL:
+        about = "Contrast and colour did not collapse; they grew"
+    return measured(
+        "contrast", value, ends, scale.values["contrast"], len(logs), f"{about}.", few(len(logs)),
+        **ratios,
+    )  # fmt: skip
+
+
+def _burn(pairs: Sequence[PairFeatures], scale: Reference) -> Measurement:
+    base, glitched = (
+        np.array([getattr(pair, tones) for pair in pairs])
+        for tones in ("base_tones", "glitched_tones")
+    )
+
+    def grown(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        # Of the batch, not of each pair: in a nearly black picture any speck of noise is a burn.
+        return np.asarray((counts @ glitched.sum(axis=1)) / (counts @ base.sum(axis=1)) - 1.0)
+
+    n = len(pairs)
+    value = float(grown(np.ones(n)))
+    about, ratios = "Contrast and colour are no stronger than in base", dict[str, float]()
+    clipped = [float(tones[:, 2].mean()) for tones in (base, glitched)]
+    if value / scale.values["burn"] >= SMALL:
+        about, ratios = _tones(pairs)
+        about += f"; {percent(clipped[1])} of all values are clipped, in base {percent(clipped[0])}"
+    return measured(
+        "burn", value, interval(n, grown), scale.values["burn"], n, f"{about}.", few(n),
+        clipped_in_base=clipped[0], clipped=clipped[1], **ratios,
+    )  # fmt: skip
+
+
+def _tones(pairs: Sequence[PairFeatures]) -> tuple[str, dict[str, float]]:
+    """Return how tone range and colour changed, in words and as ratios."""
     tone, colour = (_growth(pairs, which) for which in (0, 1))
     about = _grew_or_shrank("Tone range", tone) if math.isfinite(tone) else "Base has no contrast"
     if math.isfinite(colour):
         about += f", {_grew_or_shrank('colour', colour)}"
-    return measured(
-        "contrast", value, ends, scale.values["contrast"], len(logs), f"{about}.", few(len(logs)),
-        tone_range_ratio=tone, colour_ratio=colour,
-    )  # fmt: skip
+    return about, {"tone_range_ratio": tone, "colour_ratio": colour}
 
 
 def _growth(pairs: Sequence[PairFeatures], which: int) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..drawing.style import PALETTES
+from ..wording import index_text
 from .measurement import EFFECTS
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def draw_indices(rows: Sequence[IndexRow], effects: Sequence[str], style: str = 
     for down, row in enumerate(rows):
         for across, key in enumerate(effects):
             index = row.indices.get(key)
-            text = "–" if index is None else f"{index:.2f}"
+            text = "–" if index is None else index_text(index)
             strong = index is not None and index >= _STRONG
             axes.text(
                 across, down, text, ha="center", va="center", fontsize=9,

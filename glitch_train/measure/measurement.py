@@ -68,6 +68,12 @@ EFFECTS = {
             "photographs with half their contrast",
         ),
         Effect(
+            "burn",
+            "Burnt contrast and colour",
+            "growth of tone range, colour and clipped areas",
+            "photographs with twice their contrast and colour",
+        ),
+        Effect(
             "caption_hold",
             "Loss of the caption's hold",
             "lost share of the pictures' nearness to their own caption",
@@ -102,7 +108,8 @@ EFFECTS = {
 """In the order of reports and radars."""
 
 PICTURE_EFFECTS = (
-    "composition", "framing", "compression", "texture", "contrast", "mode_collapse", "overall",
+    "composition", "framing", "compression", "texture", "contrast", "burn", "mode_collapse",
+    "overall",
 )  # fmt: skip
 """What can be told from the pictures alone."""
 

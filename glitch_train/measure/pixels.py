@@ -17,8 +17,9 @@ BLOCK_PX = 8
 
 MIN_BLOCK_SIDE_PX = 3 * BLOCK_PX
 
-# Half a level of 8-bit pixels: differences below it are rounding, not pictures.
-_HALF_LEVEL = 0.5 / 255
+# A level of 8-bit pixels, and half of one: differences below it are rounding, not pictures.
+_LEVEL = 1 / 255
+_HALF_LEVEL = _LEVEL / 2
 _TEXTURE_FLOOR = 0.01
 _TONE_PERCENTILES = (5, 95)
 _REC_601 = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -84,6 +85,15 @@ def colourfulness(small: NDArray[np.float32]) -> float:
         small: (h, w, 3) of a reduced picture.
     """
     return float((small.max(axis=2) - small.min(axis=2)).mean()) + _HALF_LEVEL
+
+
+def clipped(small: NDArray[np.float32]) -> float:
+    """Return the share of values that lie at black or at white: areas with no tones left.
+
+    Args:
+        small: (h, w, 3) of a reduced picture.
+    """
+    return float(((small < _LEVEL) | (small > 1 - _LEVEL)).mean())
 
 
 def reduced(picture: NDArray[np.float32], size: int) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ..drawing.style import PALETTES, GraphSize
+from ..wording import number
 from .measurement import EFFECTS
 from .report import GlitchReport
 
@@ -24,6 +25,7 @@ _LABELS = {
     "compression": "compression\nartefacts",
     "texture": "texture\nglitch",
     "contrast": "collapsed\ncontrast",
+    "burn": "burnt contrast\nand colour",
     "caption_hold": "caption's\nhold lost",
     "mode_collapse": "mode\ncollapse",
     "overall": "overall\n(SSIM)",
@@ -56,8 +58,8 @@ def draw_radar(report: GlitchReport, size: GraphSize = RADAR_SIZE, style: str = 
     axes = figure.add_axes((0.14, 0.1, 0.72, 0.68), projection="polar")
     top = _top(report)
     _prepare(axes, top, angles, [_LABELS.get(key, EFFECTS[key].title) for key in keys], style)
-    for number, run in enumerate(report.runs):
-        colour = palette.runs[number % len(palette.runs)]
+    for place, run in enumerate(report.runs):
+        colour = palette.runs[place % len(palette.runs)]
         found = [run.of(key) for key in keys]
         told = [
             (angle, one) for angle, one in zip(angles, found, strict=True)
@@ -69,10 +71,10 @@ def draw_radar(report: GlitchReport, size: GraphSize = RADAR_SIZE, style: str = 
         axes.fill(turns, radii, color=colour, alpha=0.12)
         axes.scatter(turns, radii, color=colour, s=26, zorder=4, clip_on=False)
         for angle, one in told:
-            _whisker(axes, angle + 0.02 * number, one.index_interval, top, colour)
+            _whisker(axes, angle + 0.02 * place, one.index_interval, top, colour)
             if one.index is not None and one.index > top:
                 axes.annotate(
-                    f"{one.index:.1f}", (angle, top), color=colour, fontsize=9, fontweight="bold",
+                    number(one.index, 2), (angle, top), color=colour, fontsize=9, fontweight="bold",
                     ha="center", va="center", xytext=(0, -12), textcoords="offset points",
                 )  # fmt: skip
     legend = axes.legend(

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import ReportError
 from ..text_lists import lines_of
+from ..wording import index_text
 from .context import ModelContext, measure_context
 from .features import read_features
 from .index import measure_pictures
@@ -173,9 +174,9 @@ def _index_text(one: Measurement | None) -> str:
     if one is None or one.index is None:
         return "–"
     if one.index_interval is None:
-        return f"**{one.index:.2f}**"
+        return f"**{index_text(one.index)}**"
     low, high = one.index_interval
-    return f"**{one.index:.2f}** [{low:.2f}, {high:.2f}]"
+    return f"**{index_text(one.index)}** [{index_text(low)}, {index_text(high)}]"
 
 
 def _sentence(one: Measurement) -> str:

@@ -92,16 +92,23 @@ def run_sweep(
                 after_each()
         except KeyboardInterrupt:
             outcome.interrupted = True
+            # Its folder may have got into its place just before.
+            if job.name not in outcome.done and _is_done(job):
+                outcome.done.append(job.name)
         if outcome.interrupted or outcome.stopped:
             break
     return outcome
 
 
+def _is_done(job: Job) -> bool:
+    done = read_done(job.folder)
+    return done is not None and bool(done["key"] == job.key)
+
+
 def _missing(jobs: Sequence[Job], outcome: SweepOutcome) -> list[Job]:
     missing = []
     for job in jobs:
-        done = read_done(job.folder)
-        if done is not None and done["key"] == job.key:
+        if _is_done(job):
             try:
                 read_run(job.folder, job.seed)
             except ReportError as error:
@@ -109,7 +116,7 @@ def _missing(jobs: Sequence[Job], outcome: SweepOutcome) -> list[Job]:
             else:
                 outcome.kept.append(job.name)
             continue
-        if done is not None:
+        if read_done(job.folder) is not None:
             outcome.changed.append(job.name)
             log.info("%s has other settings now than when it was run: it runs again.", job.name)
         missing.append(job)

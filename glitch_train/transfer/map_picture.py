@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..model.network import Module
+from ..wording import number
 from .report import TransferReport
 
 if TYPE_CHECKING:
@@ -209,9 +210,9 @@ def _draw_text(
     layers = sum(tower.layers for tower in report.target.towers)
     axes = _bare_axes(figure, (0.03, 0.09, 0.94, 0.12))
     x = 0.0
-    for number, tower in enumerate(report.target.towers, start=1):
+    for place, tower in enumerate(report.target.towers, start=1):
         many = len(report.target.towers) > 1
-        title = f"text encoder {number if many else ''}".strip()
+        title = f"text encoder {place if many else ''}".strip()
         axes.text(x, -0.5, f"{title}: layers 1 to {tower.layers}", color=FAINT, fontsize=8)
         cells = [
             Cell(
@@ -242,7 +243,7 @@ def _draw_words(figure: Figure, report: TransferReport) -> None:
     figure.text(0.03, 0.945, title, color=INK, fontsize=21, weight="bold", va="center")
     figure.text(0.03, 0.903, f"{report.lora.title}  ·  {settings}", color=FAINT, fontsize=11)
     figure.text(0.97, 0.945, reached, color=INK, fontsize=12, ha="right", va="center")
-    kept = f"energy kept {report.energy_kept:.3g}"
+    kept = f"energy kept {number(report.energy_kept, 3)}"
     figure.text(0.97, 0.903, kept, color=FAINT, fontsize=11, ha="right")
     legend = (
         "block: proj_in, then per transformer block self-attention, cross-attention, feed-forward; "

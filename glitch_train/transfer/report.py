@@ -11,6 +11,7 @@ from typing import Any
 from ..lora.family import named_modules
 from ..lora.read import LoraFile
 from ..model.network import PART_TITLES, UNET, Module, Network
+from ..wording import number
 from .mapping import namesakes, unused_reason
 from .recipe import TransferRecipe
 
@@ -163,7 +164,7 @@ class TransferReport:
                 f"| of its text encoders reached | {text['target_reached']} of "
                 f"{text['target_total']} |"
             )
-        lines += ["", f"Energy kept (Σ‖ΔW'‖² / Σ‖ΔW‖²): **{self.energy_kept:.3g}**", ""]
+        lines += ["", f"Energy kept (Σ‖ΔW'‖² / Σ‖ΔW‖²): **{number(self.energy_kept, 3)}**", ""]
         return "\n".join([*lines, *self._loudest_lines(), *self._skipped_lines(), *self._notes()])
 
     def _counts_as_target(self, module: Module) -> bool:
@@ -178,7 +179,7 @@ class TransferReport:
 
     def _loudest_lines(self) -> list[str]:
         lines = ["### Loudest modules", "", "| module | ‖ΔW‖ / ‖W‖ |", "|---|---:|"]
-        lines += [f"| {one.target.key} | {one.loudness:.3g} |" for one in self.loudest]
+        lines += [f"| {one.target.key} | {number(one.loudness, 3)} |" for one in self.loudest]
         return [*lines, ""]
 
     def _skipped_lines(self) -> list[str]:

@@ -46,6 +46,19 @@ def as_other_hosts_have(one: dict[str, Any], other: dict[str, Any]) -> dict[str,
     return told
 
 
+VALUE = """([id, name]) =>
+    app.graph.getNodeById(id).widgets.find(widget => widget.name === name).value"""
+MIDDLE = """([id, name]) => {
+    const node = app.graph.getNodeById(id)
+    const widget = node.widgets.find(widget => widget.name === name)
+    const { scale, offset } = app.canvas.ds
+    const box = app.canvas.canvas.getBoundingClientRect()
+    const [x, y] = [node.pos[0] + node.size[0] / 2, node.pos[1] + widget.y + 10]
+    return [box.left + (x + offset[0]) * scale, box.top + (y + offset[1]) * scale]
+}"""
+"""Where the middle of a classic node's widget is, in the window."""
+
+
 @dataclasses.dataclass
 class Screen:
     """One open frontend.
@@ -75,21 +88,24 @@ class Screen:
 
     def open_template(self, name: str) -> dict[str, Any]:
         """Open a workflow by a click on its card in the template browser; return its file."""
-        shown: dict[str, Any] = json.loads((WORKFLOWS / f"{name}.json").read_text("utf-8"))
-        titles = sorted(node["title"] for node in shown["nodes"])
-        self._choose_template(name, titles)
+        shown = self.choose_template(name)
         if self.vue:
             self.fit()
             self.wait_for(
                 "count => document.querySelectorAll('[data-node-id]').length === count",
-                len(titles),
+                len(shown["nodes"]),
             )
         return shown
 
-    def _choose_template(self, name: str, titles: list[str]) -> None:
-        """Click its card until it opens: on a busy machine a click may be lost."""
+    def choose_template(self, name: str) -> dict[str, Any]:
+        """Click its card until it opens (a busy machine may lose a click); return its file.
+
+        What is in sight then is what the frontend shows.
+        """
         from playwright.sync_api import TimeoutError as NotYet
 
+        shown: dict[str, Any] = json.loads((WORKFLOWS / f"{name}.json").read_text("utf-8"))
+        titles = sorted(node["title"] for node in shown["nodes"])
         card = self.page.locator(f"[data-testid=template-workflow-{name}]")
         for _ in range(CLICKS):
             if not card.is_visible():
@@ -109,8 +125,27 @@ class Screen:
                 )
             except NotYet:
                 continue
-            return
+            return shown
         raise AssertionError(f"the template {name} did not open")
+
+    def choose(self, node: int, widget: str, value: str) -> None:
+        """Choose an entry of a list, with two clicks.
+
+        Args:
+            node: Id of the node, which is in sight.
+            widget: The widget's name.
+            value: What is chosen.
+        """
+        if self.vue:
+            now = self.page.evaluate(VALUE, [node, widget])
+            box = self.page.locator(f'[data-node-id="{node}"]')
+            box.get_by_text(now, exact=True).first.click(timeout=PATIENCE_MS)
+            option = self.page.locator("[role=option]")
+        else:
+            self.page.mouse.click(*self.page.evaluate(MIDDLE, [node, widget]))
+            option = self.page.locator(".litecontextmenu .litemenu-entry")
+        option.filter(has_text=value).first.click(timeout=PATIENCE_MS)
+        self.wait_for(f"([told, value]) => ({VALUE})(told) === value", [[node, widget], value])
 
     def fit(self) -> None:
         """Show the whole graph."""

@@ -21,7 +21,7 @@ class GraphBuilder:
         self._info = client.object_info()
 
     def add(self, class_type: str, **inputs: Any) -> str:
-        """Add a node; links are ``(node id, output name or number)``."""
+        """Add a node; links are ``(node id, output name, type or number)``."""
         node = str(len(self.nodes) + 1)
         linked = {name: self._link(value) for name, value in inputs.items()}
         self.nodes[node] = {
@@ -30,13 +30,18 @@ class GraphBuilder:
         }
         return node
 
+    def there(self, *names: str) -> str:
+        """Return the first of a node's names, by which hosts of different age call it."""
+        return next(name for name in names if name in self._info)
+
     def _link(self, value: Any) -> Any:
         if not isinstance(value, tuple):
             return value
         node, output = value
         if isinstance(output, str):
-            names = self._info[self.nodes[node]["class_type"]]["output_name"]
-            output = names.index(output)
+            about = self._info[self.nodes[node]["class_type"]]
+            names = about["output_name"]
+            output = names.index(output) if output in names else about["output"].index(output)
         return [node, output]
 
     def _defaults(self, class_type: str) -> dict[str, Any]:

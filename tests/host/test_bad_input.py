@@ -47,6 +47,8 @@ def load_folder(client: ComfyClient, folder: str, **settings: Any) -> dict[str, 
         ("\ud800", "There is no folder"),
         ("a" * 300, "There is no folder"),
         ("datasets: x", "There is no folder"),
+        ("choose a folder below input/", "No folder is chosen yet"),
+        (".", "the older name for everything in .*'all of input/' for all of them"),
     ],
 )
 def test_a_folder_that_cannot_be_used(client: ComfyClient, folder: str, said: str) -> None:

@@ -40,7 +40,7 @@ def graph_of(client: ComfyClient, owner: str, name: str) -> tuple[dict[str, Any]
     builder = GraphBuilder(client)
     base = builder.add("CheckpointLoaderSimple", ckpt_name="missing.safetensors")
     model = {"model": (base, 0), "clip": (base, 1)}
-    data = builder.add("GlitchDatasetLoader", folder=".", width=64, height=64)
+    data = builder.add("GlitchDatasetLoader", folder="all of input/", width=64, height=64)
     trained = {**model, "vae": (base, 2), "dataset": (data, 0)}
     grid = builder.add("GlitchGrid", **model, vae=(base, 2))
     linked: dict[str, dict[str, Any]] = {

@@ -40,7 +40,7 @@ def two_trainers(client: ComfyClient) -> tuple[GraphBuilder, tuple[str, str], tu
         model=(base, 0), latents=(latents, 0), positive=(text, 0), steps=STEPS, rank=4,
         training_dtype="fp32", lora_dtype="fp32", gradient_checkpointing=False,
     )  # fmt: skip
-    return builder, (ours, "loss_map"), (hosts, "loss_map")
+    return builder, (ours, "loss_map"), (hosts, "LOSS_MAP")
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_the_png_holds_the_workflow(drawn: dict[str, Any]) -> None:
         assert picture.height > 400  # the verdict lies under the graph
         prompt = json.loads(picture.info["prompt"])
     assert "GlitchLossGraph" in {node["class_type"] for node in prompt.values()}
-    assert len(drawn["picture"]) == 1
+    assert drawn["picture"]  # two on 0.3.64, whose trainer runs once for each latent
 
 
 def test_the_verdict_is_text_and_json(drawn: dict[str, Any]) -> None:

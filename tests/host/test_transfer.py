@@ -180,7 +180,9 @@ def test_the_carried_lora_can_be_saved_and_loaded_by_the_host(
     wearer = Wearer(client, SD15)
     applier = wearer.wear(loras[SDXL], fit="project", seed=4)
     drawn = wearer.draw((applier, 0), (applier, 1))
-    wearer.builder.add("SaveLoRA", lora=(applier, "lora"), prefix="carried")
+    wearer.builder.add(
+        wearer.builder.there("SaveLoRA", "SaveLoRANode"), lora=(applier, "lora"), prefix="carried"
+    )
     ours = pictures_of(client, wearer.run(), drawn)[0]
     (saved,) = (host.base_dir / "output").glob("carried*.safetensors")
     save_file(load_file(saved), host.base_dir / "models" / "loras" / "carried.safetensors")

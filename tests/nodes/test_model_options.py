@@ -16,6 +16,7 @@ def model(host_modules: None):
     from comfy.model_patcher import ModelPatcher
 
     inside = torch.nn.Module()
+    inside.model_sampling = None
     inside.model_config = SimpleNamespace(unet_config={"model_channels": 320})
     cpu = torch.device("cpu")
     return ModelPatcher(inside, load_device=cpu, offload_device=cpu)

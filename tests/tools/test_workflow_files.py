@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from glitch_train.dataset.folder_choice import NOT_CHOSEN
 from glitch_train.recipe.experiments import EXPERIMENTS
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
@@ -27,6 +28,19 @@ SPLINE = 0.25
 MOST_PX = 80
 """And at most so far at a bend."""
 THUMBNAIL_BYTES = 60_000
+GREEN = "#232"
+CROSS = {"mismatched_base", "cross_model_sdxl_to_sd15", "cross_model_sd15_to_sdxl"}
+FILE_ENDINGS = (".safetensors", ".ckpt", ".png", ".jpg", "*")
+EMPTY_IS_FINE = {
+    ("GlitchRecipe", "settings"),  # the preset alone
+    ("GlitchDatasetLoader", "trigger_word"),  # none
+    ("GlitchReport", "prompts"),  # for a vision model that is not connected
+    ("GlitchGrid", "negative"),
+    ("GlitchGridSettings", "negative"),  # none
+    ("GlitchGridSettings", "lora_names"),  # the LoRA is connected
+    ("CLIPTextEncode", "text"),  # no negative prompt
+    ("PreviewAny", "preview"),  # filled by the run
+}
 
 Point = tuple[float, float]
 
@@ -93,16 +107,6 @@ def curve(way: list[Point]) -> list[Point]:
     return found
 
 
-def cross(one: tuple[Point, Point], other: tuple[Point, Point]) -> bool:
-    """Whether two pieces of wire cut through each other."""
-
-    def side(a: Point, b: Point, c: Point) -> float:
-        return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
-
-    (a, b), (c, d) = one, other
-    return side(a, b, c) * side(a, b, d) < 0 and side(c, d, a) * side(c, d, b) < 0
-
-
 def test_every_preset_has_its_workflow() -> None:
     """Catches an experiment that is offered in the node and ships no workflow."""
     assert set(EXPERIMENTS) | FURTHER == set(NAMES)
@@ -135,16 +139,75 @@ def test_no_wire_runs_behind_a_node(name: str) -> None:
             assert not inside, (link, node)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_no_wires_cross(name: str) -> None:
-    """Catches wires that cut through each other; those of one socket are one wire."""
-    drawn = wires(read(name))
-    for (one, a), (other, b) in itertools.combinations(drawn, 2):
-        if one[1:3] == other[1:3]:
-            continue
-        pieces = itertools.product(itertools.pairwise(a), itertools.pairwise(b))
-        assert not any(cross(*pair) for pair in pieces), (one, other)
+def test_wires_go_straight_or_at_right_angles(name: str) -> None:
+    """Catches a wire that runs aslant across half the canvas, where nobody can follow it."""
+    for link, points in wires(read(name)):
+        for one, other in itertools.pairwise(points):
+            across, down = abs(one[0] - other[0]), abs(one[1] - other[1])
+            is_short = abs(points[0][0] - points[-1][0]) < 300 and len(points) == 41
+            assert is_short or min(across, down) < 1, link
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_folder_and_a_checkpoint_are_all_there_is_to_choose(name: str) -> None:
+    """Catches a second loader of one model, a folder chosen for the user, a text to fill in.
+
+    A workflow asks for what stands green; the demo's choices are placed by its command.
+    """
+    nodes = {node["id"]: node for node in read(name)["nodes"]}
+    twin = read(name, "api")
+    inputs = {key: entry["inputs"] for key, entry in twin.items()}
+    made = {values["output_name"] for values in inputs.values() if "output_name" in values}
+    chosen = []
+    for key, values in inputs.items():
+        for widget, value in values.items():
+            if widget in ("folder", "ckpt_name"):
+                chosen.append((twin[key]["class_type"], widget, value))
+                assert nodes[int(key)]["color"] == GREEN
+            elif value == "":
+                assert (twin[key]["class_type"], widget) in EMPTY_IS_FINE
+            elif isinstance(value, str) and any(end in value for end in FILE_ENDINGS):
+                assert any(value.startswith(f"{one}_") for one in made), (key, widget, value)
+    checkpoints = [value for _, widget, value in chosen if widget == "ckpt_name"]
+    folders = [value for _, widget, value in chosen if widget == "folder"]
+    assert len(set(checkpoints)) == len(checkpoints) == (2 if name in CROSS else 1)
+    assert folders == ["glitch_demo_pictures" if name == "demo" else NOT_CHOSEN]
+    assert sum(node.get("color") == GREEN for node in nodes.values()) == len(chosen)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_note_says_what_to_choose(name: str) -> None:
+    """Catches a note whose reader has to search for what to do first."""
+    (note,) = [node for node in read(name)["nodes"] if node["type"] == "MarkdownNote"]
+    first, then, *_ = note["widgets_values"][0].split("\n\n")
+    wanted = "two checkpoints, of" if name in CROSS else "checkpoint"
+    assert "green" in first
+    assert "folder" in first
+    assert wanted in first
+    assert "press **Run**" in first.replace("Press", "press") + then.replace("Press", "press")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_app_view_asks_and_shows(name: str) -> None:
+    """Catches a form without a choice, or with a widget or result that the graph does not have."""
+    workflow = read(name)
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    form = workflow["extra"]["linearData"]
+    asked = [(nodes[node]["type"], widget) for node, widget in form["inputs"]]
+    for node, widget in form["inputs"]:
+        assert widget in [one["name"] for one in nodes[node]["inputs"] if "widget" in one]
+    must = [("GlitchDatasetLoader", "folder"), ("CheckpointLoaderSimple", "ckpt_name")]
+    must += must[1:] if name in CROSS else []
+    assert asked[: len(must)] == must
+    assert 1 <= len(asked) - len(must) <= 4
+    shown = [nodes[node]["type"] for node in form["outputs"]]
+    assert shown[:3] == ["GlitchContactSheet", "GlitchLoraTrainer", "GlitchLossGraph"] or (
+        name == "compare_runs"
+    )
+    every = {node["type"] for node in nodes.values()}
+    wanted = every & {"PreviewAny", "GlitchGrid", "GlitchReport", "SaveImage"}
+    assert wanted <= set(shown)
 
 
 @pytest.mark.parametrize("name", NAMES)

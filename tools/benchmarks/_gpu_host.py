@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from glitch_demo.full_shapes import LAYOUTS, ldm_weights
 from glitch_train.training.devices import peak_memory_mb
@@ -18,16 +21,17 @@ from glitch_train.training.devices import peak_memory_mb
 from ._gpu_rows import Row
 
 
-def measure_host(row: Row, device: torch.device, steps: int, tree: Path) -> dict[str, Any]:
+def measure_host(row: Row, device: torch.device, options: argparse.Namespace) -> dict[str, Any]:
     """Return the node's seconds a step and peak memory.
 
     Args:
         row: what to measure.
         device: where; a CPU is told to the host.
-        steps: how many are timed.
-        tree: a ComfyUI folder, whose packages this Python has.
+        options: ``steps`` that are timed, ``comfyui``, a folder whose packages this Python has, and
+            ``tiny``, for pictures of 64 pixels.
     """
     sys.argv = sys.argv[:1]
+    tree = Path(options.comfyui).resolve()
     sys.path.insert(0, str(tree))
     os.chdir(tree)
     import comfy.cli_args
@@ -39,20 +43,24 @@ def measure_host(row: Row, device: torch.device, steps: int, tree: Path) -> dict
     seconds: list[float] = []
     nodes_train.trange = lambda count, **_: _Timed(count, seconds, device)
     family, layout = LAYOUTS[row.family]
-    with torch.inference_mode():  # as the host's executor does
+    side = 8 if options.tiny else row.size_px // 8
+    more = {"pooled_output": torch.randn(1, 1280)} if family.is_xl else {}
+    inputs = {
+        "latents": [{"samples": torch.randn(row.batch, 4, side, side)}] * 2,
+        "positive": [[[torch.randn(1, 77, family.context_dim), more]]],
+        **_settings(row, nodes_train.TrainLoraNode, options.steps),
+    }
+    # A file, as newer hosts load a model anew where they leave its weights on the disk.
+    with tempfile.TemporaryDirectory(prefix="glitch_gpu_") as folder, torch.inference_mode():
+        path = Path(folder) / "unet.safetensors"
         weights = {
             name: (torch.randn(value.shape, device=device) / value[0].numel() ** 0.5).half().cpu()
             for name, value in ldm_weights(family, layout).items()
         }
-        model = comfy.sd.load_diffusion_model_state_dict(weights)
+        save_file(weights, path)
         del weights
-        side = row.size_px // 8
-        latents = [{"samples": torch.randn(row.batch, 4, side, side)}] * 2
-        more = {"pooled_output": torch.randn(1, 1280)} if family.is_xl else {}
-        prompt = [[torch.randn(1, 77, family.context_dim), more]]
-        node = nodes_train.TrainLoraNode
-        settings = _settings(row, node, steps)
-        node.execute(model=[model], latents=latents, positive=[prompt], **settings)
+        model = comfy.sd.load_diffusion_model(str(path))
+        nodes_train.TrainLoraNode.execute(model=[model], **inputs)
     return {
         "step_s": statistics.median(seconds[1:]),  # the first step allocates
         "peak_mb": peak_memory_mb(device),

@@ -92,7 +92,7 @@ def measure_here(row: Row, options: argparse.Namespace) -> dict[str, Any]:
     device = torch.device(options.device)
     try:
         if row.by == "TrainLoraNode":
-            return measure_host(row, device, options.steps, Path(options.comfyui).resolve())
+            return measure_host(row, device, options)
         with tempfile.TemporaryDirectory(prefix="glitch_gpu_") as folder:
             return measure(row, device, options.steps, options.tiny, Path(folder))
     except GlitchTrainError as error:

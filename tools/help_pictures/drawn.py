@@ -79,24 +79,29 @@ def fills() -> Image.Image:
     )
 
 
-def masked() -> Image.Image:
-    """Return a photograph, a mask, and what of the photograph counts."""
-    source = load(demo_photos()[0], CELL_PX)
-    mask = Image.new("L", source.size, 0)
-    ImageDraw.Draw(mask).ellipse((50, 10, 160, 150), fill=255)
-    counts = Image.new("RGB", source.size, LOOK.paper)
-    counts.paste(source, mask=mask)
-    return row([("images", source), ("mask", mask.convert("RGB")), ("what counts", counts)])
-
-
 def mixed() -> Image.Image:
-    """Return four samples of a mix: three parts clean, one part crushed."""
-    photos = demo_photos()[:4]
-    shown = [("weight_1 = 3", load(photo, CELL_PX)) for photo in photos[:3]]
-    chain = parse_chain("jpeg_crush quality_low=2 quality_high=4 generations=2")
-    last = load(photos[3], CELL_PX)
-    crushed = corrupt(last, chain, 3, photos[3].name, 0, lambda *_: None)
-    return row([*shown, ("weight_2 = 1", crushed)])
+    """Return ten samples of a mix: seven parts clean, three parts crushed."""
+    photos = demo_photos()[:5]
+    size = CELL_PX // 2
+    chain = parse_chain("jpeg_crush quality_low=3 quality_high=9 generations=3 shift_px=1")
+    shown = []
+    for number in range(10):
+        picture = load(photos[number % 5], size)
+        is_crushed = number % 3 == 2
+        if is_crushed:
+            picture = corrupt(picture, chain, number, photos[number % 5].name, 0, lambda *_: None)
+        shown.append(("30" if is_crushed else "70", picture))
+    return row(shown)
+
+
+def masked() -> Image.Image:
+    """Return a picture, a mask, and what of the picture counts in the loss."""
+    picture = load(demo_photos()[0], CELL_PX)
+    mask = Image.new("L", picture.size)
+    ImageDraw.Draw(mask).ellipse((40, 10, 160, 190), fill=255)
+    faint = Image.blend(picture, Image.new("RGB", picture.size, LOOK.panel), 0.8)
+    counts = Image.composite(picture, faint, mask)
+    return row([("images", picture), ("mask", mask.convert("RGB")), ("what counts", counts)])
 
 
 def captions() -> Image.Image:

@@ -6,8 +6,8 @@ import dataclasses
 
 from .flow import Column, Node
 
-BASE_COLOR = ("#232", "#353")
-"""Green: every node in which the base model is chosen."""
+CHOICE_COLOR = ("#232", "#353")
+"""Green: every node in which a person has something to choose before Run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +36,6 @@ class Base:
     def loader(self, column: Column, title: str = "Base model", *, top: int | None = None) -> Node:
         """Add a node that loads it.
 
-        Loaders of one file are loaded once: the host keeps what equal nodes give.
-
         Args:
             column: Where it stands.
             title: What stands on it.
@@ -48,7 +46,7 @@ class Base:
             title,
             top=top,
             models=self.models,
-            color=BASE_COLOR,
+            color=CHOICE_COLOR,
             ckpt_name=self.checkpoint,
         )
 

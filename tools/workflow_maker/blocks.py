@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from .bases import Base
 from .flow import Group, Node, Output
 
 
 class SampleRows:
-    """Pictures of one prompt per row, from left to right, without a wire that crosses another."""
+    """Pictures of one prompt per row, from left to right, by the host's own nodes."""
 
     PITCH = 680
     """From one row to the next, in pixels."""
 
-    def __init__(self, group: Group, base: Base):
+    def __init__(self, group: Group, base: Node):
         """Open the columns.
 
         Args:
             group: The box they stand in.
-            base: What the pictures are drawn with.
+            base: The loader of what the pictures are drawn with.
         """
         self.base = base
-        self.columns = [group.column(width) for width in (320, 340, 320, 200, 420)]
+        self.columns = [group.column(width) for width in (340, 320, 200, 420)]
         self.count = 0
 
     def add(
@@ -29,19 +28,17 @@ class SampleRows:
         prompt: str,
         prefix: str,
         *,
-        model: Output | None = None,
-        clip: Output | None = None,
+        model: Output,
         latent: dict[str, int],
         sampling: dict[str, object],
     ) -> Node:
-        """Add a row; what is not given comes from a loader of its own.
+        """Add a row.
 
         Args:
             label: Behind the title of each node.
             prompt: The text.
             prefix: Of the files.
             model: The MODEL to sample with.
-            clip: The CLIP to read the prompt with.
             latent: Inputs of Empty Latent Image.
             sampling: Inputs of KSampler.
 
@@ -50,31 +47,21 @@ class SampleRows:
         """
         top = self.count * self.PITCH
         self.count += 1
-        first, second, third, fourth, fifth = self.columns
-        # Wires that come from the left pass above the loader, which stands the lower.
-        lowered = 60 if model and not clip else 380 if clip else 0
-        base = self.base.loader(first, f"Base model · {label}", top=top + lowered)
-        clip = clip or base["CLIP"]
-        positive = second.add(
-            "CLIPTextEncode",
-            f"Prompt · {label}",
-            top=top + 60,
-            tall=150,
-            text=prompt,
-            clip=clip,
+        words, third, fourth, fifth = self.columns
+        clip = self.base["CLIP"]
+        positive = words.add(
+            "CLIPTextEncode", f"Prompt · {label}", top=top, tall=150, text=prompt, clip=clip
         )
-        if model:
-            model = model.passing_over(*([base, positive] if lowered == 60 else [positive]))
-        negative = second.add("CLIPTextEncode", "No negative prompt", tall=90, clip=clip)
-        empty = second.add("EmptyLatentImage", f"Size · {label}", **latent)
+        negative = words.add("CLIPTextEncode", "No negative prompt", tall=90, clip=clip)
+        empty = words.add("EmptyLatentImage", f"Size · {label}", **latent)
         sampler = third.add(
             "KSampler",
             f"Sample · {label}",
             top=top,
-            model=model or base["MODEL"],
-            positive=positive["CONDITIONING"].turning(14),
-            negative=negative["CONDITIONING"].turning(24),
-            latent_image=empty["LATENT"].turning(34),
+            model=model,
+            positive=positive["CONDITIONING"],
+            negative=negative["CONDITIONING"],
+            latent_image=empty["LATENT"],
             **sampling,
         )
         decoded = fourth.add(
@@ -82,7 +69,7 @@ class SampleRows:
             f"Decode · {label}",
             top=top,
             samples=sampler["LATENT"],
-            vae=base["VAE"].passing_under(empty, sampler),
+            vae=self.base["VAE"],
         )
         return fifth.add(
             "SaveImage",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from .bases import Base
 from .flow import Column, Flow, Node, Output
 
 PROMPTS = (
@@ -17,19 +16,10 @@ PROMPTS = (
 )
 """Of every grid, so that reports can be compared."""
 SEEDS = "0-2"
-BASE_TOP, GRID_TOP = 380, 460
-"""A loader ends above the wire that goes from the trainer to the grid's LoRA."""
-REPORT_TOP = 700
 
 
 def grid(
-    column: Column,
-    base: Node,
-    title: str,
-    prefix: str,
-    *,
-    top: int | None = GRID_TOP,
-    **inputs: Any,
+    column: Column, base: Node, title: str, prefix: str, *, top: int | None = 0, **inputs: Any
 ) -> Node:
     """Add a Glitch Grid with the prompts and seeds of all workflows.
 
@@ -38,7 +28,7 @@ def grid(
         base: The loader of its base model.
         title: What stands on it.
         prefix: Of its file.
-        top: The y of its title, in pixels.
+        top: The y of its title, in pixels; None for below the node before.
         **inputs: What else differs from the grid's defaults.
     """
     usual = {"prompts": "\n".join(PROMPTS), "seeds": SEEDS, "scheduler": "karras"}
@@ -55,70 +45,42 @@ def grid(
 
 
 def compare(
-    flow: Flow,
-    name: str,
-    base: Base,
-    lora: Output,
-    patched: Node | None = None,
-    *,
-    layout: dict[str, Any] | None = None,
+    flow: Flow, base: Node, lora: Output, *, layout: dict[str, Any] | None = None, **inputs: Any
 ) -> Node:
     """Add a group with a grid of base against LoRA, and its report.
 
     Args:
         flow: The workflow.
-        name: Of the files.
-        base: What the pictures are drawn with.
-        lora: The LoRA that the report weighs, and the grid wears unless there is `patched`.
-        patched: A node with outputs model and clip, to draw with instead.
+        base: The loader of the model that the pictures are drawn with.
+        lora: The LoRA that the report weighs, and the grid wears unless `model_2` is given.
         layout: Inputs of Glitch Grid Settings, where the grid needs them.
+        **inputs: Of the grid, where they differ from all others.
 
     Returns:
         The grid.
     """
-    number = len(flow.groups) + 1
-    group = flow.group(f"{number} · Same prompts, same seeds: base against LoRA")
-    loaders = group.column(340)
-    loader = base.loader(loaders, "Base model · grid", top=BASE_TOP)
-    column = group.column(680)
-    if patched:
-        worn = {
-            "model_2": patched["model"].passing_under(loader),
-            "clip_2": patched["clip"].passing_under(loader),
-        }
-    else:
-        worn = {"lora": lora.passing_under(loader)}
+    name = flow.name
+    group = flow.group(f"{len(flow.groups) + 1} · Same prompts, same seeds: base against LoRA")
+    worn = {} if "model_2" in inputs else {"lora": lora}
     if layout:
-        settings = loaders.add("GlitchGridSettings", "Layout of the grid", **layout)
+        settings = group.column(340).add(
+            "GlitchGridSettings", "Layout of the grid", top=0, **layout
+        )
         worn["settings"] = settings["settings"]
-    cells = grid(
-        column, loader, "Base against LoRA", f"glitch/{name}_grid",
-        **worn, sizes=base.sizes,
-    )  # fmt: skip
-    _report(
-        group.column(460),
-        group.column(460),
-        name,
-        cells,
-        base.loader(column, "Base model · report"),
-        lora.passing_under(loader, column.nodes[-1]),
-    )
-    return cells
-
-
-def _report(
-    column: Column, words: Column, name: str, cells: Node, base: Node, lora: Output
-) -> None:
-    report = column.add(
+    column = group.column(680)
+    cells = grid(column, base, "Base against LoRA", f"glitch/{name}_grid", **worn, **inputs)
+    report = group.column(460).add(
         "GlitchReport",
         "How did it glitch?",
-        top=REPORT_TOP,
+        top=0,
         base=cells["base"],
         glitched=cells["glitched"],
-        base_model=base["MODEL"].turning(20),
-        base_clip=base["CLIP"].turning(40),
-        lora=lora.turning_at_last(60),
+        base_model=base["MODEL"],
+        base_clip=base["CLIP"],
+        lora=lora,
         filename_prefix=f"glitch/{name}_report",
         names=name,
     )
-    words.add("PreviewAny", "Report", top=REPORT_TOP, tall=900, source=report["report"])
+    words = group.column(460).add("PreviewAny", "Report", top=0, tall=900, source=report["report"])
+    flow.show(cells, report, words)
+    return cells

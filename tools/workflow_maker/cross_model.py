@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from .bases import SD15, SDXL, Base
-from .comparing import BASE_TOP, GRID_TOP, compare
+from .comparing import compare
 from .flow import Flow
 from .notes import mismatch_note
-from .training import Run, TrainingColumns, read_curve
+from .training import Run, TrainingColumns, read_curves
 
 STANDARD = {SD15.family: "SD1.5 standard", SDXL.family: "SDXL standard"}
 
@@ -22,22 +22,26 @@ def cross_model(name: str, source: Base, target: Base, *presets: str) -> Flow:
     """
     flow = Flow(name)
     chain = (STANDARD[source.family], *presets)
-    run = Run(name, chain, source, mismatch_note(source, target))
-    columns = TrainingColumns(flow, len(chain))
-    trainer = columns.add(run)
-    read_curve(columns, run, trainer)
+    columns = TrainingColumns(flow, mismatch_note(source, target), chain, [source, target])
+    trainer = columns.add(Run(name, chain))
+    read_curves(columns, "Read the curve", f"glitch/{name}_loss", [trainer])
+    _, base = columns.bases
     group = flow.group(f"{len(flow.groups) + 1} · Onto {target.family}")
-    base = target.loader(group.column(340), f"{target.family} · wears the LoRA", top=BASE_TOP)
     applier = group.column(420).add(
         "GlitchCrossModelLoraApplier",
         f"{source.family} LoRA on {target.family}",
-        top=GRID_TOP,
+        top=0,
         model=base["MODEL"],
         clip=base["CLIP"],
-        lora=trainer["lora"].passing_under(base),
+        lora=trainer["lora"],
     )
-    group.column(400).add(
-        "PreviewAny", "What went where", top=700, tall=700, source=applier["report"]
+    words = group.column(400).add(
+        "PreviewAny", "What went where", top=0, tall=700, source=applier["report"]
     )
-    compare(flow, name, target, applier["lora"], applier)
+    flow.choose(applier, "strength_model", "mapping", "norm")
+    flow.show(applier, words)
+    compare(
+        flow, base, applier["lora"],
+        sizes=target.sizes, model_2=applier["model"], clip_2=applier["clip"],
+    )  # fmt: skip
     return flow

@@ -11,7 +11,7 @@ from .comparing import compare
 from .cross_model import cross_model
 from .flow import Flow
 from .notes import experiment_note
-from .training import Run, TrainingColumns, read_curve
+from .training import Run, TrainingColumns, read_curves
 
 STANDARD = "SD1.5 standard"
 """What a technique changes one thing of."""
@@ -34,12 +34,18 @@ def experiment(preset: Experiment) -> Flow:
     """
     flow = Flow(preset.slug)
     chain = (preset.title,) if preset.stands_alone else (STANDARD, preset.title)
-    run = Run(preset.slug, chain, _base_of(preset), experiment_note(preset))
-    columns = TrainingColumns(flow, len(chain))
-    trainer = columns.add(run)
-    read_curve(columns, run, trainer)
-    compare(flow, run.name, run.base, trainer["lora"])
+    base = _base_of(preset)
+    columns = TrainingColumns(flow, experiment_note(preset), chain, [base])
+    trainer = columns.add(Run(flow.name, chain, turned=_turned(preset)))
+    read_curves(columns, "Read the curve", f"glitch/{flow.name}_loss", [trainer])
+    compare(flow, columns.bases[0], trainer["lora"], sizes=base.sizes)
     return flow
+
+
+def _turned(preset: Experiment) -> tuple[str, ...]:
+    """Return what a person would turn first: what the preset is about, and for how long it goes."""
+    about = ("framing", "learning_rate") if preset.stands_alone else tuple(preset.settings)[:2]
+    return tuple(dict.fromkeys((*about, "steps")))
 
 
 def _base_of(preset: Experiment) -> Base:

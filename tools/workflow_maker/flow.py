@@ -8,7 +8,7 @@ from typing import Any
 GAP = 40
 """Between two nodes of a column, in pixels of the canvas."""
 COLUMN_GAP = 90
-"""Between two columns: room for the wires to bend."""
+"""Between two columns, at least: room for the wires to bend."""
 GROUP_COLORS = ("#3f789e", "#a1309b", "#b58b2a", "#3f9e5d")
 
 
@@ -19,34 +19,10 @@ class Output:
     Attributes:
         node: the node it belongs to.
         name: its name in the host's node list.
-        over: nodes that the wire passes above, in the order of its way.
-        under: nodes that it passes below, after those.
-        turn: how far behind its node the wire goes straight up or down, in pixels; 0: nowhere.
-        end_turn: the same behind the last node that it passes, up or down to its end.
     """
 
     node: Node
     name: str
-    over: tuple[Node, ...] = ()
-    under: tuple[Node, ...] = ()
-    turn: int = 0
-    end_turn: int = 0
-
-    def turning_at_last(self, behind_px: int) -> Output:
-        """Return the same output with a wire that goes straight up or down before its end."""
-        return dataclasses.replace(self, end_turn=behind_px)
-
-    def turning(self, behind_px: int) -> Output:
-        """Return the same output with a wire that goes straight up or down behind its node."""
-        return dataclasses.replace(self, turn=behind_px)
-
-    def passing_over(self, *nodes: Node) -> Output:
-        """Return the same output with a wire that goes above other nodes."""
-        return dataclasses.replace(self, over=nodes)
-
-    def passing_under(self, *nodes: Node) -> Output:
-        """Return the same output with a wire that goes below other nodes."""
-        return dataclasses.replace(self, under=nodes)
 
 
 @dataclasses.dataclass(eq=False)
@@ -147,10 +123,19 @@ class Group:
 
 @dataclasses.dataclass(eq=False)
 class Flow:
-    """One workflow, from left to right."""
+    """One workflow, from left to right.
+
+    Attributes:
+        name: of its file.
+        groups: its boxes.
+        chosen: what its app view asks for: a node and one of its widgets.
+        shown: nodes whose results the app view shows.
+    """
 
     name: str
     groups: list[Group] = dataclasses.field(default_factory=list)
+    chosen: list[tuple[Node, str]] = dataclasses.field(default_factory=list)
+    shown: list[Node] = dataclasses.field(default_factory=list)
 
     def group(self, title: str) -> Group:
         """Open a group to the right of the others.
@@ -162,7 +147,29 @@ class Flow:
         self.groups.append(group)
         return group
 
+    def choose(self, node: Node, *names: str) -> None:
+        """Ask for widgets of a node in the app view.
+
+        Args:
+            node: The node.
+            *names: Of its widgets.
+        """
+        self.chosen += [(node, name) for name in names]
+
+    def show(self, *nodes: Node) -> None:
+        """Show what nodes make in the app view.
+
+        Args:
+            *nodes: The nodes.
+        """
+        self.shown += nodes
+
+    @property
+    def columns(self) -> list[Column]:
+        """Every column, from left to right."""
+        return [column for group in self.groups for column in group.columns]
+
     @property
     def nodes(self) -> list[Node]:
         """Every node, in the order of its column."""
-        return [node for group in self.groups for column in group.columns for node in column.nodes]
+        return [node for column in self.columns for node in column.nodes]

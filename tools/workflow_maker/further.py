@@ -5,55 +5,46 @@ from __future__ import annotations
 import json
 
 from .bases import SD15, SDXL
-from .comparing import BASE_TOP, PROMPTS, compare, grid
+from .comparing import PROMPTS, compare, grid
 from .flow import Flow
 from .notes import paragraphs
-from .training import Run, TrainingColumns, read_curve
+from .training import Run, TrainingColumns, read_curves
 
-ROW, SWEEP_ROW = 2100, 1500
+ROW, SWEEP_ROW = 1000, 1000
 """From one run or sweep to the next below it, in pixels."""
 ODD_SIZES = "1088x896, 1152x896, 1216x832, 1344x768, 1472x704, 1536x640, 1856x512"
 COMPARED = (
-    ("compare_standard", ("SD1.5 standard",)),
-    ("compare_high_lr", ("SD1.5 standard", "high learning rate (2e-4)")),
-    ("compare_dropout", ("SD1.5 standard", "caption dropout")),
+    ("compare_standard", ("SD1.5 standard",), ("steps",)),
+    ("compare_high_lr", ("SD1.5 standard", "high learning rate (2e-4)"), ("learning_rate",)),
+    ("compare_wide", ("SD1.5 standard", "wide (dim 192)"), ("network_dim",)),
 )
 OVERCOOK_EVERY = 1000
 
 
 def compare_runs() -> Flow:
-    """Train three recipes and lay their curves over each other."""
+    """Train three recipes on the same pictures and lay their curves over each other."""
     flow = Flow("compare_runs")
-    columns = TrainingColumns(flow)
-    group = flow.group("3 · The same prompts and seeds for each")
-    loaders, grids = group.column(340), group.column(680)
     note = paragraphs(
         "Three runs on the same pictures: the standard one, one with a higher learning rate, one "
-        "with caption dropout. Their LOSS_MAPs meet in one graph.",
+        "with a wider network. Their LOSS_MAPs meet in one graph.",
         "**Look for:** Which curve starts, falls and ends where: the verdict has a paragraph for "
         "each. Then compare the grids cell by cell.",
         about_grid="",
     )
-    losses = {}
-    for number, (name, presets) in enumerate(COMPARED):
-        top = ROW * number
-        run = Run(name, presets, SD15, note if number == 0 else "")
-        trainer = columns.add(run, top)
-        base = SD15.loader(loaders, f"Base model · grid {number + 1}", top=top + BASE_TOP)
+    columns = TrainingColumns(flow, note, COMPARED[0][1], [SD15], longest=2)
+    trainers = [
+        columns.add(Run(name, presets, turned=turned), ROW * number)
+        for number, (name, presets, turned) in enumerate(COMPARED)
+    ]
+    read_curves(columns, "Read the curves", "glitch/compare_loss", trainers)
+    column = flow.group("3 · The same prompts and seeds for each").column(680)
+    for trainer in trainers:
+        name = trainer.inputs["output_name"]
         cells = grid(
-            grids, base, f"Base against {name}", f"glitch/{name}_grid", top=top + BASE_TOP + 80,
-            lora=trainer["lora"].passing_under(base), sizes=SD15.sizes,
+            column, columns.bases[0], f"Base against {name}", f"glitch/{name}_grid",
+            top=None if column.nodes else 0, lora=trainer["lora"], sizes=SD15.sizes,
         )  # fmt: skip
-        socket = "loss_map" if number == 0 else f"loss_map_{number + 1}"
-        losses[socket] = (
-            trainer["loss_map"].passing_under(base, cells).turning_at_last(25 * (number + 1))
-        )
-    reading = flow.group("4 · All curves in one graph")
-    graph = reading.column(700).add(
-        "GlitchLossGraph", "Read the curves", top=ROW, filename_prefix="glitch/compare_loss",
-        **losses,
-    )  # fmt: skip
-    reading.column(460).add("PreviewAny", "Verdicts", top=ROW, tall=900, source=graph["verdict"])
+        flow.show(cells)
     return flow
 
 
@@ -75,13 +66,13 @@ def resume_and_overtrain() -> Flow:
     watched = {"save_every": OVERCOOK_EVERY, "sample_every": OVERCOOK_EVERY}
     prompt = f"sample_prompts = {json.dumps(PROMPTS[0])}"
     chain = ("SD1.5 standard", "overtrain (> 5000 steps)")
-    run = Run(flow.name, chain, SD15, note, watched, prompt)
-    columns = TrainingColumns(flow)
-    trainer = columns.add(run)
-    read_curve(columns, run, trainer)
+    columns = TrainingColumns(flow, note, chain, [SD15])
+    trainer = columns.add(Run(flow.name, chain, watched, ("steps",), prompt))
+    flow.choose(trainer, *watched)
+    read_curves(columns, "Read the curve", f"glitch/{flow.name}_loss", [trainer])
     compare(
-        flow, run.name, SD15, trainer["lora"],
-        layout={"lora_names": f"{run.name}_00001/*_step*", "columns": "lora"},
+        flow, columns.bases[0], trainer["lora"], sizes=SD15.sizes,
+        layout={"lora_names": f"{flow.name}_00001/*_step*", "columns": "lora"},
     )  # fmt: skip
     return flow
 
@@ -97,25 +88,28 @@ def generation_sweep() -> Flow:
         "(Ctrl+B), disconnect *lora* and choose `lora_name` in each grid.",
         about_grid="",
     )
-    columns = TrainingColumns(flow)
-    trainer = columns.add(Run(flow.name, ("SDXL standard", "short (1200 steps)"), SDXL, note))
+    chain = ("SDXL standard", "short (1200 steps)")
+    columns = TrainingColumns(flow, note, chain, [SDXL])
+    trainer = columns.add(Run(flow.name, chain))
+    read_curves(columns, "Read the curve", f"glitch/{flow.name}_loss", [trainer])
     group = flow.group("3 · Four sweeps, the same prompt and seed")
-    loaders, grids = group.column(340), group.column(900)
+    layouts, column = group.column(340), group.column(900)
     sweeps = (
-        ("Steps 5 to 21", "steps", "steps", {"steps": "5-21"}),
-        ("CFG 1 to 20", "cfg", "cfg", {"cfg": "1-20"}),
-        ("LoRA strength", "strength", "lora, strength", {"strength": "0.25:2:0.25"}),
-        ("Odd aspect ratios", "sizes", "lora", {"sizes": ODD_SIZES}),
+        ("Steps 5 to 21", "steps", "5-21", "steps"),
+        ("CFG 1 to 20", "cfg", "1-20", "cfg"),
+        ("LoRA strength", "strength", "0.25:2:0.25", "lora, strength"),
+        ("Odd aspect ratios", "sizes", ODD_SIZES, "lora"),
     )
-    for number, (title, name, columns_of, swept) in enumerate(sweeps):
-        top = SWEEP_ROW * number
-        base = SDXL.loader(loaders, f"Base model · {name}", top=top + BASE_TOP)
-        layout = loaders.add("GlitchGridSettings", f"Layout · {name}", columns=columns_of)
-        usual = {"prompts": PROMPTS[0], "seeds": "0", "sizes": SDXL.sizes}
-        grid(
-            grids, base, title, f"glitch/{flow.name}_{name}", top=top + BASE_TOP + 80,
-            lora=trainer["lora"].turning(80 - 15 * number).passing_under(base),
-            settings=layout["settings"],
-            **{**usual, **swept},
+    usual = {"prompts": PROMPTS[0], "seeds": "0", "sizes": SDXL.sizes}
+    for number, (title, name, swept, across) in enumerate(sweeps):
+        layout = layouts.add(
+            "GlitchGridSettings", f"Layout · {name}", top=SWEEP_ROW * number, columns=across
+        )
+        cells = grid(
+            column, columns.bases[0], title, f"glitch/{flow.name}_{name}",
+            top=SWEEP_ROW * number, lora=trainer["lora"], settings=layout["settings"],
+            **{**usual, name: swept},
         )  # fmt: skip
+        flow.choose(cells, name)
+        flow.show(cells)
     return flow

@@ -1,12 +1,13 @@
-"""Where the nodes, groups and bends of a workflow lie on the canvas."""
+"""Where the nodes, groups and wires of a workflow lie on the canvas."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from .flow import COLUMN_GAP, GAP, Flow, Group, Node, Output
+from .flow import COLUMN_GAP, GAP, Flow, Group, Node
 from .node_info import Input, NodeInfo
+from .routes import Bus, End, Span, gap_width, is_straight, tracks, with_lanes
 
 TITLE_PX = 30  # LiteGraph draws a title above a node's position
 SLOT_PX = 20
@@ -18,12 +19,10 @@ LETTER_PX = 6
 EDGES_PX = 30
 LINES = (3, 12)
 PREVIEW_PX = 300
+HTML_ROW_PX, HTML_FOOT_PX = 5, 44  # an HTML node's rows are so much higher, and it has a foot
 GROUP_PADDING = 20
 GROUP_TITLE_PX = 50
 GROUP_GAP = 60
-BEND_PX = 35  # a wire passes this far below a node
-OVER_PX = 16  # and this far above its title
-LANE_PX = 25
 WITH_PREVIEW = frozenset(
     {
         "PreviewImage",
@@ -67,35 +66,114 @@ class Box:
         return self.y + self.height
 
 
-def place(flow: Flow, info: Mapping[str, NodeInfo]) -> dict[Node, Box]:
-    """Return where every node of a workflow stands.
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """One wire.
+
+    Attributes:
+        number: its id.
+        source: the node that gives.
+        output: the place among its outputs.
+        target: the node that takes.
+        slot: the place among its inputs.
+    """
+
+    number: int
+    source: Node
+    output: int
+    target: Node
+    slot: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where everything of a workflow lies.
+
+    Attributes:
+        boxes: of the nodes.
+        buses: the wires that are not drawn straight.
+        rights: the x of each column's right edge.
+        groups: each group's x, y, width and height.
+    """
+
+    boxes: Mapping[Node, Box]
+    buses: Sequence[Bus]
+    rights: Mapping[int, int]
+    groups: Sequence[list[int]]
+
+
+def place(flow: Flow, info: Mapping[str, NodeInfo], links: Sequence[Link]) -> Layout:
+    """Return where everything of a workflow lies.
 
     Args:
         flow: The workflow.
         info: What the host says about each node class.
+        links: Its wires.
     """
-    boxes: dict[Node, Box] = {}
-    x = 0
+    boxes = _stacked(flow, info)
+    column_of = {node: place for place, one in enumerate(flow.columns) for node in one.nodes}
+    spans = [Span(column_of[node], box.y - TITLE_PX, box.bottom) for node, box in boxes.items()]
+    buses = with_lanes(_buses(links, boxes, column_of), spans)
+    inside = {gap: gap_width(len(one)) for gap, one in tracks(buses).items()}
+    x, place, rights = 0, 0, {}
     for group in flow.groups:
         x += GROUP_PADDING
         for column in group.columns:
-            y = 0
             for node in column.nodes:
-                y = (y if node.top is None else node.top) + TITLE_PX
-                shown, height = heights(node, info[node.class_type], column.width)
-                boxes[node] = Box(x, y, column.width, height, shown)
-                y += height + GAP
-            x += column.width + COLUMN_GAP
-        x += GROUP_PADDING + GROUP_GAP - COLUMN_GAP
+                boxes[node] = dataclasses.replace(boxes[node], x=x)
+            is_last = column is group.columns[-1]
+            rights[place] = x + column.width
+            usual = 2 * GROUP_PADDING + GROUP_GAP if is_last else COLUMN_GAP
+            x = rights[place] + max(usual, inside.get(place, 0))
+            place += 1
+        x -= GROUP_PADDING
+    lanes = [(bus.column, bus.last, bus.lane) for bus in buses if bus.lane is not None]
+    groups = []
+    for group in flow.groups:
+        own = {column_of[node] for column in group.columns for node in column.nodes}
+        over = [y for start, end, y in lanes if own & set(range(start, end + 1))]
+        groups.append(_around(group, boxes, over))
+    return Layout(boxes, buses, rights, groups)
+
+
+def _stacked(flow: Flow, info: Mapping[str, NodeInfo]) -> dict[Node, Box]:
+    """Return each node's box in its column, all at the left edge."""
+    boxes: dict[Node, Box] = {}
+    for column in flow.columns:
+        y = 0
+        for node in column.nodes:
+            y = (y if node.top is None else node.top) + TITLE_PX
+            shown, height = heights(node, info[node.class_type], column.width)
+            boxes[node] = Box(0, y, column.width, height, shown)
+            y += height + GAP
     return boxes
+
+
+def _buses(
+    links: Sequence[Link], boxes: Mapping[Node, Box], column_of: Mapping[Node, int]
+) -> list[Bus]:
+    """Return the wires that need a way of their own, by output: a node's first output last.
+
+    The last gets the outermost lane, so that wires of one node lie in the order of its outputs.
+    """
+    ends: dict[tuple[Node, int], list[End]] = {}
+    for link in links:
+        end = End(column_of[link.target], slot_y(boxes[link.target], link.slot), link.number)
+        start = column_of[link.source], slot_y(boxes[link.source], link.output)
+        if not is_straight(*start, end):
+            ends.setdefault((link.source, link.output), []).append(end)
+    order = sorted(ends, key=lambda one: (column_of[one[0]], boxes[one[0]].y, -one[1]))
+    return [
+        Bus(column_of[node], slot_y(boxes[node], output), tuple(ends[node, output]))
+        for node, output in order
+    ]
 
 
 def heights(node: Node, info: NodeInfo, width: int) -> tuple[int, int]:
     """Return the height that a node opens with, and the one that is kept free for it.
 
-    It opens with its sockets and widgets, the advanced ones folded, and with room for a picture
-    unless a text field would fill that. Advanced widgets are shown when asked for, and always by
-    older frontends that draw nodes as HTML.
+    It opens with its sockets and widgets, and with room for a picture unless a text field would
+    fill that.
 
     Args:
         node: The node.
@@ -105,13 +183,12 @@ def heights(node: Node, info: NodeInfo, width: int) -> tuple[int, int]:
     if node.tall:
         return node.tall, node.tall
     slots = 20 + SLOT_PX * max(len(info.sockets), len(info.outputs))
-    rows = [(one, _row(one, node.inputs.get(one.name), width)) for one in info.widgets]
-    advanced = sum(height for one, height in rows if one.is_advanced)
-    button = WIDGET_PX if advanced else 0
-    shown = slots + button + sum(height for one, height in rows if not one.is_advanced)
+    rows = [_row(one, node.inputs.get(one.name), width) for one in info.widgets]
+    shown = slots + sum(rows)
     preview = PREVIEW_PX if info.class_type in WITH_PREVIEW else 0
-    has_text = any(one.is_text and not one.is_advanced for one, _ in rows)
-    return shown + (0 if has_text else preview), shown + advanced + preview
+    has_text = any(one.is_text for one in info.widgets)
+    html = HTML_ROW_PX * len(rows) + HTML_FOOT_PX
+    return shown + (0 if has_text else preview), shown + preview + html
 
 
 def _row(widget: Input, value: object, width: int) -> int:
@@ -125,20 +202,14 @@ def _row(widget: Input, value: object, width: int) -> int:
     return LINE_PX * min(most, max(least, lines)) + EDGES_PX
 
 
-def around(group: Group, boxes: Mapping[Node, Box]) -> list[int]:
-    """Return a group's box as the file has it: x, y, width, height.
-
-    Args:
-        group: The group.
-        boxes: Where the nodes stand.
-    """
+def _around(group: Group, boxes: Mapping[Node, Box], lanes: Sequence[int]) -> list[int]:
+    """Return a group's box, around its nodes and the lanes that pass them."""
     inside = [boxes[node] for column in group.columns for node in column.nodes]
     left = min(box.x for box in inside) - GROUP_PADDING
-    top = min(box.y for box in inside) - TITLE_PX - GROUP_TITLE_PX
+    top = min([*(box.y - TITLE_PX for box in inside), *lanes]) - GROUP_TITLE_PX
     right = max(box.right for box in inside) + GROUP_PADDING
-    bottom = max(box.bottom for box in inside) + GROUP_PADDING
-    bends = max(box.bottom for box in inside) + BEND_PX + GROUP_PADDING
-    return [left, top, right - left, max(bottom, bends) - top]
+    bottom = max([*(box.bottom for box in inside), *lanes]) + GROUP_PADDING
+    return [left, top, right - left, bottom - top]
 
 
 def slot_y(box: Box, slot: int) -> int:
@@ -149,32 +220,3 @@ def slot_y(box: Box, slot: int) -> int:
         slot: The place among its inputs, or among its outputs.
     """
     return box.y + FIRST_SLOT_PX + SLOT_PX * slot
-
-
-def bends(
-    wire: Output, boxes: Mapping[Node, Box], lane: int, ends: tuple[int, int]
-) -> list[list[int]]:
-    """Return the points through which a wire passes by other nodes.
-
-    Args:
-        wire: What says which nodes it passes above and below.
-        boxes: Where the nodes stand.
-        lane: How many wires pass there already; each goes a little further out.
-        ends: The y at which it begins and ends.
-    """
-    points = []
-    for node in wire.over:
-        box = boxes[node]
-        y = box.y - TITLE_PX - OVER_PX - LANE_PX * lane
-        points += [[box.x, y], [box.right, y]]
-    for node in wire.under:
-        box = boxes[node]
-        y = box.bottom + BEND_PX + LANE_PX * lane
-        points += [[box.x, y], [box.right, y]]
-    if wire.turn:
-        x = boxes[wire.node].right + wire.turn
-        points = [[x, ends[0]], [x, points[0][1] if points else ends[1]], *points]
-    if wire.end_turn:
-        x = points[-1][0] + wire.end_turn
-        points += [[x, points[-1][1]], [x, ends[1]]]
-    return points

@@ -25,7 +25,6 @@ class Input:
     is_widget: bool = False
     is_optional: bool = False
     is_text: bool = False
-    is_advanced: bool = False  # folded until someone asks for it
     is_seed: bool = False  # the frontend adds a widget that says what becomes of it after a run
 
 
@@ -99,6 +98,5 @@ def _input(name: str, described: InputInfo) -> Input:
         is_widget,
         described.is_optional,
         is_text=kind == "STRING" and bool(about.get("multiline")),
-        is_advanced=bool(about.get("advanced")),
         is_seed=kind == "INT" and bool(seed),
     )

@@ -43,9 +43,9 @@ LOOK_FOR = {
 """Slug to what to look for."""
 
 _BEGIN = (
-    "Choose your picture folder in **Pictures** and your checkpoint in every **green** node, then "
-    "press **Run**. A red frame then means that something is missing there, and that it did not "
-    "run. Cancel keeps what was trained so far."
+    "Choose your picture folder and {checkpoints} in the **green** nodes, then press **Run**.\n\n"
+    "A red frame then means that something is missing there, and that it did not run. Cancel keeps "
+    "what was trained so far."
 )
 _AGAINST = (
     "The grid draws the same prompts and seeds as the grids of all other experiments, without and "
@@ -78,15 +78,18 @@ def mismatch_note(source: Base, target: Base) -> str:
         f"{EXPERIMENTS['mismatched_base'].reason.split(': ', 1)[1]}",
         f"**Look for:** What *{target.family}* draws as base, against the same prompts in foreign "
         "clothes: grain and colour first, then shapes. The applier's map shows which blocks are "
-        "loud; its report says how much arrived. Turn *strength*, *mapping* and *norm*.",
+        "loud; its report says how much arrived. Turn *strength_model*, *mapping* and *norm*.",
+        checkpoints=f"two checkpoints, of {source.family} and of {target.family},",
     )
 
 
-def paragraphs(*texts: str, about_grid: str = _AGAINST) -> str:
+def paragraphs(*texts: str, about_grid: str = _AGAINST, checkpoints: str = "a checkpoint") -> str:
     """Return a note with what stands in all of them.
 
     Args:
         *texts: Its own paragraphs.
         about_grid: What the grid is for.
+        checkpoints: Which of them are to be chosen.
     """
-    return "\n\n".join([_BEGIN, _RECIPE_WINS, *texts, *([about_grid] if about_grid else [])])
+    begin = _BEGIN.format(checkpoints=checkpoints)
+    return "\n\n".join([begin, _RECIPE_WINS, *texts, *([about_grid] if about_grid else [])])

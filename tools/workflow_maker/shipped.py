@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from glitch_train.recipe.partial import NO_PRESET
 
-from .bases import POCKET, SD15, SDXL
+from .bases import CHOICE_COLOR, POCKET, SD15, SDXL
 from .blocks import SampleRows
 from .cross_model import cross_model
 from .experiments import experiments
-from .flow import Flow
+from .flow import Flow, Node
 from .further import compare_runs, generation_sweep, resume_and_overtrain
 
 DEMO_SETTINGS = """random_flip = true
@@ -18,6 +18,15 @@ lr_scheduler = "constant_with_warmup"
 warmup_steps = 5
 probe_every = 10"""
 """Of the demo's run, beside what its loader and trainer show."""
+_DEMO_NOTE = (
+    "Needs the checkpoint and pictures that `make demo` places; or choose your own folder and "
+    "checkpoint in the **green** nodes.\n\n"
+    "Press **Run**. The curve grows inside *Train the LoRA*; Cancel keeps what was trained so "
+    "far.\n\nOn the right the same prompts and seeds are drawn twice: **base** is the model as "
+    "it is, **LoRA** is what the broken pictures made of it.\n\nThen change one thing and run "
+    "again:\n- `framing` to *center_crop*: the standard\n- `quality_low`, `quality_high` of "
+    "the crush\n- `learning_rate` up, `steps` up\n- another folder, another checkpoint"
+)
 
 
 def shipped() -> Iterator[Flow]:
@@ -35,34 +44,25 @@ def demo() -> Flow:
     """Train on JPEG-crushed photographs and draw two prompts with and without the LoRA."""
     flow = Flow("demo")
     group = flow.group("1 · Base model and broken pictures")
-    column = group.column()
-    column.note(
-        "Needs the checkpoint and pictures that `make demo` places; or choose your own folder, and "
-        "your checkpoint in every **green** node.\n\n"
-        "Press **Run**. The curve grows inside *Train the LoRA*; Cancel keeps what was trained so "
-        "far.\n\nOn the right the same prompts and seeds are drawn twice: **base** is the model as "
-        "it is, **LoRA** is what the broken pictures made of it.\n\nThen change one thing and run "
-        "again:\n- `framing` to *center_crop*: the standard\n- `quality_low`, `quality_high` of "
-        "the crush\n- `learning_rate` up, `steps` up\n- another folder, another checkpoint (in "
-        "every green node)"
-    )
+    column = group.column(380)
+    column.note(_DEMO_NOTE, tall=440)
     crush = column.add(
         "GlitchCorruptJpegCrush",
         "Crush every picture as JPEG",
-        top=520,
         quality_low=4,
         quality_high=12,
         generations=2,
         shift_px=1,
     )
-    column = group.column()
     recipe = column.add(
-        "GlitchRecipe", "What else is not as usual", top=0, preset=NO_PRESET, settings=DEMO_SETTINGS
+        "GlitchRecipe", "What else is not as usual", preset=NO_PRESET, settings=DEMO_SETTINGS
     )
+    column = group.column(400)
+    base = POCKET.loader(column, top=0)
     loader = column.add(
         "GlitchDatasetLoader",
         "Pictures, broken on purpose",
-        top=520,
+        color=CHOICE_COLOR,
         corruption_chain=crush["corruption_chain"],
         folder="glitch_demo_pictures",
         width=128,
@@ -71,8 +71,10 @@ def demo() -> Flow:
         variants_per_picture=4,
         recipe=recipe["recipe"],
     )
-    column = group.column(400)
-    sheet = column.add(
+    flow.choose(loader, "folder")
+    flow.choose(base, "ckpt_name")
+    flow.choose(crush, "quality_low", "quality_high")
+    sheet = group.column(400).add(
         "GlitchContactSheet",
         "What will be trained",
         top=0,
@@ -83,39 +85,45 @@ def demo() -> Flow:
         cell_px=192,
         caption_lines=2,
     )
-    base = POCKET.loader(column, top=480)
     group = flow.group("2 · Train and read")
     trainer = group.column(420).add(
         "GlitchLoraTrainer",
         "Train the LoRA",
-        top=480,
+        top=0,
         model=base["MODEL"],
         clip=base["CLIP"],
         vae=base["VAE"],
-        dataset=loader["dataset"].passing_under(base),
+        dataset=loader["dataset"],
         steps=60,
         network_dim=16,
         network_alpha=16.0,
         batch_size=4,
         seed=7,
-        recipe=recipe["recipe"].passing_over(sheet),
+        recipe=recipe["recipe"],
         output_name="glitch_demo",
     )
-    group.column(420).add(
+    flow.choose(trainer, "steps")
+    graph = group.column(420).add(
         "GlitchLossGraph",
         "Read the curve",
-        top=900,
+        top=0,
         loss_map=trainer["loss_map"],
         filename_prefix="glitch/demo_loss",
         width=1200,
         height=700,
     )
-    rows = SampleRows(flow.group("3 · Same prompts, same seeds: base against LoRA"), POCKET)
+    flow.show(sheet, trainer, graph)
+    _draw(flow, base, trainer)
+    return flow
+
+
+def _draw(flow: Flow, base: Node, trainer: Node) -> None:
+    """Add the demo's prompts, drawn by the host's own nodes with and without the LoRA."""
+    rows = SampleRows(flow.group("3 · Same prompts, same seeds: base against LoRA"), base)
     prompts = (
         "a portrait of a smiling astronaut in an orange suit",
         "a ginger cat looking at the camera",
     )
-    pictures = {"width": 128, "height": 128, "batch_size": 3}
     sampling = {
         "seed": 11,
         "steps": 20,
@@ -123,14 +131,14 @@ def demo() -> Flow:
         "sampler_name": "dpmpp_2m",
         "scheduler": "karras",
     }
-    for kind, model in (("LoRA", trainer["model"]), ("base", None)):
+    for kind, model in (("LoRA", trainer["model"]), ("base", base["MODEL"])):
         for number, prompt in enumerate(prompts, start=1):
-            rows.add(
+            saved = rows.add(
                 f"{number} · {kind}",
                 prompt,
                 f"demo_{kind.lower()}",
                 model=model,
-                latent=pictures,
+                latent={"width": 128, "height": 128, "batch_size": 3},
                 sampling=sampling,
             )
-    return flow
+            flow.show(saved)

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .flow import GROUP_COLORS, Flow, Node, Output
-from .layout import Box, around, bends, place, slot_y
+from .layout import Box, Link, place
 from .node_info import Input, NodeInfo, WorkflowError
+from .routes import reroutes
 
 PACK_ID = "glitching-the-gaze"
 CORE_ID = "comfy-core"
@@ -34,21 +35,32 @@ def ui_file(
     """
     for node in flow.nodes:
         _check(node, info)
-    boxes = place(flow, info)
+    for node, name in flow.chosen:
+        if name not in [one.name for one in info[node.class_type].widgets]:
+            raise WorkflowError(f"{node.title} has no widget {name!r} for the app view.")
     ids = {node: number for number, node in enumerate(flow.nodes, start=1)}
-    links, extensions, reroutes = _links(flow, info, ids, boxes)
-    nodes = [_node(node, info, versions, ids, boxes[node], links) for node in flow.nodes]
-    groups = [around(group, boxes) for group in flow.groups]
-    extra: dict[str, Any] = {"ds": _first_view(groups)}
-    if reroutes:
-        extra |= {"reroutes": reroutes, "linkExtensions": extensions}
+    links = _links(flow, info)
+    layout = place(flow, info, links)
+    written = [_written(link, info, ids) for link in links]
+    nodes = [_node(node, info, versions, ids, layout.boxes[node], written) for node in flow.nodes]
+    extra: dict[str, Any] = {
+        "ds": _first_view(layout.groups),
+        "glitchOpensAtView": True,  # for web/opening.js, where a frontend fits templates
+        "linearData": {  # the frontend's app view: a form in place of the graph
+            "inputs": [[ids[node], name] for node, name in flow.chosen],
+            "outputs": [ids[node] for node in flow.shown],
+        },
+    }
+    points, lasts = reroutes(layout.buses, layout.rights)
+    if points:
+        extra |= {"reroutes": points, "linkExtensions": lasts}
     return {
         "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{PACK_ID}/{flow.name}")),
         "revision": 0,
         "last_node_id": len(nodes),
         "last_link_id": len(links),
         "nodes": nodes,
-        "links": links,
+        "links": written,
         "groups": [
             {
                 "id": number + 1,
@@ -58,7 +70,7 @@ def ui_file(
                 "font_size": 24,
                 "flags": {},
             }
-            for number, (group, bounding) in enumerate(zip(flow.groups, groups, strict=True))
+            for number, (group, bounding) in enumerate(zip(flow.groups, layout.groups, strict=True))
         ],
         "config": {},
         "extra": extra,
@@ -93,35 +105,20 @@ def _check(node: Node, info: Mapping[str, NodeInfo]) -> None:
             raise WorkflowError(f"{node.title}: {one.name} is not connected.")
 
 
-def _links(
-    flow: Flow, info: Mapping[str, NodeInfo], ids: Mapping[Node, int], boxes: Mapping[Node, Box]
-) -> tuple[list[list[Any]], list[dict[str, Any]], list[dict[str, Any]]]:
-    links: list[list[Any]] = []
-    extensions: list[dict[str, Any]] = []
-    reroutes: list[dict[str, Any]] = []
-    lanes: dict[Node, int] = {}
+def _links(flow: Flow, info: Mapping[str, NodeInfo]) -> list[Link]:
+    links: list[Link] = []
     for node in flow.nodes:
         for slot, one in enumerate(_slots(info[node.class_type])):
             value = node.inputs.get(one.name)
-            if not isinstance(value, Output):
-                continue
-            source = info[value.node.class_type]
-            number = source.output_number(value.name)
-            kind = source.outputs[number][1]
-            links.append([len(links) + 1, ids[value.node], number, ids[node], slot, kind])
-            passed = value.over + value.under
-            lane = max((lanes.get(other, 0) for other in passed), default=0)
-            lanes |= dict.fromkeys(passed, lane + 1)
-            ends = slot_y(boxes[value.node], number), slot_y(boxes[node], slot)
-            points = bends(value, boxes, lane, ends)
-            for index, point in enumerate(points):
-                bend: dict[str, Any] = {"id": len(reroutes) + 1}
-                if index:
-                    bend["parentId"] = len(reroutes)
-                reroutes.append(bend | {"pos": point, "linkIds": [len(links)]})
-            if points:
-                extensions.append({"id": len(links), "parentId": len(reroutes)})
-    return links, extensions, reroutes
+            if isinstance(value, Output):
+                output = info[value.node.class_type].output_number(value.name)
+                links.append(Link(len(links) + 1, value.node, output, node, slot))
+    return links
+
+
+def _written(link: Link, info: Mapping[str, NodeInfo], ids: Mapping[Node, int]) -> list[Any]:
+    kind = info[link.source.class_type].outputs[link.output][1]
+    return [link.number, ids[link.source], link.output, ids[link.target], link.slot, kind]
 
 
 def _slots(info: NodeInfo) -> list[Input]:

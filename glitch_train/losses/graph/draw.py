@@ -14,6 +14,7 @@ import numpy as np
 from ...drawing.figures import save_figure, to_image
 from ...drawing.lettering import cut, lettering
 from ...drawing.style import PALETTES, PREVIEW_SIZE, GraphOptions, GraphSize, Palette
+from ...wording import MINUS
 from ..record import LossRecord
 from ..verdict.diagnose import Verdict, diagnose
 from .run import RunView, draw_marks, draw_run, epoch_length
@@ -146,7 +147,9 @@ def _plain_ticks(axes: Axes) -> None:
 
 
 def _short(loss: float, _: int | None = None) -> str:
-    return f"{loss:.5g}".replace("e+0", "e")
+    """Return a tick's number in the room beside the axis: ``40,000``, ``−0.5``, ``1.5e6``."""
+    text = f"{abs(loss):,.5g}".replace("e+", "e").replace("e0", "e").replace("e-0", "e-")
+    return f"{MINUS if loss < 0 else ''}{text}"
 
 
 def _limit(axes: Axes, views: list[RunView]) -> None:
@@ -179,7 +182,7 @@ def _plain_log_ticks(axes: Axes, ratio: float) -> None:
 
     subs = (1, 2, 5) if ratio > 30 else (1, 1.5, 2, 3, 4, 5, 6, 8)
     axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=20))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:.3g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(_short))
     axes.yaxis.set_minor_locator(NullLocator())
 
 

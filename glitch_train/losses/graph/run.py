@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...drawing.style import GraphOptions, Palette
-from ...wording import loss_text, words_for_step
+from ...wording import number, words_for_step
 from ..record import LossRecord
 from ..smoothing import Floats, epoch_average, smooth, smoothing_window
 from ..verdict.curve import LARGEST
@@ -134,7 +134,7 @@ def _draw_flat(axes: Axes, view: RunView, verdict: Verdict, palette: Palette) ->
     if verdict.convergence.state != "converged" or step is None:
         return
     x = step * view.x_scale
-    where = words_for_step(step) if view.x_scale == 1.0 else f"epoch {x:.2g}"
+    where = f"{'' if view.x_scale == 1.0 else 'epoch '}{words_for_step(x)}"
     axes.axvline(x, color=view.colour, linewidth=1.2, dashes=(4, 3), zorder=2)
     axes.annotate(
         f"flat from {where}",
@@ -258,7 +258,7 @@ def _ends(view: RunView, line: Floats) -> str:
         start, final = (finite[settled], finite[-1]) if len(finite) else (None, None)
     if start is None or final is None:
         return "no finite loss"
-    return f"{loss_text(start)} → {loss_text(final)}"
+    return f"{number(start)} → {number(final)}"
 
 
 def _point_size(length: int) -> float:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...drawing.lettering import lettering, wrapped
 from ...drawing.style import Palette
+from ...wording import words_for_step
 from ..verdict.diagnose import Verdict
 from ..verdict.text import WORDS, verdict_rows
 
@@ -138,7 +139,7 @@ def _broken(cell: str, room: float) -> str:
 def _line(name: str, verdict: Verdict) -> tuple[str, ...]:
     converged = WORDS[verdict.convergence.state]
     if verdict.convergence.step is not None:
-        converged += f", step {verdict.convergence.step:,.0f}"
+        converged += f", step {words_for_step(verdict.convergence.step)}"
     return (
         name,
         converged,

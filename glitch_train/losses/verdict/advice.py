@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from ...recipe.experiments import TECHNIQUES, settings_of
-from ...wording import words_for_step
+from ...wording import number, rate_text, words_for_step
 from ..record import LossRecord
 from .finding import Finding
+from .reading import MIN_POINTS
 
 FLAT_EARLY = 0.6
 """A run that was flat before this share of its steps could have been shorter."""
@@ -19,6 +20,9 @@ SPARE = 1.2
 """How many times the step of flattening a shorter run should take."""
 
 LOW_LEARNING_RATE = 2e-5
+
+ENOUGH = 200
+"""Of a run with fewer losses, nothing is asked but that it be longer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +97,7 @@ def _settings(record: LossRecord) -> dict[str, Any]:
 
 def _on_stability(stability: Finding, settings: dict[str, Any]) -> list[str]:
     rate = settings.get("learning_rate")
-    to = f"from {rate:.2g} to {rate / 3:.1g}" if rate else "to a third"
+    to = f"from {rate_text(rate)} to {_rounded(rate / 3)}" if rate else "to a third"
     lower = f"ower learning_rate {to}"
     passed_over = "passed_over" in stability.evidence
     then = (
@@ -120,18 +124,34 @@ def _on_convergence(
     # A probe is so steady that even a LoRA that hardly moves is seen to fall.
     creeps = state == "still_falling" and fit.state == "underfit"
     if rate is not None and rate < LOW_LEARNING_RATE and (creeps or state == "flat_from_start"):
-        return [f"Raise learning_rate: at {rate:.2g} the LoRA hardly moves; try 1e-4."]
+        return [f"Raise learning_rate: at {rate_text(rate)} the LoRA hardly moves; try 1e-4."]
     if state == "converged":
         return _on_converged(convergence, record, settings)
-    more = "500–1000" if steps <= 4000 else f"{steps / 4:,.0f}"
-    raised = f"from {rate:.2g} to {rate * 3:.1g}" if rate else "threefold"
+    more = "500–1000" if steps <= 4000 else number(steps / 4, 2)
+    raised = f"from {rate_text(rate)} to {_rounded(rate * 3)}" if rate else "threefold"
     advice = {
         "still_falling": f"Train longer: extend by {more} steps, the loss has not levelled off.",
         "flat_from_start": f"Raise learning_rate {raised}, or look at a probe: the raw loss may "
         "hide what is learned.",
-        "too_short": "Train for at least a few hundred steps before reading the curve.",
+        "too_short": _on_untold(convergence, more),
     }
     return [advice[state]] if state in advice else []
+
+
+def _on_untold(convergence: Finding, more: str) -> str:
+    points, averaged = (convergence.evidence.get(one, 0) for one in ("points", "averaged_over"))
+    if points < ENOUGH:
+        return "Train for at least a few hundred steps before reading the curve."
+    if averaged * MIN_POINTS > points:
+        return "Log the loss of every step: of an average over so many steps little can be read."
+    return (
+        f"Train {more} steps further and read the curve again; a probe (probe_every) shows what "
+        "noise hides."
+    )
+
+
+def _rounded(rate: float) -> str:
+    return rate_text(float(f"{rate:.1g}"))
 
 
 def _on_converged(convergence: Finding, record: LossRecord, settings: dict[str, Any]) -> list[str]:

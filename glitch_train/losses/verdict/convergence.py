@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from ...wording import loss_text, percent, tidy_step, with_error, words_for_step
+from ...wording import number, percent, tidy_step, with_error, words_for_step
 from .curve import SMALLEST, Curve
 from .departures import Jump
 from .finding import Finding
 from .reading import MIN_POINTS, Reading
-from .trend import GRID, TAIL_FROM, Trend
+from .trend import GRID, TAIL_FROM, Estimate, Trend
 
 FALSE_ALARM = 0.06
 """A loss is called flat, or not to be told, unless "nothing changes" is less likely than this."""
@@ -65,7 +66,7 @@ def judge_convergence(reading: Reading, min_points: int = MIN_POINTS) -> Finding
     if reading.jump is not None:
         return _jumped(curve, reading.jump, evidence)
     if trend.flat > FALSE_ALARM:
-        return _unchanged(trend, evidence)
+        return _unchanged(curve, trend, evidence)
     if rose > SURE_OF_RISE:
         return _diverging(curve, trend, lowest, evidence)
     if trend.highest_drop < SMALL_DROP * abs(trend.start.mean):
@@ -91,19 +92,26 @@ def _judge_tail(curve: Curve, trend: Trend, evidence: dict[str, Any]) -> Finding
             step,
         )
     if tail.mean >= USUAL_TAIL * drop and falls > SURE_OF_FALL:
-        slope = [evidence[f"tail_slope_{one}per_1000_steps"] for one in ("", "error_")]
         return Finding(
             "still_falling",
             falls,
-            f"Still falling by {with_error(-slope[0], slope[1])} per 1000 steps at the end "
-            f"({percent(tail.mean / drop)} of the whole drop in the last fifth of the run).",
+            f"Still falling by {_pace(curve, tail)} at the end ({percent(tail.mean / drop)} of the "
+            "whole drop in the last fifth of the run).",
             evidence,
         )
     return _untold(
-        f"the last fifth of the run makes {words} % of the whole drop: that may be flat, and may "
-        "be a change",
+        f"the last fifth of the run makes {words} % of the whole drop; the loss may be flat, "
+        "or still changing",
         evidence,
     )
+
+
+def _pace(curve: Curve, tail: Estimate) -> str:
+    """Say how fast the loss falls, over a round number of steps that the run has."""
+    steps = float(np.ptp(curve.steps))
+    per = 10 ** min(3, max(1, math.floor(math.log10(steps))))
+    times = per / ((1 - TAIL_FROM) * steps)
+    return f"{with_error(tail.mean * times, tail.error * times)} per {per} steps"
 
 
 def _evidence(curve: Curve, trend: Trend, rose: float) -> dict[str, Any]:
@@ -130,7 +138,7 @@ def _too_few(curve: Curve, min_points: int) -> Finding:
     if curve.points >= min_points:
         return _untold(
             f"the log is a moving average over about {curve.averaged:,} losses, which leaves "
-            f"{len(curve)} independent ones; log the loss of every step",
+            f"{len(curve)} independent ones",
             evidence,
         )
     return Finding(
@@ -151,7 +159,7 @@ def _jumped(curve: Curve, jump: Jump, evidence: dict[str, Any]) -> Finding:
         "diverging",
         0.95,
         f"Diverging: from about step {words_for_step(step)} on the loss lies above all it was "
-        f"before, at {f'{ratio:,.0f}' if abs(ratio) >= 100 else f'{ratio:.1f}'} times that level.",
+        f"before, at {number(ratio, 2)} times that level.",
         evidence | {"jump_step": step, "jump_level": jump.level, "jump_ratio": ratio},
     )
 
@@ -162,25 +170,27 @@ def _diverging(curve: Curve, trend: Trend, lowest: float, evidence: dict[str, An
     return Finding(
         "diverging",
         evidence["chance_it_rises"],
-        f"Diverging: the trend was lowest, {loss_text(lowest)}, near step {words_for_step(step)} "
+        f"Diverging: the trend was lowest, {number(lowest)}, near step {words_for_step(step)} "
         f"and ends {percent(share)} above that.",
         evidence | {"lowest": lowest, "lowest_step": step, "rise": trend.rise.mean},
     )
 
 
-def _unchanged(trend: Trend, evidence: dict[str, Any]) -> Finding:
+def _unchanged(curve: Curve, trend: Trend, evidence: dict[str, Any]) -> Finding:
     """Say flat, unless the interval holds a change that would matter."""
     level = max(float(np.abs(trend.curve).mean()), SMALLEST)
     hidden = 2 * trend.resolution / level
     evidence = evidence | {"smallest_visible_drop_share": hidden}
     if hidden > TOO_WIDE:
         return _untold(
-            f"against this noise even a fall of {percent(hidden)} would not be seen", evidence
+            f"{curve.points:,} losses that vary so much would "
+            + ("hide any fall" if hidden >= 1 else f"hide a fall by {percent(hidden)}"),
+            evidence,
         )
     largest = (abs(trend.drop.mean) + 2 * trend.drop.error) / level
     if trend.flat < 0.5 and largest > DOUBTFUL_DROP:
         words = with_error(-100 * trend.drop.mean / level, 100 * trend.drop.error / level)
-        return _untold(f"the loss changed by {words} % of its level, which noise can do", evidence)
+        return _untold(f"the loss changed by {words} %, as noise alone can do", evidence)
     return _flat(trend, trend.flat * min(1.0, max(0.3, 1.1 - 2 * hidden)), evidence)
 
 
@@ -190,7 +200,7 @@ def _flat(trend: Trend, confidence: float, evidence: dict[str, Any]) -> Finding:
     return Finding(
         "flat_from_start",
         confidence,
-        f"Flat: from start to end the loss changed by {words} %, and noise alone changes it by "
+        f"Flat: from start to end the loss changed by {words} %; noise alone can change it by "
         f"{percent(2 * trend.resolution / level)}.",
         evidence,
     )

@@ -59,9 +59,13 @@ class Curve:
 
     @property
     def position(self) -> Floats:
-        """Steps as a share of the run, 0..1: what makes verdicts independent of the unit."""
+        """Steps as a share of the run, 0..1: what makes verdicts independent of the unit.
+
+        Rounded, as the last bits hang on the unit and decide on which side of a step in the trend
+        a block lies that begins just there.
+        """
         first, last = self.steps[0], self.steps[-1]
-        return (self.steps - first) / (last - first)
+        return ((self.steps - first) / (last - first)).round(12)
 
     def step_at(self, position: float) -> float:
         """Return the step at a share of the run."""

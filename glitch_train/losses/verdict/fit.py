@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...wording import loss_text, percent, tidy_step, words_for_step
+from ...wording import number, percent, tidy_step, words_for_step
 from ..record import LossRecord
 from .curve import MAD_TO_SIGMA, SMALLEST, block_means, equal_blocks, fine_start
 from .finding import Finding
@@ -133,7 +133,7 @@ def _judge_held_out(
             "cannot_tell",
             0.9,
             f"Neither fits nor overfits: the probe on training pictures itself ends at "
-            f"{loss_text(seen.last / max(abs(seen.first), SMALLEST))} times its start, so the "
+            f"{number(seen.last / max(abs(seen.first), SMALLEST), 2)} times its start, so the "
             "model was damaged, not taught.",
             evidence,
         )
@@ -143,9 +143,9 @@ def _judge_held_out(
         return Finding(
             "overfit",
             min(0.98, 0.6 + 0.2 * (rise / limit - 1)),
-            f"Overfit: the held-out probe was lowest, {loss_text(held.lowest)}, at step "
-            f"{words_for_step(held.lowest_step)} and ends {percent(rise / held.lowest)} above "
-            "that.",
+            f"Overfit: the held-out probe was lowest, {number(held.lowest)}, at step "
+            f"{words_for_step(held.lowest_step)} and ends "
+            f"{percent(rise / max(abs(held.lowest), SMALLEST))} above that.",
             evidence,
             held.lowest_step,
         )
@@ -172,7 +172,8 @@ def _judge_drop(probe: ProbeCurve, kind: str, evidence: dict[str, Any]) -> Findi
         )
         return Finding("cannot_tell", 0.7, words, evidence)
     if in_doubt or probe.drop_share < LITTLE:
-        words = f"Underfit: the {kind} probe fell by only {fell} from step 0."
+        fell = f"fell by only {fell}" if drop > 0 else "did not fall"
+        words = f"Underfit: the {kind} probe {fell} from step 0."
         return Finding("underfit", 0.85, words, evidence)
     if probe.tail_fall > max(STILL_LEARNING * drop, probe.error):
         words = (
@@ -194,17 +195,21 @@ def _gap(
         if growth > WIDE_GAP and held.tail_fall < SURE * held.error + 0.01 * level:
             return (
                 f"Overfit: training pictures improved by {percent(seen.drop_share)}, held-out ones "
-                f"by {percent(held.drop_share)}; the gap grew by {percent(growth)} of the start."
+                f"{_by(held)}; the gap grew by {percent(growth)} of the start."
             )
     elif trend is not None:
         learned = trend.drop.mean / max(abs(trend.start.mean), SMALLEST)
         evidence["loss_drop_share"] = learned
         if learned > 2 * WIDE_GAP and held.drop_share < learned / 4:
             return (
-                f"Overfit: the training loss fell by {percent(learned)}, the held-out probe by "
-                f"only {percent(held.drop_share)}."
+                f"Overfit: the training loss fell by {percent(learned)}, the held-out probe "
+                f"{_by(held)}."
             )
     return ""
+
+
+def _by(probe: ProbeCurve) -> str:
+    return f"by only {percent(probe.drop_share)}" if probe.drop_share > 0 else "not at all"
 
 
 def _bands(record: LossRecord, column: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...wording import loss_text, percent
+from ...wording import change, number
 from ..record import LossRecord
 from .curve import SMALLEST
 from .finding import Finding
@@ -25,9 +25,6 @@ REFERENCE_FAMILY, REFERENCE_LOSSES = "SD1.5", ("mse", "l2")
 AT_AN_END = 0.05
 """The share of a run whose mean is a level where the fitted trend leaves the losses' range."""
 
-MANY_TIMES = 9.0
-"""A growth beyond this many times the start is said as a multiple, not in per cent."""
-
 NEAR = 0.15
 """A level within this share of the reference's range counts as like it."""
 
@@ -43,10 +40,7 @@ def judge_levels(record: LossRecord, reading: Reading) -> Finding:
         nothing = {"start": None, "final": None, "drop": None, "drop_error": 0.0}
         return Finding("none", 0.0, "There is no finite loss.", nothing)
     start, final, error = _ends(reading)
-    change = (start - final) / max(abs(start), SMALLEST)
-    by = f"{'+' if change < 0 else ''}{percent(-change)}"
-    if change < -MANY_TIMES:
-        by = f"{loss_text(1 - change)} times the start"
+    by = change(1 + (final - start) / max(abs(start), SMALLEST))
     is_long = reading.trend is not None
     words, compared = _compare(record, start, final, is_long=is_long)
     # A drop of no size has no relative error: then what counts is the error against the level.
@@ -54,7 +48,7 @@ def judge_levels(record: LossRecord, reading: Reading) -> Finding:
     return Finding(
         "measured",
         1 / (1 + (error / size) ** 2) if is_long else 0.3,
-        f"Loss {loss_text(start)} → {loss_text(final)} ({by}). {words}".strip(),
+        f"Loss {number(start)} → {number(final)} ({by}). {words}".strip(),
         {
             "start": start,
             "final": final,

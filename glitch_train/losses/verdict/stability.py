@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...wording import loss_text, percent, words_for_step
+from ...wording import number, percent, words_for_step
 from .curve import SMALLEST, Curve
 from .departures import Oscillation, Spikes
 from .finding import Finding
@@ -92,7 +92,7 @@ def _short(curve: Curve, evidence: dict[str, Any]) -> Finding:
         return Finding(
             "diverged",
             0.7,
-            f"Diverged: the last losses ({loss_text(float(last.mean()))}) are more than twice the "
+            f"Diverged: the last losses ({number(float(last.mean()))}) are more than twice the "
             "largest of the first half.",
             evidence,
         )
@@ -100,14 +100,14 @@ def _short(curve: Curve, evidence: dict[str, Any]) -> Finding:
 
 
 def _spiky(spikes: Spikes, evidence: dict[str, Any]) -> Finding:
-    number = len(spikes.steps)
+    many = len(spikes.steps)
     named = ", ".join(words_for_step(step) for step in spikes.steps[:MAX_NAMED])
-    more = f" and {number - MAX_NAMED} more" if number > MAX_NAMED else ""
+    more = f" and {many - MAX_NAMED} more" if many > MAX_NAMED else ""
     return Finding(
         "spiky",
-        0.95 if number > 1 else 0.85,
-        f"{number} spike{'s' if number > 1 else ''} (step {named}{more}), up to "
-        f"{max(spikes.heights):.1f} times the surroundings.",
+        0.95 if many > 1 else 0.85,
+        f"{many} spike{'s' if many > 1 else ''} (step {named}{more}), up to "
+        f"{number(max(spikes.heights), 2)} times the surroundings.",
         evidence,
     )
 

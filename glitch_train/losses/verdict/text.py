@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...wording import loss_text
+from ...wording import number
 from .diagnose import Verdict
 from .finding import Finding
 from .fit import CANNOT
@@ -30,7 +30,7 @@ def verdict_rows(verdict: Verdict) -> list[Row]:
     """Return the log's table: metric, status and notes, without symbols."""
     under, over = _fit_rows(verdict.fit)
     start, final = (verdict.levels.evidence[end] for end in ("start", "final"))
-    levels = "none" if start is None else f"{loss_text(start)} → {loss_text(final)}"
+    levels = "none" if start is None else f"{number(start)} → {number(final)}"
     return [
         ("Convergence", WORDS[verdict.convergence.state], verdict.convergence.sentence),
         ("Underfitting", *under),
@@ -75,6 +75,8 @@ def _fit_rows(fit: Finding) -> tuple[tuple[str, str], tuple[str, str]]:
         return ("No", ""), ("Yes", fit.sentence)
     if fit.state == "fits":
         return ("No", fit.sentence), ("No sign", fit.sentence)
+    if "training" in fit.evidence and fit.sentence.endswith(CANNOT):
+        return ("No", fit.sentence.removesuffix(CANNOT).strip()), (unseen, CANNOT)
     under = "No" if "training" in fit.evidence else unseen
     return (under, fit.sentence if under == "No" else ""), (unseen, fit.sentence)
 

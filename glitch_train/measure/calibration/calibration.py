@@ -8,7 +8,7 @@ import platform
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...wording import plain
+from ...wording import index_text, plain
 from ..features import PairFeatures, features
 from ..index import measure_pictures
 from ..measurement import EFFECTS, PICTURE_EFFECTS, as_index
@@ -195,7 +195,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
         cells = []
         for key in PICTURE_EFFECTS:
             index = row.indices[key]
-            text = "–" if index is None else f"{index:.2f}"
+            text = "–" if index is None else index_text(index)
             cells.append(f"**{text}**" if key == row.corruption.effect else text)
         what = f"{row.corruption.title} {row.corruption.show(row.strength)}"
         lines.append(f"| {what} | " + " | ".join(cells) + " |")

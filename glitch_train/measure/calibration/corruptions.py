@@ -85,8 +85,8 @@ def stretch(picture: Pixels, factor: float) -> Pixels:
     return _pixels(wide.crop((left, 0, left + width, height)))
 
 
-def weaken_contrast(picture: Pixels, factor: float) -> Pixels:
-    """Draw all colours towards the picture's mean."""
+def scale_contrast(picture: Pixels, factor: float) -> Pixels:
+    """Draw all colours towards the picture's mean, or, with a factor above 1, away from it."""
     mean = picture.mean()
     return _rounded(mean + (picture - mean) * factor)
 
@@ -126,7 +126,10 @@ CORRUPTIONS = (
     Corruption("noise", "noise", "texture", (0.02, 0.05, 0.1, 0.2), _percent, add_noise),
     Corruption(
         "contrast", "contrast times", "contrast", (0.85, 0.7, 0.5, 0.3), lambda f: f"{f:g}",
-        weaken_contrast,
+        scale_contrast,
+    ),
+    Corruption(
+        "burn", "contrast times", "burn", (1.25, 1.5, 2, 3), lambda f: f"{f:g}", scale_contrast
     ),
     Corruption(
         "repeat", "one picture repeated in", "mode_collapse", (3 / 8, 5 / 8, 6 / 8, 1.0),
@@ -134,7 +137,7 @@ CORRUPTIONS = (
     ),
 )  # fmt: skip
 
-REFERENCE_STRENGTHS = {"stretch": 1.2, "jpeg": 5, "noise": 0.1, "contrast": 0.5}
+REFERENCE_STRENGTHS = {"stretch": 1.2, "jpeg": 5, "noise": 0.1, "contrast": 0.5, "burn": 2}
 """The corruptions whose measure is index 1, as :data:`..measurement.EFFECTS` says in words."""
 
 

@@ -7,6 +7,7 @@ import math
 
 from ...losses.about import Ending
 from ...recipe.train import TrainRecipe
+from ...wording import number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +42,11 @@ def reached(train: TrainRecipe, progress: RunProgress) -> Ending | None:
         "stop_at_epochs": f"{progress.epochs} epochs are done"
         if 0 < train.stop_at_epochs <= progress.epochs
         else "",
-        "stop_at_minutes": f"it trained for {minutes:.3g} minutes"
+        "stop_at_minutes": f"it trained for {number(minutes, 3)} minutes"
         if 0 < train.stop_at_minutes <= minutes
         else "",
-        "stop_at_drift": f"the drift of {progress.drift:.3g} is above {train.stop_at_drift:g}"
+        "stop_at_drift": f"the drift of {number(progress.drift, 3)} is above "
+        f"{number(train.stop_at_drift)}"
         if 0 < train.stop_at_drift < progress.drift
         else "",
     }

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from glitch_train.dataset.folder_choice import (
+    ALL_OF_FIRST,
     MAX_CHOICES,
     MAX_DEPTH,
+    NOT_CHOSEN,
     Root,
     folder_choices,
     resolve_choice,
@@ -28,10 +30,28 @@ def roots(tmp_path: Path) -> list[Root]:
 def test_what_is_offered_is_what_is_found(roots: list[Root]) -> None:
     """Catches a folder that is listed and cannot be chosen, or another one of the same name."""
     offered = folder_choices(roots)
-    assert offered == [".", "faces", "faces/wet", "datasets: faces"]
+    assert offered == [NOT_CHOSEN, "faces", "faces/wet", "datasets: faces", ALL_OF_FIRST]
     (_, first), (_, second) = roots
-    wanted = [first, first / "faces", first / "faces" / "wet", second / "faces"]
-    assert [resolve_choice(one, roots) for one in offered] == [one.resolve() for one in wanted]
+    wanted = [first / "faces", first / "faces" / "wet", second / "faces", first]
+    assert [resolve_choice(one, roots) for one in offered[1:]] == [one.resolve() for one in wanted]
+
+
+def test_no_folder_is_chosen_until_a_person_does(roots: list[Root]) -> None:
+    """Catches a training on everything in input/ because nobody chose a folder."""
+    for nothing in (folder_choices(roots)[0], ""):
+        with pytest.raises(DatasetError, match="No folder is chosen yet; choose .*input is offer"):
+            resolve_choice(nothing, roots)
+    for older in (".", "./", "faces/.."):
+        with pytest.raises(DatasetError, match="the older name .*, or 'all of input/' for all of"):
+            resolve_choice(older, roots)
+
+
+def test_no_folder_hides_behind_a_name_of_ours(roots: list[Root]) -> None:
+    """Catches a real folder called as the whole of input/ is, that trains on everything instead."""
+    named = ALL_OF_FIRST.rstrip("/")
+    (roots[0][1] / named).mkdir()
+    assert resolve_choice(named, roots).name == named
+    assert {named, ALL_OF_FIRST} <= set(folder_choices(roots))
 
 
 @pytest.mark.parametrize("outside", ["..", "faces/../../outside", "datasets: ../outside", "/"])
@@ -55,7 +75,9 @@ def test_a_link_to_an_allowed_folder_is_followed(roots: list[Root], tmp_path: Pa
     """Catches a refusal of what may be chosen anyway, and a loop that ends the host's start."""
     (tmp_path / "input" / "link").symlink_to(tmp_path / "more" / "faces")
     (tmp_path / "input" / "loop").symlink_to(tmp_path / "input" / "loop")
-    assert folder_choices(roots) == [".", "faces", "faces/wet", "link", "datasets: faces"]
+    assert folder_choices(roots) == [
+        NOT_CHOSEN, "faces", "faces/wet", "link", "datasets: faces", ALL_OF_FIRST,
+    ]  # fmt: skip
     assert resolve_choice("link", roots) == tmp_path / "more" / "faces"
     with pytest.raises(DatasetError, match="There is no folder 'loop'"):
         resolve_choice("loop", roots)
@@ -76,7 +98,9 @@ def test_a_root_that_is_a_link_to_itself_offers_nothing(roots: list[Root], tmp_p
 def test_folders_of_the_system_are_not_offered(roots: list[Root], name: str) -> None:
     """Catches a NAS's small copies of the pictures in the list, or trained."""
     (roots[0][1] / "faces" / name / "SYNOFILE_THUMB_M.jpg").mkdir(parents=True)
-    assert folder_choices(roots) == [".", "faces", "faces/wet", "datasets: faces"]
+    assert folder_choices(roots) == [
+        NOT_CHOSEN, "faces", "faces/wet", "datasets: faces", ALL_OF_FIRST,
+    ]  # fmt: skip
     for choice in (f"faces/{name}", f"faces/{name}/SYNOFILE_THUMB_M.jpg"):
         with pytest.raises(DatasetError, match="the system's own"):
             resolve_choice(choice, roots)

@@ -69,6 +69,21 @@ def test_flat_pictures_are_measured() -> None:
     assert all(np.isfinite(numbers))
 
 
+def test_a_burn_is_told_with_its_numbers() -> None:
+    """Catches contrast and colour that grow said beside an index of 0, and a burn of clean ones."""
+    base = 0.25 + 0.5 * scenes(6)
+    burnt = np.clip(base.mean() + 3 * (base - base.mean()), 0, 1)
+    run = report_run(pairs_of_arrays("burnt", base, burnt))
+    assert run.of("contrast").index == 0
+    assert run.of("contrast").sentence == "Contrast and colour did not collapse; they grew."
+    assert run.of("burn").index > 1
+    assert run.of("burn").details["clipped"] > run.of("burn").details["clipped_in_base"] == 0
+    assert "of all values are clipped, in base 0 %." in run.of("burn").sentence
+    back = report_run(pairs_of_arrays("dull", burnt, base))
+    assert (back.of("burn").index, back.of("contrast").index > 1) == (0, True)
+    assert back.of("burn").sentence == "Contrast and colour are no stronger than in base."
+
+
 @pytest.mark.slow
 def test_order_changes_nothing() -> None:
     """Catches a measure or an interval that depends on which pair comes first."""

@@ -142,6 +142,20 @@ def test_a_lost_host_ends_the_sweep(tmp_path: Path) -> None:
     assert host.asked == 1
 
 
+def test_ctrl_c_as_a_run_gets_into_its_place(
+    workflows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a run that is there whole, and is missing in what the sweep says it did."""
+    jobs = plan_sweep(find_workflows(workflows), [1], tmp_path)
+
+    def pressed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("glitch_train.sweep.run.read_run", pressed)
+    outcome = run_sweep(_Host(), jobs, lambda job: nullcontext(print), lambda: None, {})  # type: ignore[arg-type]
+    assert (outcome.interrupted, outcome.done) == (True, [jobs[0].name])
+
+
 class _Refusing(_Broken):
     """A host that answers every workflow with an error of its own."""
 

@@ -53,15 +53,15 @@ def judge(kind: str, recipe: Recipe | None = None, **columns: np.ndarray) -> Ver
         ("settled", "Fewer steps would do"),
         ("late", "network_dim (128 → 192)"),
         ("falling", "extend by 500–1000 steps"),
-        ("flat", "Raise learning_rate from 1e-06"),
-        ("diverging", "Lower learning_rate from 1e-06"),
+        ("flat", "Raise learning_rate from 1e-6"),
+        ("diverging", "Lower learning_rate from 1e-6"),
     ],
 )
 def test_advice_to_learn(kind: str, words: str) -> None:
     """Catches advice that does not follow from the curve, or not from the run's own settings."""
     recipe = Recipe(train=TrainRecipe(network_dim=128, learning_rate=1e-6))
     if kind == "flat":
-        words = "Raise learning_rate: at 1e-06"
+        words = "Raise learning_rate: at 1e-6"
     learn = judge(kind, recipe).advice.learn
     assert any(words in one for one in learn), learn
 
@@ -254,6 +254,20 @@ def test_an_underfit_run_without_held_out_pictures_leaves_overfitting_open() -> 
     rows = {row[0]: row[1] for row in verdict_rows(diagnose(LossRecord("run", columns)))}
     assert rows["Underfitting"] == "Yes"
     assert rows["Overfitting"] == "Cannot be told"
+
+
+def test_each_row_of_the_table_says_its_own() -> None:
+    """Catches one sentence about underfitting and overfitting in the rows of both."""
+    probe = np.where(
+        np.arange(800) % 40 == 0, 0.1 - 0.04 * np.minimum(1, np.arange(800) / 200), np.nan
+    )
+    rows = {row[0]: row[1:] for row in verdict_rows(judge("settled", train_probe_loss=probe))}
+    assert rows["Underfitting"] == (
+        "No",
+        "Not underfit: the probe on training pictures fell by 40 %.",
+    )
+    assert rows["Overfitting"][0] == "Cannot be told"
+    assert "underfit" not in rows["Overfitting"][1]
 
 
 def test_a_file_name_that_is_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

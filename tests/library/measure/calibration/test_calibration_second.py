@@ -17,7 +17,7 @@ import pytest
 import scipy.fft
 import scipy.ndimage
 import skimage
-from skimage import exposure, io, transform, util
+from skimage import color, exposure, io, transform, util
 
 from glitch_train.measure.calibration.calibration import UNRELATED_LIMIT
 from glitch_train.measure.calibration.corruptions import PHOTOS
@@ -79,6 +79,19 @@ def narrow_tones(picture: np.ndarray, width: float) -> np.ndarray:
     return exposure.rescale_intensity(picture, in_range=(0, 1), out_range=ends)
 
 
+def wide_tones(picture: np.ndarray, lost: float) -> np.ndarray:
+    """Stretch a picture's own tones over the range, and clip this share of them at each end."""
+    ends = tuple(np.quantile(picture, [lost, 1 - lost]))
+    return exposure.rescale_intensity(picture, in_range=ends, out_range=(0, 1))
+
+
+def saturate(picture: np.ndarray, times: float) -> np.ndarray:
+    """Multiply HSV's saturation."""
+    hsv = color.rgb2hsv(picture)
+    hsv[..., 1] = (hsv[..., 1] * times).clip(0, 1)
+    return color.hsv2rgb(hsv)
+
+
 def pepper(picture: np.ndarray, amount: float) -> np.ndarray:
     """Set random values to black or white."""
     return util.random_noise(picture, mode="s&p", amount=amount, rng=7)
@@ -104,6 +117,7 @@ SETS = {
     "compression": (each(quantise), (1.0, 2.5, 5.0, 10.0)),
     "framing": (each(taller), (1.08, 1.15, 1.25, 1.4)),
     "contrast": (each(narrow_tones), (0.8, 0.6, 0.45, 0.25)),
+    "burn": (each(wide_tones), (0.02, 0.08, 0.16, 0.3)),
     "texture": (each(pepper), (0.005, 0.02, 0.06, 0.15)),
     "composition": (each(slide), (0.04, 0.1, 0.18, 0.28)),
     "mode_collapse": (mixed_with_first, (0.3, 0.5, 0.75, 1.0)),
@@ -131,9 +145,26 @@ def test_other_corruptions_of_other_photographs(effect: str, photographs: list) 
     rows = [indices(effect, photographs, strength) for strength in SETS[effect][1]]
     own = [row[effect] for row in rows]
     assert all(strong > weak for weak, strong in itertools.pairwise([0.0, *own]))
-    # A batch drawn towards one picture has another composition too, as the calibration says.
-    related = {effect, "overall", *(["composition"] if effect == "mode_collapse" else [])}
+    # A batch drawn towards one picture has another composition too, as the calibration says, and
+    # the stronger tones of that one.
+    drawn = effect == "mode_collapse"
+    related = {effect, "overall", *(["composition", "burn"] if drawn else [])}
     for row in rows:
         told = {key: value for key, value in row.items() if value is not None}
-        assert max(told.keys() - {"overall"}, key=told.__getitem__) == effect
+        rivals = told.keys() - {"overall", *(["burn"] if drawn else [])}
+        assert max(rivals, key=told.__getitem__) == effect
         assert all(told[key] < UNRELATED_LIMIT for key in told.keys() - related), told
+
+
+def test_colour_that_grows_alone_is_a_burn(photographs: list) -> None:
+    """Catches saturated colours read as nothing, because no tone is wider."""
+    coloured = [one for one in photographs if np.ptp(one, axis=2).mean() > 0.05]
+    found = []
+    for times in (1.5, 2.5, 4.0):
+        glitched = [saturate(one, times) for one in coloured]
+        run = report_run(pairs_of_arrays("saturated", coloured, glitched))
+        found.append({one.effect: one.index for one in run.measurements})
+    own = [row["burn"] for row in found]
+    assert own == sorted(own)
+    assert own[0] > 0.1
+    assert all(row["contrast"] == 0 for row in found)
