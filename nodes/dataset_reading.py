@@ -60,6 +60,18 @@ class Reading:
         """What is done with the dataset beside training on it."""
         return DatasetHandling(**self._chosen(DatasetHandling))
 
+    def recipe_for(self, folder: Path) -> DatasetRecipe:
+        """Return the settings for a folder.
+
+        Raises:
+            RecipeError: they do not fit, alone or together.
+        """
+        from ..glitch_train.dataset.corruptions.chain import chain_text
+
+        chosen = self._chosen(DatasetRecipe)
+        corruption = chain_text(chosen.pop("corruption", ""), self.corruption_chain)
+        return DatasetRecipe(folder=str(folder), corruption=corruption, **chosen)
+
     def read(
         self, folder: Path, progress: host.NodeProgress, *, allow_empty: bool = False
     ) -> tuple[Any, str]:
@@ -70,14 +82,11 @@ class Reading:
             progress: shows how many are read.
             allow_empty: return a dataset without samples instead of raising.
         """
-        from ..glitch_train.dataset.corruptions.chain import chain_text
         from ..glitch_train.dataset.load import load_dataset
         from ..glitch_train.dataset.mix_report import report_of
 
-        chosen = self._chosen(DatasetRecipe)
-        corruption = chain_text(chosen.pop("corruption", ""), self.corruption_chain)
         dataset = load_dataset(
-            DatasetRecipe(folder=str(folder), corruption=corruption, **chosen),
+            self.recipe_for(folder),
             on_progress=stoppable(progress),
             cache_folder=folders.lasting_cache() if self.handling.keeps_cache else None,
             allow_empty=allow_empty,

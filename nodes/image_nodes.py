@@ -102,11 +102,11 @@ class GlitchDatasetFromImages(GlitchNode):
         chain = settings.pop("corruption_chain", None) or ""
         given = GivenPictures.of(images, captions or [], mask)
         settings["masks"] = "beside" if given.masks else "none"
-        progress = host.NodeProgress(cls.hidden.unique_id)
-        folder = keep_pictures(
-            len(given), given.__getitem__, folders.kept_pictures(), stoppable(progress)
-        )
         reading = Reading.of(cls, settings, chain, recipe)
+        place = folders.kept_pictures()
+        reading.recipe_for(place)  # what does not fit is said before anything is written
+        progress = host.NodeProgress(cls.hidden.unique_id)
+        folder = keep_pictures(len(given), given.__getitem__, place, stoppable(progress))
         dataset, report = reading.read(folder, progress, allow_empty=True)
         check_all_used(dataset)
         made_files.remember(folder / file.name for file in dataset.files)

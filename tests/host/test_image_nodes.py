@@ -33,7 +33,7 @@ def folder(host: Host) -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-def from_images(builder: GraphBuilder, size: int = 128, **inputs: Any) -> str:
+def from_images(builder: GraphBuilder, size: int = 64, **inputs: Any) -> str:
     """Add the node, on what the host's own Invert Image makes of a list of pictures."""
     source = builder.add("GlitchDatasetLoader", folder=FOLDER, width=size, height=size)
     inverted = builder.add("ImageInvert", image=(source, "pictures"))
@@ -61,7 +61,7 @@ def test_images_of_a_host_node_train_and_go_on(client: ComfyClient, folder: Path
     runs = []
     for steps in (2, 3):
         builder = GraphBuilder(client)
-        mask = builder.add("SolidMask", value=1.0, width=128, height=128)
+        mask = builder.add("SolidMask", value=1.0, width=64, height=64)
         trainer = train(builder, from_images(builder, mask=(mask, 0)), steps=steps)
         lora = Path(client.run(builder.nodes)[trainer]["text"][0])
         runs.append(lora)
@@ -82,7 +82,7 @@ def test_images_of_a_host_node_train_and_go_on(client: ComfyClient, folder: Path
 def test_deleted_pictures_are_kept_again(client: ComfyClient, folder: Path) -> None:
     """Catches a cached result that names files which somebody deleted."""
     builder = GraphBuilder(client)
-    builder.add("PreviewAny", source=(from_images(builder, size=64), "report"))
+    builder.add("PreviewAny", source=(from_images(builder), "report"))
     client.run(builder.nodes)
     place = folder.parents[1] / "output" / "glitch" / "pictures"
     before = {path.name for path in place.rglob("*.png")}
@@ -141,6 +141,6 @@ def test_bad_inputs_are_one_sentence(
             "GlitchDatasetLoader", folder=FOLDER, width=64, height=64, preview_count=2
         )
         inputs = {"captions": (other, "captions")}
-    builder.add("PreviewAny", source=(from_images(builder, size=64, **inputs), "report"))
+    builder.add("PreviewAny", source=(from_images(builder, **inputs), "report"))
     with pytest.raises((PromptRejected, RunFailed), match=said):
         client.run(builder.nodes)

@@ -37,8 +37,8 @@ def folder(host: Host) -> Iterator[Path]:
 
 
 def load(builder: GraphBuilder, place: str = "plain", **settings: Any) -> str:
-    """Add a loader at 128×128, each picture seen four times an epoch."""
-    given = {"width": 128, "height": 128, "repeats": 4} | settings
+    """Add a loader at 64×64, each picture seen four times an epoch."""
+    given = {"width": 64, "height": 64, "repeats": 4} | settings
     return builder.add("GlitchDatasetLoader", folder=f"{FOLDER}/{place}", **given)
 
 
