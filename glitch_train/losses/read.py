@@ -89,6 +89,11 @@ def _read_csv(path: Path, text: str) -> list[LossRecord]:
     except ValueError as error:
         begins = text.strip()[:60].splitlines()[0] if text.strip() else "nothing"
         raise RecordError(f"{path} needs {error}; it begins with {begins!r}.") from error
+    if not rows and len(text.split("\n")) > 2:
+        raise RecordError(
+            f"{path} has no rows of numbers below its header; give a table or the run's event "
+            "file, not what a program printed."
+        )
     if not rows:
         raise RecordError(f"{path} has no losses yet; train for at least one step.")
     records = _records(path, _name_for(path), logs, notes)

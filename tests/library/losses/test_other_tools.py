@@ -148,6 +148,13 @@ def test_commas_inside_numbers_between_commas(tmp_path: Path) -> None:
     assert "1 rows have more cells" in said(record)
 
 
+def test_what_a_program_printed_is_no_table(tmp_path: Path) -> None:
+    """Catches "train for at least one step" of a run that trained for many."""
+    printed = "".join(f"epoch 1, step {step}, loss=0.{step}\n" for step in range(1, 9))
+    with pytest.raises(RecordError, match="no rows of numbers below its header; give a table or"):
+        read_record(written(tmp_path, "console.log", printed))
+
+
 def test_a_file_far_too_large_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a checkpoint given by mistake, read whole and taken apart for minutes."""
     monkeypatch.setattr("glitch_train.files.MOST_BYTES", 1 << 20)
