@@ -88,7 +88,7 @@ class GlitchDatasetLoader(GlitchNode):
         """Run again when the folder's files changed."""
         from ..glitch_train.dataset.folder import folder_fingerprint
 
-        return folder_fingerprint(folders.resolve(folder))
+        return str(host.state_or_sentence(lambda: folder_fingerprint(folders.resolve(folder))))
 
     @classmethod
     def execute(

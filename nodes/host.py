@@ -50,6 +50,18 @@ class NodeProgress:
                 send(text, self.node_id)
 
 
+def state_or_sentence(state_of: Callable[[], Any]) -> Any:
+    """Return what a fingerprint is made of, or the sentence on why that cannot be read.
+
+    A fingerprint must not raise: the host would print why, and where a console's code page lacks a
+    letter of it, the thread that runs workflows would end.
+    """
+    try:
+        return state_of()
+    except (GlitchTrainError, OSError) as error:
+        return str(error)
+
+
 def sentence_or_true(check: Callable[[], object]) -> bool | str:
     """Run a check for ``validate_inputs``: True, or the sentence of what is wrong."""
     try:

@@ -94,8 +94,12 @@ class GlitchCrossModelLoraApplier(GlitchNode):
         """Run again when the file changed."""
         if lora_name == FROM_SOCKET:
             return lora_name
-        status = _path(lora_name).stat()
-        return f"{lora_name} {status.st_size} {status.st_mtime_ns}"
+
+        def state() -> str:
+            status = _path(lora_name).stat()
+            return f"{lora_name} {status.st_size} {status.st_mtime_ns}"
+
+        return str(host.state_or_sentence(state))
 
     @classmethod
     def execute(

@@ -138,8 +138,8 @@ class GlitchGrid(GlitchNode):
     @classmethod
     def fingerprint_inputs(cls, lora_name: str = NO_LORA, **more: Any) -> list[Any]:
         """Run again when a LoRA's file changed, or the last picture is gone."""
-        known = lora_files.file_states(lora_name, "")
-        return [*known, made_files.fingerprint({**more, "loras": known})]
+        known = host.state_or_sentence(lambda: lora_files.file_states(lora_name, ""))
+        return [known, made_files.fingerprint({**more, "loras": known})]
 
     @classmethod
     def execute(

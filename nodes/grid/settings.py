@@ -60,9 +60,9 @@ class GlitchGridSettings(GlitchNode):
         return host.sentence_or_true(check)
 
     @classmethod
-    def fingerprint_inputs(cls, lora_names: str | None = None, **_: Any) -> list[Any]:
+    def fingerprint_inputs(cls, lora_names: str | None = None, **_: Any) -> Any:
         """Have the grid run again when a LoRA's file changed."""
-        return list(loras.file_states(loras.NO_LORA, lora_names or ""))
+        return host.state_or_sentence(lambda: loras.file_states(loras.NO_LORA, lora_names or ""))
 
     @classmethod
     def execute(cls, **settings: Any) -> io.NodeOutput:

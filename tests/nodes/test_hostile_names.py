@@ -60,6 +60,19 @@ def answers(node: Any, name: str, value: str) -> Any:
     return check(**needed | {name: value})
 
 
+def test_no_fingerprint_raises(pack: Pack, places: Path) -> None:
+    """Catches a name that ends the thread of the host which runs workflows, as it is printed."""
+    asked = 0
+    for node in pack("nodes").NODES:
+        known = inspect.signature(node.fingerprint_inputs).parameters
+        for described in node.define_schema().inputs:
+            if described.id in known and described.io_type in ("STRING", "COMBO"):
+                for name in HOSTILE:
+                    node.fingerprint_inputs(**{described.id: name})
+                    asked += 1
+    assert asked >= 4 * len(HOSTILE)
+
+
 def test_every_text_and_choice_is_answered_in_a_sentence(pack: Pack, places: Path) -> None:
     """Catches a check that ends in a traceback, walking all inputs by the nodes' own schemas."""
     asked = 0
