@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
 PATIENCE_MS = 300_000
 ATTEMPTS = 60
+DRAGGED_MS = 1_500
+_IS_WIRED = """([source, target, slot]) => {
+    const link = app.graph.getNodeById(target).inputs[slot].link
+    return link != null && app.graph.getLink(link).origin_id === source
+}"""
 CLICKS = 15
 NOT_OURS = (
     # The host ships no templates of its own, and a new user has no files yet.
@@ -233,16 +239,24 @@ class Screen:
                 ".connect(output, app.graph.getNodeById(target), slot)"  # fmt: skip
             self.page.evaluate(connect, [source, output, target, slot])
         else:
-            self._drag(source, output, target, slot)
-        self.wait_for(
-            "([source, target, slot]) => { const link = app.graph.getNodeById(target)"
-            ".inputs[slot].link; return link != null"
-            " && app.graph.getLink(link).origin_id === source }",
-            [source, target, slot],
-        )
+            self._drag_until_held(source, output, target, slot)
+        self.wait_for(_IS_WIRED, [source, target, slot])
         if not self.vue:  # out of the next wire's way
             away = "ids => { for (const id of ids) app.graph.getNodeById(id).pos = [id * 3000, 0] }"
             self.page.evaluate(away, [source, target])
+
+    def _drag_until_held(self, source: int, output: int, target: int, slot: int) -> None:
+        """Drag again where the wire was dropped: a node may grow while the mouse is on its way."""
+        from playwright.sync_api import TimeoutError as NotYet
+
+        for _ in range(ATTEMPTS):
+            self._drag(source, output, target, slot)
+            with contextlib.suppress(NotYet):
+                self.page.wait_for_function(
+                    _IS_WIRED, arg=[source, target, slot], timeout=DRAGGED_MS
+                )
+                return
+            self.page.keyboard.press("Escape")  # what was dropped on the canvas opens a search
 
     def _drag(self, source: int, output: int, target: int, slot: int) -> None:
         script = """([source, output, target, slot]) => {
