@@ -383,9 +383,9 @@ def test_memory_and_notes_reach_history_and_record(trained: Trained, client: Com
         time.sleep(0.05)
     kept = client.history(prompt)
     assert kept is not None
-    _, ended, memory = kept["outputs"][trainer]["text"]
-    assert memory.startswith("Memory: about ")
-    assert "trained without what MODEL adds to its layers" in ended
+    said = kept["outputs"][trainer]["text"]
+    (memory,) = (text for text in said if text.startswith("Memory: about "))
+    (ended,) = (text for text in said if "trained without what MODEL adds to its layers" in text)
     assert "Without effect: warmup_steps" in ended
     (losses,) = (trained.host.base_dir / "output" / "glitch").rglob(f"{name}*/losses.csv")
     assert read_csv(losses).about.memory == memory
