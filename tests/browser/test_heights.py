@@ -17,7 +17,9 @@ OPENED = ("demo", "sd15_standard", "generation_sweep")
 LEAST_TEXT_PX = 70  # of a text box without a text, in the frontend's own nodes too
 SLACK_PX = 30
 PREVIEW_PX = 300
-WITHOUT_TEXT = {"GlitchContactSheet", "GlitchLossGraph", "GlitchCrossModelLoraApplier"}
+WITHOUT_TEXT = {
+    *("GlitchContactSheet", "GlitchLoraTrainer", "GlitchLossGraph", "GlitchCrossModelLoraApplier")
+}
 """Nodes that open with room for their picture: they have nothing else that would fill it."""
 ADD = """async () => {
     const info = await (await fetch('/api/object_info')).json()

@@ -47,7 +47,7 @@ def one_of_each_kind() -> list[str]:
 
 
 def prepare(screen: Screen, host: Host, name: str = "demo", **trainer: Any) -> str:
-    """Open a workflow with little to do, and watch it; return the id of its trainer."""
+    """Open a workflow with little to do, and watch it; return the id of our trainer, empty for none."""
     screen.open_template(name)
     with ComfyClient(host.address) as client:
         settings = settings_changed(name, client.object_info())
@@ -57,7 +57,7 @@ def prepare(screen: Screen, host: Host, name: str = "demo", **trainer: Any) -> s
     screen.page.evaluate(SET, settings)
     screen.page.evaluate(WATCH)
     screen.forget()
-    return trainers[0]
+    return next(iter(trainers), "")
 
 
 @pytest.mark.parametrize("name", one_of_each_kind())
