@@ -47,13 +47,14 @@ def one_of_each_kind() -> list[str]:
 
 
 def prepare(screen: Screen, host: Host, name: str = "demo", **trainer: Any) -> str:
-    """Open a workflow with little to do, and watch it; return the id of our trainer, empty for none."""
+    """Open a workflow with little to do, and watch it; return our trainer's id, empty for none."""
     screen.open_template(name)
     with ComfyClient(host.address) as client:
         settings = settings_changed(name, client.object_info())
     trainers = nodes_of(screen, "GlitchLoraTrainer")
-    for node in trainers:  # each renderer trains anew, and finds nothing in the host's cache
-        settings[node] |= {"seed": 1 + screen.vue, **trainer}
+    # Each renderer trains anew, and finds nothing in the host's cache.
+    for node in nodes_of(screen, "GlitchLoraTrainer", "TrainLoraNode"):
+        settings[node] |= {"seed": 1 + screen.vue, **(trainer if node in trainers else {})}
     screen.page.evaluate(SET, settings)
     screen.page.evaluate(WATCH)
     screen.forget()
