@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
@@ -16,6 +17,7 @@ from .errors import Graph, PromptRejected, RunInterrupted, run_failed, with_near
 from .events import Cached, Event, Executed, Failed, Interrupted
 
 Listener = Callable[[Event], None]
+_ENDS = ("SIGTERM", "SIGBREAK")
 
 
 @dataclasses.dataclass
@@ -103,6 +105,29 @@ def _take(run: WorkflowRun, graph: Graph, event: Event) -> None:
 
 
 @contextlib.contextmanager
+def ctrl_c_held_back() -> Iterator[None]:
+    """Let Ctrl-C, and a request to end, wait for the end of the block.
+
+    It would leave files that nobody counts, and packages that are imported by half.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread alone
+        return
+    pressed: list[int] = []
+    numbers = [getattr(signal, name) for name in ("SIGINT", *_ENDS) if hasattr(signal, name)]
+    before = {
+        number: signal.signal(number, lambda one, _: pressed.append(one)) for number in numbers
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if pressed:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
 def terminate_as_ctrl_c() -> Iterator[None]:
     """Treat a request to end as Ctrl-C inside the block, so that the host is told too.
 
@@ -112,7 +137,7 @@ def terminate_as_ctrl_c() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in _ENDS if hasattr(signal, name)]
     before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..comfyui.run import terminate_as_ctrl_c
+from ..comfyui.run import ctrl_c_held_back, terminate_as_ctrl_c
 from ..errors import RecipeError, RecordError
 from ..files import write_text
 from ..recipe.experiments import EXPERIMENTS, combined_presets, in_order, slug_of
@@ -71,8 +71,9 @@ def run_sweep_on_ray(
     ):
         try:
             for result in results:
-                if _take(result, owners[result.name], out, outcome):
-                    after_each()
+                with ctrl_c_held_back():
+                    if _take(result, owners[result.name], out, outcome):
+                        after_each()
         except KeyboardInterrupt:
             outcome.interrupted = True
     return outcome

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..comfyui.client import ComfyClient
 from ..comfyui.errors import ServerLost, ServerUnreachable
-from ..comfyui.run import Listener, run_workflow
+from ..comfyui.run import Listener, ctrl_c_held_back, run_workflow
 from ..errors import DiskError, GlitchTrainError, ReportError
 from .matrix import read_run
 from .plan import Job
@@ -89,26 +89,20 @@ def run_sweep(
         try:
             _run(client, job, listener_of, object_info, outcome)
             if job.name in outcome.done:
-                after_each()
+                with ctrl_c_held_back():
+                    after_each()
         except KeyboardInterrupt:
             outcome.interrupted = True
-            # Its folder may have got into its place just before.
-            if job.name not in outcome.done and _is_done(job):
-                outcome.done.append(job.name)
         if outcome.interrupted or outcome.stopped:
             break
     return outcome
 
 
-def _is_done(job: Job) -> bool:
-    done = read_done(job.folder)
-    return done is not None and bool(done["key"] == job.key)
-
-
 def _missing(jobs: Sequence[Job], outcome: SweepOutcome) -> list[Job]:
     missing = []
     for job in jobs:
-        if _is_done(job):
+        done = read_done(job.folder)
+        if done is not None and done["key"] == job.key:
             try:
                 read_run(job.folder, job.seed)
             except ReportError as error:
@@ -116,7 +110,7 @@ def _missing(jobs: Sequence[Job], outcome: SweepOutcome) -> list[Job]:
             else:
                 outcome.kept.append(job.name)
             continue
-        if read_done(job.folder) is not None:
+        if done is not None:
             outcome.changed.append(job.name)
             log.info("%s has other settings now than when it was run: it runs again.", job.name)
         missing.append(job)
@@ -147,9 +141,10 @@ def _run(
         elif run.error is not None:
             outcome.fail(job.name, str(run.error))
         else:
-            collect(client, job, run.outputs)
-            read_run(job.folder, job.seed)
-            outcome.done.append(job.name)
+            with ctrl_c_held_back():
+                collect(client, job, run.outputs)
+                read_run(job.folder, job.seed)
+                outcome.done.append(job.name)
     except (ServerLost, ServerUnreachable) as error:
         outcome.stopped = str(error)
     except DiskError:

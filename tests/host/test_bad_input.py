@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from graphs import GraphBuilder
+from tiny_sd3 import place_tiny_sd3
 
 from glitch_demo.host import Host
 from glitch_demo.photos import demo_photos, write_picture_folder
@@ -140,7 +141,7 @@ def test_a_side_that_is_not_a_multiple_of_eight(client: ComfyClient, inputs: Pat
 
 def test_a_checkpoint_of_another_family(client: ComfyClient, host: Host, inputs: Path) -> None:
     """Catches a traceback where the message must name the family and what is supported."""
-    name = tiny_sd3_transformer(host.base_dir / "models" / "diffusion_models")
+    name, _ = place_tiny_sd3(host.base_dir)
     write_picture_folder(inputs / "bad_family", demo_photos()[:1], pictures_per_photo=1)
     builder = GraphBuilder(client)
     base = builder.add("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)
@@ -152,23 +153,3 @@ def test_a_checkpoint_of_another_family(client: ComfyClient, host: Host, inputs:
     )  # fmt: skip
     with pytest.raises(RunFailed, match=r"checkpoint is SD3.*SD1\.5, SDXL, SSD-1B, Vega"):
         client.run(builder.nodes)
-
-
-def tiny_sd3_transformer(folder: Path) -> str:
-    """Write a tiny SD3 transformer that the host loads, and return its name."""
-    import torch
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    width = 64  # the host reads SD3's depth as width // 64
-    shapes = {
-        "x_embedder.proj.weight": (width, 16, 2, 2),
-        "joint_blocks.0.context_block.attn.qkv.weight": (3 * width, width),
-        "final_layer.linear.weight": (16 * 4, width),
-        "y_embedder.mlp.0.weight": (width, 2048),
-        "context_embedder.weight": (width, 4096),
-        "pos_embed": (1, 192 * 192, width),
-    }
-    weights = {name: torch.zeros(shape) for name, shape in shapes.items()}
-    save_file(weights, folder / "tiny_sd3.safetensors")
-    return "tiny_sd3.safetensors"

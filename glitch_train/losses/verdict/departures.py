@@ -197,9 +197,11 @@ def find_hump(curve: Curve) -> Hump | None:
     found = []
     for begin, end in edges.reshape(-1, 2).tolist():
         sides = medians[max(0, begin - HUMP_SIDES) : begin], medians[end : end + HUMP_SIDES]
-        around = max(SMALLEST, *(float(np.median(side)) for side in sides if len(side)))
-        height = float(np.median(medians[begin:end])) / around
-        if end - begin >= HUMP_BLOCKS and height > HUMP:
+        if end - begin < HUMP_BLOCKS or not all(map(len, sides)):
+            continue
+        around = max(float(np.median(side)) for side in sides)
+        height = float(np.median(medians[begin:end])) / max(around, SMALLEST)
+        if around > 0 and height > HUMP:
             steps = (
                 float(curve.steps[blocks[begin].start]),
                 float(curve.steps[blocks[end - 1].stop - 1]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -153,7 +154,7 @@ def test_ctrl_c_as_a_run_gets_into_its_place(
     jobs = plan_sweep(find_workflows(workflows), [1], tmp_path)
 
     def pressed(*_: Any) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("glitch_train.sweep.run.read_run", pressed)
     outcome = run_sweep(_Host(), jobs, lambda job: nullcontext(print), lambda: None, {})  # type: ignore[arg-type]

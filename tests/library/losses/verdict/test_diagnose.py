@@ -300,6 +300,7 @@ def test_a_hump_is_named(falls: bool) -> None:
     assert finding.state == "spiky"
     assert finding.evidence["hump_steps"] == pytest.approx([301, 500], abs=15)
     assert "A hump: from about step" in finding.sentence
+    assert judge_loss(loss - 100).stability.state != "spiky", "below zero a ratio says nothing"
 
 
 def test_a_lasting_step_is_no_spike() -> None:
