@@ -3,13 +3,13 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .corruption_nodes import CORRUPTION_NODES
-from .dataset_nodes import GlitchContactSheet, GlitchDatasetLoader
+from .dataset.from_images import GlitchDatasetFromImages
+from .dataset.loader import GlitchContactSheet, GlitchDatasetLoader
+from .dataset.mix import GlitchDatasetMix
 from .grid.node import GlitchGrid
 from .grid.settings import GlitchGridSettings
-from .image_nodes import GlitchDatasetFromImages
 from .lora_nodes import GlitchCrossModelLoraApplier
 from .loss_nodes import GlitchLossGraph
-from .mix_nodes import GlitchDatasetMix
 from .recipe_nodes import GlitchRecipe
 from .report_nodes import GlitchReport
 from .setting_nodes import SETTING_NODES

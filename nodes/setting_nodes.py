@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from comfy_api.latest import io
 
+from ..glitch_train.dataset import handling
 from ..glitch_train.dataset import recipe as dataset
 from ..glitch_train.recipe import train
 from ..glitch_train.recipe.partial import PartialRecipe, combine, partial
@@ -105,8 +106,8 @@ GROUPS = (
         ("databend", "corruption list"),
     ),
     Group(
-        dataset.CACHE,
-        dataset.DatasetHandling,
+        handling.CACHE,
+        handling.DatasetHandling,
         "the Glitch Dataset Loader",
         "How long encoded pictures stay on disk, and how many are handed out to look at",
         ("cache latents", "preview pictures"),

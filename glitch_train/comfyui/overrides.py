@@ -14,7 +14,8 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from ..dataset.recipe import DatasetHandling, DatasetRecipe
+from ..dataset.handling import DatasetHandling
+from ..dataset.recipe import DatasetRecipe
 from ..grid.plan import GridRecipe
 from ..recipe.assignments import read_value
 from ..recipe.partial import LEFT_TO_THE_LOADER, NO_PRESET

@@ -9,7 +9,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from ..dataset.recipe import DatasetHandling, DatasetRecipe
+from ..dataset.handling import DatasetHandling
+from ..dataset.recipe import DatasetRecipe
 from ..errors import RecipeError, quoted
 from ..plain_json import parse_json
 from ..settings import check_setting, declared, nearest

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from glitch_train.cli.command import VERB_MODULES
-from glitch_train.dataset.recipe import DatasetHandling, DatasetRecipe
+from glitch_train.dataset.handling import DatasetHandling
+from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.grid.plan import GridRecipe
 from glitch_train.recipe.experiments import EXPERIMENTS
 from glitch_train.recipe.train import TrainRecipe

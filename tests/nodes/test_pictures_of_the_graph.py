@@ -20,10 +20,10 @@ def test_eight_bits_come_back_the_same(pack: Pack) -> None:
     """Catches a value that is cut instead of rounded: 1/255 × 255 may be a little below 1."""
     values = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
     image = torch.from_numpy(values.astype(np.float32) / 255.0)
-    given = pack("nodes.given_pictures").GivenPictures.of([image], [""], None)
+    given = pack("nodes.dataset.given_pictures").GivenPictures.of([image], [""], None)
     assert (given[0].pixels == values[0]).all()
     assert given[0].caption is None
-    beyond = pack("nodes.given_pictures").GivenPictures.of([image * 3 - 1], ["x"], None)
+    beyond = pack("nodes.dataset.given_pictures").GivenPictures.of([image * 3 - 1], ["x"], None)
     assert (beyond[0].pixels.min(), beyond[0].pixels.max()) == (0, 255)
 
 
@@ -31,13 +31,13 @@ def test_batches_lists_and_single_pictures_are_one_row(pack: Pack) -> None:
     """Catches a list of which only the first batch arrives, and captions given to the wrong one."""
     images = [torch.zeros(2, 8, 8, 3), torch.ones(16, 8, 3), torch.zeros(1, 8, 24, 4)]
     masks = [torch.ones(2, 8, 8), torch.zeros(8, 8), torch.ones(1, 8, 24)]
-    given = pack("nodes.given_pictures").GivenPictures.of(images, list("abcd"), masks)
+    given = pack("nodes.dataset.given_pictures").GivenPictures.of(images, list("abcd"), masks)
     assert [given[number].pixels.shape for number in range(4)] == [
         *((8, 8, 3), (8, 8, 3), (16, 8, 3), (8, 24, 4)),
     ]
     assert [given[number].caption for number in range(4)] == list("abcd")
     assert [int(given[number].mask.max()) for number in range(4)] == [255, 255, 0, 255]
-    one = pack("nodes.given_pictures").GivenPictures.of(images, ["for all"], masks[:0])
+    one = pack("nodes.dataset.given_pictures").GivenPictures.of(images, ["for all"], masks[:0])
     assert [one[number].caption for number in (0, 3)] == ["for all"] * 2
 
 
@@ -57,7 +57,7 @@ def test_what_is_no_picture_is_one_sentence(
     pack: Pack, images: list, captions: list, masks: list | None, said: str
 ) -> None:
     """Catches pictures or captions that are dropped or guessed at, or a traceback."""
-    module = pack("nodes.given_pictures")
+    module = pack("nodes.dataset.given_pictures")
     with pytest.raises(module.DatasetError, match=said):
         module.GivenPictures.of(images, captions, masks)[0]
 
@@ -69,7 +69,7 @@ def test_all_pictures_are_handed_out_with_a_word_on_the_memory(
 
     Three pictures of 64 × 64 are 147 kB of fp32.
     """
-    reading = pack("nodes.dataset_reading")
+    reading = pack("nodes.dataset.reading")
     recipe = pack("glitch_train.dataset.recipe").DatasetRecipe(
         folder=str(photo_folder(tmp_path, 3)), width=64, height=64
     )

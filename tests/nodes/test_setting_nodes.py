@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from glitch_train.dataset.recipe import DatasetHandling, DatasetRecipe
+from glitch_train.dataset.handling import DatasetHandling
+from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.grid.plan import GridRecipe
 from glitch_train.recipe.train import TrainRecipe
 from glitch_train.settings import declared, in_group

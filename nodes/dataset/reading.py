@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..glitch_train.dataset.recipe import DatasetHandling, DatasetRecipe
-from ..glitch_train.errors import DatasetError
-from ..glitch_train.recipe.partial import PartialRecipe, partial
-from ..glitch_train.settings import declared
-from ..glitch_train.wording import size_text, where_from
-from . import folders, host
-from .sockets import places
+from ...glitch_train.dataset.handling import DatasetHandling
+from ...glitch_train.dataset.recipe import DatasetRecipe
+from ...glitch_train.errors import DatasetError
+from ...glitch_train.recipe.partial import PartialRecipe, partial
+from ...glitch_train.settings import declared
+from ...glitch_train.wording import size_text, where_from
+from .. import folders, host
+from ..sockets import places
 
 BYTES_PER_PIXEL = 3 * 4
 """Of an IMAGE: RGB, fp32."""
@@ -66,7 +67,7 @@ class Reading:
         Raises:
             RecipeError: they do not fit, alone or together.
         """
-        from ..glitch_train.dataset.corruptions.chain import chain_text
+        from ...glitch_train.dataset.corruptions.chain import chain_text
 
         chosen = self._chosen(DatasetRecipe)
         corruption = chain_text(chosen.pop("corruption", ""), self.corruption_chain)
@@ -82,8 +83,8 @@ class Reading:
             progress: shows how many are read.
             allow_empty: return a dataset without samples instead of raising.
         """
-        from ..glitch_train.dataset.load import load_dataset
-        from ..glitch_train.dataset.mix_report import report_of
+        from ...glitch_train.dataset.load import load_dataset
+        from ...glitch_train.dataset.mix_report import report_of
 
         dataset = load_dataset(
             self.recipe_for(folder),
@@ -139,7 +140,7 @@ class Previews:
         """
         import torch
 
-        from ..glitch_train.training.devices import free_bytes
+        from ...glitch_train.training.devices import free_bytes
 
         every = [
             (part, index, variant)
@@ -154,7 +155,7 @@ class Previews:
 
     def pictures(self) -> list[Any]:
         """Return each as an IMAGE of one."""
-        from ..glitch_train.workers import in_order
+        from ...glitch_train.workers import in_order
 
         def prepare(job: tuple[Any, int, int]) -> Any:
             part, index, variant = job

@@ -6,12 +6,11 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..glitch_train.dataset.recipe import DatasetRecipe
-from ..glitch_train.recipe.partial import PartialRecipe
-from . import folders, host
-from .dataset_reading import Previews, Reading, stoppable
-from .node import GlitchNode
-from .sockets import (
+from ...glitch_train.dataset.recipe import DatasetRecipe
+from ...glitch_train.recipe.partial import PartialRecipe
+from .. import folders, host
+from ..node import GlitchNode
+from ..sockets import (
     CATEGORY,
     GlitchCorruptionSocket,
     GlitchDatasetSocket,
@@ -20,6 +19,7 @@ from .sockets import (
     tooltip,
     widgets,
 )
+from .reading import Previews, Reading, stoppable
 
 
 class GlitchDatasetLoader(GlitchNode):
@@ -75,7 +75,7 @@ class GlitchDatasetLoader(GlitchNode):
     @classmethod
     def validate_inputs(cls, folder: str, trigger_word: str = "") -> bool | str:
         """Refuse a folder without pictures, or a malformed text, before anything runs."""
-        from ..glitch_train.dataset.load import check_folder
+        from ...glitch_train.dataset.load import check_folder
 
         def check() -> None:
             check_folder(folders.resolve(folder))
@@ -86,7 +86,7 @@ class GlitchDatasetLoader(GlitchNode):
     @classmethod
     def fingerprint_inputs(cls, folder: str, **_: Any) -> str:
         """Run again when the folder's files changed."""
-        from ..glitch_train.dataset.folder import folder_fingerprint
+        from ...glitch_train.dataset.folder import folder_fingerprint
 
         return str(host.state_or_sentence(lambda: folder_fingerprint(folders.resolve(folder))))
 
@@ -161,7 +161,7 @@ class GlitchContactSheet(GlitchNode):
     @classmethod
     def execute(cls, dataset: Any, **style: int) -> io.NodeOutput:
         """Draw the sheet."""
-        from ..glitch_train.dataset.contact_sheet import SheetStyle, contact_sheet
+        from ...glitch_train.dataset.contact_sheet import SheetStyle, contact_sheet
 
         progress = host.NodeProgress(cls.hidden.unique_id)
         sheet = contact_sheet(dataset, SheetStyle(**style), stoppable(progress))

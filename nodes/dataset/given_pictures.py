@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..glitch_train.dataset.kept import GivenPicture
-from ..glitch_train.errors import DatasetError
+from ...glitch_train.dataset.kept import GivenPicture
+from ...glitch_train.errors import DatasetError
 
 CHANNELS = (1, 3, 4)
 """Grey, RGB, RGBA."""

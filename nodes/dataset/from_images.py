@@ -6,13 +6,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..glitch_train.dataset.recipe import DatasetRecipe
-from ..glitch_train.errors import RecipeError
-from ..glitch_train.recipe.partial import PartialRecipe
-from . import folders, host, made_files
-from .dataset_reading import Reading, stoppable
-from .node import GlitchNode
-from .sockets import (
+from ...glitch_train.dataset.recipe import DatasetRecipe
+from ...glitch_train.errors import RecipeError
+from ...glitch_train.recipe.partial import PartialRecipe
+from .. import folders, host, made_files
+from ..node import GlitchNode
+from ..sockets import (
     CATEGORY,
     GlitchCorruptionSocket,
     GlitchDatasetSocket,
@@ -20,6 +19,7 @@ from .sockets import (
     search_words,
     widgets,
 )
+from .reading import Reading, stoppable
 
 
 class GlitchDatasetFromImages(GlitchNode):
@@ -94,7 +94,7 @@ class GlitchDatasetFromImages(GlitchNode):
         **single: Any,
     ) -> io.NodeOutput:
         """Keep the pictures, then read their folder as any other."""
-        from ..glitch_train.dataset.kept import check_all_used, keep_pictures
+        from ...glitch_train.dataset.kept import check_all_used, keep_pictures
         from .given_pictures import GivenPictures
 
         settings = {name: _one(name, value) for name, value in single.items()}

@@ -6,10 +6,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..glitch_train.errors import DatasetError
-from . import host
-from .node import GlitchNode
-from .sockets import CATEGORY, GlitchDatasetSocket, search_words
+from ...glitch_train.errors import DatasetError
+from .. import host
+from ..node import GlitchNode
+from ..sockets import CATEGORY, GlitchDatasetSocket, search_words
 
 MOST = 6
 
@@ -68,8 +68,8 @@ class GlitchDatasetMix(GlitchNode):
     @classmethod
     def execute(cls, **inputs: Any) -> io.NodeOutput:
         """Put the datasets together."""
-        from ..glitch_train.dataset.mix import mix_datasets
-        from ..glitch_train.dataset.mix_report import MixReport
+        from ...glitch_train.dataset.mix import mix_datasets
+        from ...glitch_train.dataset.mix_report import MixReport
 
         numbers = range(1, MOST + 1)
         unused = [
