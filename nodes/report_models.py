@@ -75,7 +75,7 @@ def contexts(base: Any, batches: Sequence[Any], given: Given) -> list[ModelConte
             f"prompts has {len(prompts)} lines for {len(base)} pairs; write one line per pair, or "
             "leave it empty."
         )
-    parts: list[dict[str, Any]] = [{} for _ in batches]
+    parts: list[dict[str, Any]] = [{"prompts": tuple(prompts)} for _ in batches]
     parts[0] |= _text_and_weights(given)
     vision = given.get("clip_vision")
     if vision is not None:
@@ -167,7 +167,7 @@ def _captions(given: Given, prompts: list[str], width: int) -> dict[str, Any]:
             "no_captions": f"The vision model's features ({width} wide) do not belong to this "
             f"CLIP's text encoder ({table.shape[1]} wide)."
         }
-    return {"captions": table.numpy(), "prompts": tuple(prompts)}
+    return {"captions": table.numpy()}
 
 
 def _is_identity(matrix: torch.Tensor) -> bool:

@@ -56,8 +56,9 @@ class GlitchReport(FileMakingNode):
                     default="",
                     multiline=True,
                     optional=True,
-                    tooltip="The prompt of each pair, one per line, for the caption's hold; needs "
-                    "clip_vision, and base_clip with a text projection.",
+                    tooltip="The prompt of each pair, one per line, for the caption's hold: from "
+                    "Glitch Grid. With clip_vision, and base_clip with a text projection, captions "
+                    "themselves are compared; else base's pictures of each prompt, 2 seeds each.",
                 ),
                 io.Combo.Input(
                     "style",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,10 @@ def add_verb(verbs: Any) -> None:
     parser.add_argument(
         "--checkpoint", type=Path, help="the base checkpoint that the LoRAs are for"
     )
+    parser.add_argument(
+        "--prompts", type=Path, metavar="FILE",
+        help="text file with the prompt of each picture, one a line in the order of the names",
+    )  # fmt: skip
     parser.add_argument("--style", choices=STYLES, default="dark", help="of the radar")
     parser.add_argument(
         "-o", "--out", type=Path, metavar="STEM",
@@ -47,14 +52,14 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         check_output_folder(options.out, option="-o", holds="the stem of four files' names")
         written = report_paths(options.out)
         models = [*(options.lora or []), *filter(None, [options.checkpoint])]
-        check_overwrites_none(written, models)
+        check_overwrites_none(written, [*models, *filter(None, [options.prompts])])
         check_overwrites_none(written[-1:], [options.base, *folders])
     names = _one_each("--name", options.name, len(folders)) or [""] * len(folders)
-    contexts = _contexts(options)
     pairs = [
         pairs_of_folders(options.base, folder, name)
         for folder, name in zip(folders, names, strict=True)
     ]
+    contexts = _contexts(options, pairs[0].names)
     runs = [report_run(one, context) for one, context in zip(pairs, contexts, strict=True)]
     report = side_by_side(runs)
     result = report.to_dict()
@@ -65,13 +70,14 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     return {"text": report.to_markdown().rstrip("\n"), **result}
 
 
-def _contexts(options: argparse.Namespace) -> list[Any]:
+def _contexts(options: argparse.Namespace, names: Sequence[str]) -> list[Any]:
     from ..errors import ReportError
     from ..measure.context import ModelContext
 
+    prompts = _prompts(options.prompts, names) if options.prompts else ()
     loras = _one_each("--lora", options.lora, len(options.glitched))
     if not loras:
-        return [None] * len(options.glitched)
+        return [ModelContext(prompts=prompts)] * len(options.glitched)
     if options.checkpoint is None:
         raise ReportError("--lora needs --checkpoint: loudness is measured against its weights.")
     from ..lora.read import read_lora_file
@@ -83,8 +89,22 @@ def _contexts(options: argparse.Namespace) -> list[Any]:
     for path in loras:
         blocks, left = lora_loudness(read_lora_file(path), base)
         notes = (f"{left} modules of {path.name} are not in this base.",) if left else ()
-        contexts.append(ModelContext(blocks=blocks, notes=notes))
+        contexts.append(ModelContext(prompts=prompts, blocks=blocks, notes=notes))
     return contexts
+
+
+def _prompts(path: Path, names: Sequence[str]) -> tuple[str, ...]:
+    from ..errors import ReportError
+    from ..files import read_text
+    from ..text_lists import lines_of
+
+    prompts = tuple(lines_of(read_text(path)))
+    if len(prompts) != len(names):
+        raise ReportError(
+            f"{path} has {len(prompts)} prompts for {len(names)} pictures: write one a line, in "
+            f"the order of the names, from {names[0]} to {names[-1]}."
+        )
+    return prompts
 
 
 def _one_each(option: str, given: list[Any] | None, runs: int) -> list[Any]:

@@ -68,7 +68,7 @@ LOSS_GRAPH = OurNode(
 GRID = OurNode(
     "GlitchGrid",
     inputs=(FILENAME_PREFIX,),
-    outputs=("grid", "cells", "base", "glitched", "settings_json"),
+    outputs=("grid", "cells", "base", "glitched", "settings_json", "prompts"),
     files=(".png",),
 )
 REPORT = OurNode(

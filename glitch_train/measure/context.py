@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from ..errors import ReportError
 from ..wording import percent
 from .distance import feature_distance
+from .features import PairFeatures
 from .index import SMALL, few, mean
 from .interval import interval, interval_of_mean
 from .measurement import Measurement, measured, untold
 from .scale import Reference, reference
-from .text import caption_hold, semantic_drift
+from .text import caption_hold, prompts_hold, semantic_drift
 from .weights import BlockChange, total_loudness
 
 
@@ -48,18 +49,29 @@ class ModelContext:
 
 
 def measure_context(
-    context: ModelContext, scale: Reference | None = None
+    context: ModelContext,
+    pairs: Sequence[PairFeatures] = (),
+    scale: Reference | None = None,
 ) -> tuple[Measurement, ...]:
-    """Return every effect that the models tell; those without material are left out."""
+    """Return every effect that prompts and models tell; those without material are left out.
+
+    Args:
+        context: what is known beside the pictures.
+        pairs: the pictures' own features, by which the caption's hold is told without captions
+            in a vision model's space.
+        scale: what index 1 means; the shipped reference by default.
+    """
     scale = scale or reference()
     found = []
     if len(context.base_prompts) or len(context.glitched_prompts):
         found.append(_semantic_drift(context, scale))
+    if context.captions is not None:
+        found.append(_caption_hold(context, scale))
+    elif context.prompts and pairs:
+        found.append(_prompts_hold(context, pairs, scale))
+    elif context.no_captions:
+        found.append(untold("caption_hold", context.no_captions))
     if context.base_pictures is not None and context.glitched_pictures is not None:
-        if context.captions is not None:
-            found.append(_caption_hold(context, scale))
-        elif context.no_captions:
-            found.append(untold("caption_hold", context.no_captions))
         found.append(_perceptual(context.base_pictures, context.glitched_pictures, scale))
     if context.blocks is not None:
         found.append(_weight_loudness(context.blocks, scale))
@@ -89,16 +101,48 @@ def _caption_hold(context: ModelContext, scale: Reference) -> Measurement:
         return untold("caption_hold", "One prompt only: the hold needs at least 2 different ones.")
     before = caption_hold(context.base_pictures, context.captions, context.prompts)
     after = caption_hold(context.glitched_pictures, context.captions, context.prompts)
+    return _lost_hold(
+        before, after, scale, "their caption", "pictures are no nearer to their own caption"
+    )
+
+
+def _prompts_hold(
+    context: ModelContext, pairs: Sequence[PairFeatures], scale: Reference
+) -> Measurement:
+    """Return the caption's hold with base's own pictures of each prompt as the vocabulary."""
+    prompts = [context.prompts[pair.index] for pair in pairs]
+    often = [prompts.count(prompt) for prompt in prompts]
+    if len(set(prompts)) < 2 or min(often) < 2:
+        return untold(
+            "caption_hold",
+            context.no_captions
+            or "Without a vision model the hold is read off base's own pictures: it needs at least "
+            "2 different prompts, each with 2 seeds.",
+        )
+    base = np.stack([pair.base_thumb for pair in pairs])
+    glitched = np.stack([pair.glitched_thumb for pair in pairs])
+    before, after = (prompts_hold(one, base, prompts) for one in (base, glitched))
+    return _lost_hold(
+        before, after, scale, "base's pictures of their prompt",
+        "pictures of one prompt are no more alike than others", context.no_captions,
+    )  # fmt: skip
+
+
+def _lost_hold(
+    before: NDArray[np.float64],
+    after: NDArray[np.float64],
+    scale: Reference,
+    what: str,
+    no_hold: str,
+    note: str = "",
+) -> Measurement:
+    """Return the share of base's hold that is gone, from the hold of each picture."""
     order = np.lexsort((after, before))
     before, after = before[order], after[order]
     n, held = len(before), mean(list(before))
     ends = interval_of_mean(list(before))
     if held <= 0 or (ends is not None and ends[0] <= 0):
-        return untold(
-            "caption_hold",
-            "In base, too, pictures are no nearer to their own caption: there is no hold to lose.",
-            n,
-        )
+        return untold("caption_hold", f"In base, too, {no_hold}: there is no hold to lose.", n)
     # The loss itself is resampled, so that equal pictures have an interval of exactly 0.
     lost = before - after
 
@@ -107,12 +151,10 @@ def _caption_hold(context: ModelContext, scale: Reference) -> Measurement:
             return np.asarray((counts @ lost) / (counts @ before))
 
     value = mean(list(lost)) / held
-    sentence = (
-        f"Pictures keep {percent(max(0.0, 1.0 - value))} of base's nearness to their caption."
-    )
     return measured(
-        "caption_hold", value, interval(n, resampled), scale.values["caption_hold"], n, sentence,
-        few(n), hold_in_base=held, hold=mean(list(after)),
+        "caption_hold", value, interval(n, resampled), scale.values["caption_hold"], n,
+        f"Pictures keep {percent(max(0.0, 1.0 - value))} of base's nearness to {what}.",
+        " ".join(filter(None, (few(n), note))), hold_in_base=held, hold=mean(list(after)),
     )  # fmt: skip
 
 

@@ -129,7 +129,8 @@ def report_run(
         ReportError: for pictures or models that cannot be compared.
     """
     context = context or ModelContext()
-    told = measure_context(context) + measure_pictures(read_features(pairs, on_progress))
+    features = read_features(pairs, on_progress)
+    told = measure_context(context, features) + measure_pictures(features)
     by_effect = {one.effect: one for one in told}
     ordered = tuple(by_effect[key] for key in EFFECTS if key in by_effect)
     return RunReport(pairs.name, len(pairs), ordered, context.notes)

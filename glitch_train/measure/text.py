@@ -102,6 +102,36 @@ def caption_hold(
     return np.asarray(np.diag(cosine) - (cosine * other).sum(axis=1) / other.sum(axis=1))
 
 
+def prompts_hold(
+    pictures: NDArray[np.floating], base: NDArray[np.floating], texts: Sequence[str]
+) -> NDArray[np.float64]:
+    """Return how much nearer each picture is to base's of its prompt than to those of others.
+
+    What a prompt means is read off the base's own pictures of it, so no vision model is needed.
+
+    Args:
+        pictures: (n, d), rows of length 1: the pictures that are judged.
+        base: (n, d), of base's pictures of the same prompts and seeds; that of a picture's own
+            seed is left out, or base would be compared with itself.
+        texts: the prompt of each.
+
+    Returns:
+        (n,): mean likeness (squared correlation) with base's other pictures of the prompt, minus
+        that with its pictures of other prompts.
+
+    Raises:
+        ReportError: when there is only one prompt, or a prompt has only one picture.
+    """
+    # Equal pictures are equally alike, whichever product of matrices rounds them.
+    alike = np.round((np.asarray(pictures) @ np.asarray(base).T) ** 2, 9)
+    same = np.array([[one == two for two in texts] for one in texts])
+    own = same & ~np.eye(len(texts), dtype=bool)
+    if not (own.any(axis=1) & ~same.all(axis=1)).all():
+        raise ReportError("The hold needs at least 2 different prompts, each with 2 seeds.")
+    near, far = (np.where(part, alike, 0.0).sum(1) / part.sum(1) for part in (own, ~same))
+    return np.asarray(near - far)
+
+
 def _flat(embeddings: Sequence[Any]) -> NDArray[np.float64]:
     """Return (prompts, tokens · width); shorter prompts are padded with zeros at the end."""
     arrays = [np.atleast_2d(_array(one)) for one in embeddings]

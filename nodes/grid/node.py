@@ -101,6 +101,10 @@ class GlitchGrid(GlitchNode):
                     display_name="settings_json",
                     tooltip="What each cell and pair is, and where it lies in the picture (JSON).",
                 ),
+                io.String.Output(
+                    display_name="prompts",
+                    tooltip="The prompt of each pair, one per line, for the Glitch Report.",
+                ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
@@ -224,6 +228,8 @@ def _save(
 def _results(
     node: Any, plan: GridPlan, done: dict[Shot, Any], filename_prefix: str, said: str
 ) -> io.NodeOutput:
+    from ...glitch_train.grid.sheet import described
+
     image, settings, shown = _save(node, plan, done, filename_prefix)
     cells = host.to_padded_batch([done[shot] for shot in plan.in_reading_order(done)])
     pairs = settings["pairs"]
@@ -239,6 +245,7 @@ def _results(
         _picked(cells, [pair["base"] for pair in pairs]),
         _picked(cells, [pair["glitched"] for pair in pairs]),
         json.dumps(settings, indent=2, ensure_ascii=False),
+        "\n".join(described("prompt", pair["prompt"]) for pair in pairs),
         ui={"images": [shown], "text": [text, *filter(None, [said])]},
     )
 

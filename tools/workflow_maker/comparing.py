@@ -75,6 +75,7 @@ def compare(
         top=0,
         base=cells["base"],
         glitched=cells["glitched"],
+        prompts=cells["prompts"],
         base_model=base["MODEL"],
         base_clip=base["CLIP"],
         lora=lora,

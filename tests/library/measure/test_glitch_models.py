@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 from glitch_train.errors import ReportError
 from glitch_train.lora.read import read_lora
 from glitch_train.measure.context import ModelContext, measure_context
+from glitch_train.measure.pairs import pairs_of_arrays
+from glitch_train.measure.report import report_run
 from glitch_train.measure.weights import block_of, compare_weights, lora_loudness, total_loudness
 from glitch_train.transfer.base import Base, find_base
 
@@ -73,6 +75,42 @@ def test_a_hold_that_base_does_not_have_is_not_lost() -> None:
     same = told(ModelContext(prompts=("a",) * 8, base_pictures=tables[0],
                              glitched_pictures=tables[1], captions=tables[2]))  # fmt: skip
     assert "2 different" in same["caption_hold"].sentence
+
+
+def _drawn(kinds: int, seeds: int, share: float = 0.0) -> np.ndarray:
+    """Return pictures of several subjects, each with its own noise, fading into one for all."""
+    rng = np.random.default_rng(3)
+    subjects = rng.random((kinds, 8, 8, 3)).repeat(6, axis=1).repeat(6, axis=2)
+    mixed = (1 - share) * subjects + share * rng.random((8, 8, 3)).repeat(6, 0).repeat(6, 1)
+    pictures = mixed.repeat(seeds, axis=0)
+    return np.clip(pictures + 0.1 * rng.normal(size=pictures.shape), 0, 1).astype(np.float32)
+
+
+def test_hold_is_told_by_the_bases_own_pictures_without_a_vision_model() -> None:
+    """Catches an effect that no SD1.5 checkpoint can show: the hold needed CLIP's projection."""
+    base, prompts = _drawn(4, 3), tuple(f"prompt {n // 3}" for n in range(12))
+    found = []
+    for share in (0.0, *STRENGTHS):
+        pairs = pairs_of_arrays("run", base, _drawn(4, 3, share))
+        found.append(report_run(pairs, ModelContext(prompts=prompts)).of("caption_hold").index)
+    assert found[0] == pytest.approx(0.0, abs=0.02)
+    assert found == sorted(found)
+    assert found[-1] == pytest.approx(1.0, abs=0.1)
+    same = report_run(pairs_of_arrays("run", base, base), ModelContext(prompts=prompts))
+    assert same.of("caption_hold").index_interval == (0.0, 0.0)
+    moved = report_run(
+        pairs_of_arrays("run", base, np.roll(base, 3, 0)), ModelContext(prompts=prompts)
+    )
+    assert moved.of("caption_hold").index > 1.0
+
+
+@pytest.mark.parametrize("prompts", [tuple("aaaaaaaaaaaa"), tuple("abcdefghijkl")])
+def test_hold_without_two_prompts_of_two_seeds_says_what_it_needs(prompts: tuple[str, ...]) -> None:
+    """Catches a picture compared with nothing but itself."""
+    base = _drawn(4, 3)
+    one = report_run(pairs_of_arrays("run", base, base), ModelContext(prompts=prompts))
+    assert one.of("caption_hold").index is None
+    assert "2 different prompts, each with 2 seeds" in one.of("caption_hold").sentence
 
 
 def test_features_of_another_picture_are_one() -> None:
