@@ -11,6 +11,8 @@ from .matrix import Matrix, MatrixRow, Spread
 
 MORE, LESS, UNCLEAR, ALONE, UNTOLD = "more", "less", "unclear", "no standard", "not measured"
 TOO_FEW = "too few"
+UNFINISHED = ("too_short", "still_falling")
+"""States of a verdict on losses that would go on falling."""
 SLIGHT = 0.05
 """Below a twentieth of the reference a difference is called slight, however sure."""
 
@@ -89,6 +91,38 @@ def sentences(matrix: Matrix, row: MatrixRow) -> list[str]:
     ):
         lines.append("Nothing else is clear of the standard run.")
     return lines
+
+
+def outcome(matrix: Matrix) -> tuple[list[str], list[str]]:
+    """Return what appeared of all that was expected, and what did not, with what is known why."""
+    appeared, missing = [], []
+    for row in matrix.rows:
+        for effect in row.experiment.expected:
+            one = compare(matrix, row, effect)
+            title = f"**{row.experiment.title}**: {_title(one).lower()}"
+            if one.state == MORE:
+                slight = ", slightly" if one.is_slight else ""
+                appeared.append(f"{title}{slight}, {one.numbers}.")
+            elif one.here is not None and one.there is not None:
+                missing.append(f"{title}, {one.numbers}; {_why_not(matrix, row)}.")
+            else:
+                missing.append(f"{title}: {row.untold(effect) or 'nothing to compare it with.'}")
+    return appeared, missing
+
+
+def _why_not(matrix: Matrix, row: MatrixRow) -> str:
+    """Return what the runs themselves say of an effect that stayed away."""
+    states = row.states("convergence")
+    if 2 * sum(state in UNFINISHED for state in states) > len(states):
+        return "its losses had not settled when the training ended"
+    moved = [compare(matrix, row, effect) for effect in matrix.effects]
+    instead = [
+        _title(one).lower() for one in moved
+        if one.state == MORE and not one.is_slight and one.effect not in row.experiment.expected
+    ]  # fmt: skip
+    if instead:
+        return f"it shows {', '.join(instead)} instead"
+    return "nothing else of it stands clear of the standard run either"
 
 
 def how_sure(matrix: Matrix) -> str:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..drawing.figures import save_figure
 from ..files import atomic_path, disk_errors_said, write_text
 from ..measure.measurement import EFFECTS
-from .findings import how_sure, sentences, shown
+from .findings import how_sure, outcome, sentences, shown
 from .matrix import Matrix, MatrixRow
-from .pictures import draw_curves, draw_heat_map, draw_row, draw_strip
+from .pictures import draw_curves, draw_heat_map, draw_overview, draw_row, draw_strip
 from .tables import matrix_csv, matrix_dict
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 JPEG_QUALITY = 82
 PAGE_CELL_PX = 160
@@ -67,6 +71,12 @@ def write_page(matrix: Matrix, page: Path, style: str = "dark") -> list[Path]:
     """
     images = page.parent / "images" / page.stem
     files, pictures = [page], []
+    overview = draw_overview(matrix, style, PAGE_CELL_PX)
+    if overview is not None:
+        files.append(images / "overview.jpg")
+        _save_jpeg(overview, files[-1])
+        alt = "Every experiment: base, the same prompt and seed glitched, and what it did"
+        pictures.append((alt, _link(files[-1], page)))
     if matrix.effects:
         files.append(images / "index.png")
         save_figure(draw_heat_map(matrix, style), files[-1])
@@ -77,8 +87,7 @@ def write_page(matrix: Matrix, page: Path, style: str = "dark") -> list[Path]:
         picture = draw_row(row, style, PAGE_CELL_PX)
         if picture is not None:
             files.append(images / f"{row.slug}.jpg")
-            with disk_errors_said(files[-1]), atomic_path(files[-1]) as part:
-                picture.save(part, "JPEG", quality=JPEG_QUALITY, optimize=True)
+            _save_jpeg(picture, files[-1])
             alt = f"{row.experiment.title}: base pictures, and the same prompts and seeds glitched"
             lines += [f"![{alt}]({_link(files[-1], page)})", ""]
         files.append(images / f"{row.slug}_loss.png")
@@ -92,6 +101,10 @@ def write_page(matrix: Matrix, page: Path, style: str = "dark") -> list[Path]:
 
 def _summary(matrix: Matrix, pictures: Sequence[tuple[str, str]]) -> str:
     lines = ["# The measured matrix", ""]
+    for alt, link in pictures[:1]:
+        lines += [f"![{alt}]({link})", ""]
+    if matrix.effects:
+        lines += [*_outcome(matrix), "## How it was measured", ""]
     commands = [command.replace("\n", "\n    ") for command in matrix.asked.get("commands", ())]
     if about := matrix.asked.get("about"):
         lines += [about, ""]
@@ -100,12 +113,25 @@ def _summary(matrix: Matrix, pictures: Sequence[tuple[str, str]]) -> str:
     lines += [_material(matrix), ""]
     if matrix.effects:
         lines += [_READ, "", how_sure(matrix), ""]
-    for alt, link in pictures:
+    for alt, link in pictures[1:]:
         lines += [f"![{alt}]({link})", ""]
     if matrix.effects:
         lines += ["## Index", "", *_index_table(matrix), ""]
     lines += ["## Losses", "", *_loss_table(matrix)]
     return "\n".join(lines) + "\n"
+
+
+def _outcome(matrix: Matrix) -> list[str]:
+    lines = []
+    for head, found in zip(("What appeared", "What did not"), outcome(matrix), strict=True):
+        if found:
+            lines += [f"## {head}", "", *(f"- {one}" for one in found), ""]
+    return lines
+
+
+def _save_jpeg(picture: Image.Image, path: Path) -> None:
+    with disk_errors_said(path), atomic_path(path) as part:
+        picture.save(part, "JPEG", quality=JPEG_QUALITY, optimize=True)
 
 
 def _expectations(matrix: Matrix) -> str:

@@ -12,6 +12,7 @@ from PIL import Image
 from ..drawing.picture_table import FAINT, GridPicture, Label
 from ..drawing.sizes import fitted
 from ..measure.index_picture import IndexRow, draw_indices
+from ..measure.measurement import EFFECTS
 from .matrix import Matrix, MatrixRow, damaged
 
 if TYPE_CHECKING:
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 
 CELL_PX = 192
 CURVES_PX = (760, 300)
+WORTH_SHOWING = 0.15
+"""An index that a glance at the pictures confirms."""
+SHOWN = tuple(key for key in EFFECTS if key not in ("overall", "perceptual", "weight_loudness"))
+"""Effects of one kind each; distances and loudness belong to every change."""
 _MOST_PAIRS = 6
+_MOST_BESIDES = 2
 
 
 def draw_heat_map(matrix: Matrix, style: str = "dark") -> Figure:
@@ -34,6 +40,40 @@ def draw_heat_map(matrix: Matrix, style: str = "dark") -> Figure:
         for number, row in enumerate(matrix.rows)
     ]
     return draw_indices(rows, matrix.effects, style)
+
+
+def draw_overview(
+    matrix: Matrix, style: str = "dark", cell_px: int = CELL_PX
+) -> Image.Image | None:
+    """Draw a row per experiment: base and glitched of one prompt and seed, the indices beside it.
+
+    Returns:
+        The picture, or None when no run has pictures.
+    """
+    rows = [row for row in matrix.rows if _pictures(row.runs[0].folder / "base")]
+    if not rows:
+        return None
+    cells = {}
+    for down, row in enumerate(rows):
+        for across, kind in enumerate(("base", "glitched")):
+            pictures = _pictures(row.runs[0].folder / kind)
+            if pictures:
+                cells[down, across] = _read(pictures[0], cell_px)
+    names = [[Label(row.slug.replace("_", " "), 3), *_indices(row)] for row in rows]
+    heads = [[Label("base", 1, FAINT)], [Label("glitched", 1)]]
+    return _drawn(names, heads, cells, style)
+
+
+def _indices(row: MatrixRow) -> list[Label]:
+    """Return what the log expects of an experiment, and the loudest besides, with their indices."""
+    found = {key: one.mean for key in SHOWN if (one := row.spread(key))}
+    besides = sorted(set(found) - set(row.experiment.expected), key=lambda key: -found[key])
+    expected = [key for key in row.experiment.expected if key in found]
+    loudest = [key for key in besides[:_MOST_BESIDES] if found[key] >= WORTH_SHOWING]
+    return [
+        *(Label(f"{EFFECTS[key].title} {found[key]:.2f}", 1) for key in expected),
+        *(Label(f"{EFFECTS[key].title} {found[key]:.2f}", 1, FAINT) for key in loudest),
+    ]
 
 
 def draw_strip(matrix: Matrix, style: str = "dark", cell_px: int = CELL_PX) -> Image.Image | None:

@@ -181,11 +181,27 @@ def test_a_page_for_readers(out: Path, tmp_path: Path) -> None:
         for slug in (STANDARD, "random_crop_and_flip", "high_learning_rate")
         for kind in (".jpg", "_loss.png")
     ]
-    named = ["index.png", *of_each, "wide_loss.png"]  # the last one has no pictures
+    named = ["overview.jpg", "index.png", *of_each, "wide_loss.png"]  # the last one has no pictures
     assert links == [f"images/matrix/{name}" for name in named]
     assert all((page.parent / link).is_file() for link in links)
     assert str(tmp_path) not in text
     assert "was expected and did not appear" in text
+
+
+def test_the_page_begins_with_the_pictures_and_what_came_of_them(out: Path, tmp_path: Path) -> None:
+    """Catches a page that makes its reader search, and an effect that stayed away unexplained."""
+    page = tmp_path / "matrix.md"
+    assert main(["matrix", str(out), "--page", str(page)]) == 0
+    text = page.read_text("utf-8")
+    places = [text.index(one) for one in ("overview.jpg", "## What appeared", "## What did not",
+                                          "## How it was measured", "index.png")]  # fmt: skip
+    assert places == sorted(places)
+    appeared, missing = text[places[1] : places[2]], text[places[2] : places[3]]
+    assert "**high learning rate (2e-4)**: texture glitch, 0.70 [0.60, 0.80] against" in appeared
+    assert "**high learning rate (2e-4)**: collapsed contrast, 0.30" in missing
+    assert "it shows texture glitch instead" in missing  # random crop, without its composition
+    with Image.open(page.parent / "images" / "matrix" / "overview.jpg") as picture:
+        assert picture.height > 3 * 64  # a row per experiment with pictures
 
 
 def test_a_run_that_lost_a_file_is_not_complete(out: Path) -> None:
