@@ -18,7 +18,7 @@ app.registerExtension({
         delete extra[MARK]  // once: what is saved later, or undone, opens where it was
         const { scale, offset: [x, y] } = extra.ds
         later(FRAMES, () => {
-            app.canvas.ds.scale = scale
+            app.canvas.ds.changeScale(scale)
             app.canvas.ds.offset[0] = x
             app.canvas.ds.offset[1] = y
             app.canvas.setDirty(true, true)

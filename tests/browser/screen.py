@@ -19,9 +19,12 @@ ATTEMPTS = 60
 DRAGGED_MS = 1_500
 _IS_WIRED = """([source, target, slot]) => {
     const link = app.graph.getNodeById(target).inputs[slot].link
-    return link != null && app.graph.getLink(link).origin_id === source
+    return link != null && app.graph.getLink(link).origin_id == source  // a text in frontend 1.49
 }"""
+_HANGS = "app.graph.nodes.some(node => node.flags.ghost)"
 CLICKS = 15
+SEARCH_BOX = "input[placeholder*='Search Nodes'], [role=search] input[role=combobox]"
+"""The one of older frontends, and the one of frontend 1.49."""
 NOT_OURS = (
     # The host ships no templates of its own, and a new user has no files yet.
     "/templates/index.json",
@@ -206,13 +209,26 @@ class Screen:
             node.pos = at
             return node.id
         }"""
+        self._put_down()
         return int(self.page.evaluate(script, [before, list(at)]))
+
+    def _put_down(self) -> None:
+        """Click until the new node, which frontend 1.49 hangs on the mouse, is let go."""
+        from playwright.sync_api import TimeoutError as NotYet
+
+        for _ in range(ATTEMPTS):
+            if not self.page.evaluate(_HANGS):
+                return
+            self.page.mouse.click(900, 700)  # which the search box catches while it fades
+            with contextlib.suppress(NotYet):
+                self.page.wait_for_function(f"!({_HANGS})", timeout=DRAGGED_MS)
+        raise AssertionError("the new node hangs on the mouse")
 
     def _open_search_box(self) -> None:
         """Double-click until it opens: on a busy machine two clicks may come too far apart."""
         from playwright.sync_api import TimeoutError as NotYet
 
-        box = self.page.locator("input[placeholder*='Search Nodes']")
+        box = self.page.locator(SEARCH_BOX)
         for _ in range(ATTEMPTS):
             self.page.mouse.dblclick(900, 700)
             try:

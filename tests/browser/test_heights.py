@@ -15,6 +15,7 @@ pytestmark = pytest.mark.host
 
 OPENED = ("demo", "sd15_standard", "generation_sweep")
 LEAST_TEXT_PX = 70  # of a text box without a text, in the frontend's own nodes too
+EMPTY_PX = {False: 40, True: LEAST_TEXT_PX}  # of one without a text: one line, in classic nodes
 SLACK_PX = 30
 PREVIEW_PX = 300
 WITHOUT_TEXT = {
@@ -32,6 +33,16 @@ ADD = """async () => {
         x += Math.max(node.size[0], 400) + 60
     }
 }"""
+ONE = """() => {
+    const node = LiteGraph.createNode('GlitchRecipe')
+    app.graph.add(node)
+    node.pos = [0, 0]
+    Object.assign(app.canvas.ds, { scale: 1, offset: [300, 200] })
+    app.canvas.setDirty(true, true)
+}"""
+LINES = 7
+FITS = """[...document.querySelectorAll('textarea')].filter(box => box.offsetParent)
+    .every(box => box.value.length > 80 && box.scrollHeight <= box.clientHeight)"""
 OURS = "app.graph.nodes.filter(node => node.type.startsWith('Glitch'))"
 CLASSIC = f"""() => {{
     Object.assign(app.canvas.ds, {{ scale: 0.1, offset: [1000, 1000] }})
@@ -98,6 +109,20 @@ def test_a_new_node_is_as_tall_as_what_it_shows(screen: Screen, tmp_path: Path) 
         screen.settle()
         keep_picture(screen, name, tmp_path)
     assert screen.errors == []
+
+
+def test_a_text_box_grows_with_its_text(screen: Screen) -> None:
+    """Catches empty boxes of several lines, and one line in which nobody sees what is written."""
+    screen.page.evaluate("app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
+    screen.wait_for("app.graph.nodes.length === 0")
+    screen.page.evaluate(ONE)
+    box = screen.page.locator("textarea:visible")
+    assert box.evaluate("box => box.clientHeight") <= EMPTY_PX[screen.vue]
+    box.click()
+    for line in range(LINES):
+        screen.page.keyboard.type(f"repeats = {line}")
+        screen.page.keyboard.press("Enter")
+    screen.wait_for(FITS)
 
 
 @pytest.mark.parametrize("name", OPENED)

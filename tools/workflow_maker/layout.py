@@ -13,11 +13,12 @@ TITLE_PX = 30  # LiteGraph draws a title above a node's position
 SLOT_PX = 20
 FIRST_SLOT_PX = 14  # from a node's position to its first socket
 WIDGET_PX = 24
-# A text field, as web/glitch.js has it: a line, a letter, its edges, and how many lines are shown.
+# A text field, as web/glitch.js has it: a line, a letter, its edges, and how many lines it shows.
 LINE_PX = 15
 LETTER_PX = 6
 EDGES_PX = 30
-LINES = (3, 12)
+MOST_LINES = 12
+HTML_TEXT_PX = 75  # an HTML node's text field is no lower, its name above it
 PREVIEW_PX = 300
 HTML_ROW_PX, HTML_FOOT_PX = 5, 44  # an HTML node's rows are so much higher, and it has a foot
 GROUP_PADDING = 20
@@ -185,10 +186,11 @@ def heights(node: Node, info: NodeInfo, width: int) -> tuple[int, int]:
     slots = 20 + SLOT_PX * max(len(info.sockets), len(info.outputs))
     rows = [_row(one, node.inputs.get(one.name), width) for one in info.widgets]
     shown = slots + sum(rows)
+    fields = [row for row, one in zip(rows, info.widgets, strict=True) if one.is_text]
     preview = PREVIEW_PX if info.class_type in WITH_PREVIEW else 0
-    has_text = any(one.is_text for one in info.widgets)
     html = HTML_ROW_PX * len(rows) + HTML_FOOT_PX
-    return shown + (0 if has_text else preview), shown + preview + html
+    html += sum(max(0, HTML_TEXT_PX - field) for field in fields)
+    return shown + (0 if fields else preview), shown + preview + html
 
 
 def _row(widget: Input, value: object, width: int) -> int:
@@ -198,8 +200,7 @@ def _row(widget: Input, value: object, width: int) -> int:
     letters = max(1, (width - EDGES_PX) // LETTER_PX)
     text = value if isinstance(value, str) else str(widget.default or "")
     lines = sum(max(1, -(-len(line) // letters)) for line in text.split("\n"))
-    least, most = LINES
-    return LINE_PX * min(most, max(least, lines)) + EDGES_PX
+    return LINE_PX * min(MOST_LINES, lines) + EDGES_PX
 
 
 def _around(group: Group, boxes: Mapping[Node, Box], lanes: Sequence[int]) -> list[int]:

@@ -20,7 +20,9 @@ _NOTE = (
     "LoRA* do the rest, with their settings: no recipe reaches them. What Train LoRA gets is what "
     "*Pictures* hands out (`preview_count` says how many).\n\n"
     "**Look for:** the curve, which has one loss a step and no probe; then base against LoRA, and "
-    "what glitched. Keep the LoRA with *Save LoRA*."
+    "what glitched. Keep the LoRA with *Save LoRA*.\n\n"
+    "For scripts: `workflows/api/other_families.json` has Train LoRA as ComfyUI 0.3.75 has it; "
+    "`glitch_train queue` fits it to yours."
 )
 
 
