@@ -5,10 +5,11 @@ from __future__ import annotations
 import codecs
 import contextlib
 import dataclasses
-import functools
 import math
 import re
 from collections.abc import Iterable, Mapping
+
+from .languages import BROKEN, CODE_PAGES, UNICODE, UNLIKELY, alphabets
 
 # Longest first: UTF-32's begins with UTF-16's. Source: Unicode Standard, 23.8, "Byte Order Mark".
 _MARKS = {
@@ -18,67 +19,20 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_ALL = CODE_PAGES | UNICODE
 _CONTROLS = re.compile(r"[\0-\x08\x0e-\x19\x1b-\x1f]")
 
-# What each code page is called, and how likely it is before anything was read, as a logarithm:
-# what Windows writes by itself comes first.
-_CODE_PAGES = {
-    "cp1252": ("Windows-1252 (Western Europe)", 0.0),
-    "gb18030": ("GB18030 (Chinese)", -0.5),
-    "cp932": ("Shift-JIS (Japanese)", -1.0),
-    "cp1251": ("Windows-1251 (Cyrillic)", -1.0),
-    "cp1250": ("Windows-1250 (Central Europe)", -1.5),
-    "big5": ("Big5 (Chinese)", -2.0),
-    "cp949": ("EUC-KR (Korean)", -2.0),
-    "cp1254": ("Windows-1254 (Turkish)", -3.0),
-    "cp1253": ("Windows-1253 (Greek)", -3.0),
-    "euc_jp": ("EUC-JP (Japanese)", -3.0),
-    "koi8-r": ("KOI8-R (Cyrillic)", -5.0),
-}
-_UNICODE = {
-    "utf-8": ("UTF-8", 10.0),
-    "utf-16-le": ("UTF-16 without a byte order mark", -3.0),
-    "utf-16-be": ("UTF-16 without a byte order mark", -3.0),
-}
-_ALL = _CODE_PAGES | _UNICODE
-
-# The letters beyond ASCII of each language that is written in a code page, language by language.
-_LETTERS = {
-    "cp1252": "éèàçêâîôûùœëï äöüß áéíóúñü ãõçáéíóúâêôà àèéìòù åäöøæé ëïéèü",
-    "cp1250": "ąćęłńóśźż áčďéěíňóřšťúůýž áäčďéíľĺňóôŕšťúýž áéíóöőúüű čćđšž ăâîşţ",
-    "cp1254": "çğıöşüâ",
-    "cp1251": "абвгдежзийклмнопрстуфхцчшщъыьэюяё абвгґдежзийклмнопрстуфхцчшщьюяєії",
-    "cp1253": "αβγδεζηθικλμνξοπρστυφχψωςάέήίόύώϊϋ",
-    "koi8-r": "абвгдежзийклмнопрстуфхцчшщъыьэюяё",
-}
-_QUOTES = "“”‘’–—"
-_SIGNS = "„…«»•°ºª©®™€½×·¿¡\u00a0"
-_WIDE_SIGNS = "、。，．・「」『』（）！？：；“”‘’—…《》【】～〜ー０１２３４５６７８９"
-_KANA = "".join(map(chr, (*range(0x3041, 0x3097), *range(0x30A1, 0x30FF))))
-# What a caption in Chinese is likely to hold: particles, colours, people, places.
-_COMMON_CHINESE = (
-    "的一是不了在有人和上下大小中白黑红蓝绿黄紫色发长短眼睛女男孩头手身衣服裙帽站坐着看笑光影"
-    "照片风景背天空城市街道海山水树花草房间窗桌椅动漫画质高杰作"
-)
-
 _ASCII = math.log(1 / 60)
-_OTHER_LETTER = math.log(1 / 20_000)
-_UNLIKELY = math.log(1e-8)
 _BROKEN_WORD = -4.0
 """What counts against an encoding for each place where a word is no word: it changes its alphabet
 or goes from small to capital letters in the middle, has a sign inside, or four accents in a row."""
-
-_BROKEN = re.compile(
-    r"[A-Za-z](?=[\u0370-\u04ff])|[\u0370-\u04ff](?=[A-Za-z])"
-    r"|[^\W\d_](?=[„«»•°ºª¹²³©®™€½×¿¡][^\W\d_])"
-    r"|[a-zß-ÿ](?=[À-Þ])|[а-яё](?=[А-ЯЁ])|[À-ž](?=[À-ž]{3})"
-)
 
 _AS_THE_OTHERS = 6.0
 """What counts for the encoding of the texts beside: one or two letters' worth."""
 
 _MOST_STRANGERS = 0.2
-"""So many of the characters beyond ASCII may be none that the encoding's languages have."""
+"""So many of the characters beyond ASCII may be none that the encoding's languages have, and so
+many of them may break a word."""
 
 _SAMPLE_BYTES = 20_000
 """Enough of a text to guess from."""
@@ -114,6 +68,8 @@ def decode(raw: bytes, beside: str = "", otherwise: str = "") -> Decoded:
         ValueError: says why it is no text, or none that can be told.
     """
     told = _told(raw)
+    if not told and (damaged := _damaged(raw)):
+        return Decoded(damaged, "UTF-8 with damaged characters left out", guessed=True)
     if told == "utf-8" and beside and not raw.isascii():  # a few signs of GBK can look like UTF-8
         either = {codec: _ALL[codec] for codec in ("utf-8", beside)}
         told = told if _most_likely(raw, either, beside) == "utf-8" else ""
@@ -135,8 +91,8 @@ def common_encoding(texts: Iterable[bytes]) -> str:
     wide = [codec for codec in told.values() if codec.startswith("utf-16-")]
     if wide:
         return wide[0]
-    uncertain = [raw for raw, codec in told.items() if not codec]
-    return _most_likely(b"\n".join(uncertain), _CODE_PAGES) if uncertain else ""
+    uncertain = [raw for raw, codec in told.items() if not codec and not _damaged(raw)]
+    return _most_likely(b"\n".join(uncertain), CODE_PAGES) if uncertain else ""
 
 
 def _told(raw: bytes) -> str:
@@ -150,10 +106,25 @@ def _told(raw: bytes) -> str:
     return ""
 
 
+def _damaged(raw: bytes) -> str:
+    """Return the text of bytes that are UTF-8 but for a few, such as one cut within a character."""
+    text = raw.decode("utf-8", errors="replace")
+    whole = sum(char > "\x7f" and char != "\ufffd" for char in text)
+    broken = text.count("\ufffd")
+    is_cut = broken == 1 and text.endswith("\ufffd")
+    if 0 in raw or not whole or not (is_cut or broken <= _MOST_STRANGERS * whole):
+        return ""
+    return _lines(text.replace("\ufffd", ""))
+
+
 def _text(raw: bytes, codec: str) -> str:
     text = raw.decode(codec)
     if _CONTROLS.search(text):
         raise ValueError("it has control characters, which no text has")
+    return _lines(text)
+
+
+def _lines(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -163,7 +134,7 @@ def _by_zeros(raw: bytes) -> str:
         with contextlib.suppress(ValueError):
             if _text(raw, codec):
                 return codec
-    return _most_likely(raw, _UNICODE)
+    return _most_likely(raw, UNICODE)
 
 
 def _most_likely(raw: bytes, among: Mapping[str, tuple[str, float]], beside: str = "") -> str:
@@ -184,58 +155,12 @@ def _likelihood(raw: bytes, codec: str) -> float:
     if _CONTROLS.search(text):
         return -math.inf
     beyond = [char for char in text if char > "\x7f"]
-    known = [[one.get(char, _UNLIKELY) for char in beyond] for one in _alphabets(codec)]
+    known = [[one.get(char, UNLIKELY) for char in beyond] for one in alphabets(codec)]
     letters = max(known, key=sum)
-    if letters.count(_UNLIKELY) > _MOST_STRANGERS * len(beyond):
+    if letters.count(UNLIKELY) > _MOST_STRANGERS * len(beyond):
         return -math.inf
-    broken = _BROKEN_WORD * len(_BROKEN.findall(text))
-    return _ALL[codec][1] + sum(letters) + _ASCII * (len(text) - len(beyond)) + broken
-
-
-@functools.cache
-def _alphabets(codec: str) -> tuple[dict[str, float], ...]:
-    """Return what an encoding's languages are written with: character to logarithm of its share."""
-    if codec in _UNICODE:
-        every = [one for name in _CODE_PAGES for one in _alphabets(name)]
-        rest = [chr(code) for code in range(0x80, 0x1000) if chr(code).isalpha()]
-        known = {
-            char: max(one.get(char, _UNLIKELY) for one in every) for one in every for char in one
-        }
-        return (dict.fromkeys(rest, _OTHER_LETTER) | known,)
-    if codec not in _LETTERS:
-        return (_logarithms(_wide_shares(codec)),)
-    letters = "".join(_LETTERS[codec].split())
-    beside = {_QUOTES: 0.08, _SIGNS: 0.05, letters + letters.upper(): 0.02}
-    languages = _LETTERS[codec].split()
-    return tuple(_logarithms({one: 0.75, one.upper(): 0.1} | beside) for one in languages)
-
-
-def _logarithms(shares: Mapping[str, float]) -> dict[str, float]:
-    """Return each character's share: those of one string have theirs together."""
-    found: dict[str, float] = {}
-    for chars, share in shares.items():
-        for char in chars:
-            found.setdefault(char, math.log(share / len(chars)))
-    return found
-
-
-def _wide_shares(codec: str) -> dict[str, float]:
-    """Return what captions in Chinese, Japanese and Korean are made of, with its share.
-
-    The blocks are those of the common characters. Source: GB 2312 level 1, Big5 level 1, JIS X 0208
-    level 1, KS X 1001 Hangul.
-    """
-    if codec == "gb18030":
-        return {_COMMON_CHINESE: 0.3, _block("gb2312", 0xB0, 0xD7): 0.6, _WIDE_SIGNS: 0.1}
-    if codec == "big5":
-        return {_block("big5", 0xA4, 0xC6): 0.9, _WIDE_SIGNS: 0.1}
-    if codec == "cp949":
-        return {_block("euc_kr", 0xB0, 0xC8): 0.95, _WIDE_SIGNS: 0.05}
-    return {_KANA: 0.55, _block("euc_jp", 0xB0, 0xCF): 0.35, _WIDE_SIGNS: 0.1}
-
-
-def _block(codec: str, first: int, last: int) -> str:
-    """Return the characters of two bytes whose first byte lies in a range."""
-    trails = [*(range(0x40, 0x7F) if codec == "big5" else ()), *range(0xA1, 0xFF)]
-    pairs = (bytes((lead, trail)) for lead in range(first, last + 1) for trail in trails)
-    return "".join(pair.decode(codec, errors="ignore") for pair in pairs)
+    broken = len(BROKEN.findall(text))
+    if broken > max(1, _MOST_STRANGERS * len(beyond)):
+        return -math.inf
+    rest = _ASCII * (len(text) - len(beyond)) + _BROKEN_WORD * broken
+    return _ALL[codec][1] + sum(letters) + rest

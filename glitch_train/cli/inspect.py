@@ -22,6 +22,8 @@ _TOLD = (
     "modelspec.title",
 )
 
+_MOST_SHOWN = 3
+
 
 def add_verb(verbs: Any) -> None:
     """Declare the verb."""
@@ -69,5 +71,10 @@ def _as_text(found: dict[str, Any]) -> str:
         lines.append(f"embedded  {', '.join(found['embeddings'])} (textual inversions)")
     if found["other_entries"]:
         lines.append(f"others    {found['other_entries']} entries that are no low-rank factors")
+    unknown = found["unknown_modules"]
+    if unknown:
+        rest = f" and {len(unknown) - _MOST_SHOWN} more" if len(unknown) > _MOST_SHOWN else ""
+        names = ", ".join(unknown[:_MOST_SHOWN]) + rest
+        lines.append(f"unknown   {len(unknown)} modules that {found['family']} lacks: {names}")
     told = [f"{key}  {value}" for key, value in found["metadata"].items()]
     return "\n".join([*lines, *left, *told, *found["notes"]])

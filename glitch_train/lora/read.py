@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from ..errors import LoraFileError
 from ..model.network import TE1, TE2, kernel_of
+from ..model.quantised import SCALES
 from ..model.tensor_file import TensorFile, dtype_of, one_thread, shape_of
 from .checks import check_factors, check_key
-from .foreign import BUNDLED, refuse_what_is_no_lora
+from .foreign import BUNDLED, refuse_other_adapters, refuse_other_files
 from .keys import ALPHA, DORA, DOWN, MID, UP, format_of, split_key, split_name
 from .peft import PEFT_HEAD, SECOND_WIDTH, PeftSettings, read_peft_folder, with_config_beside
 
@@ -178,7 +179,7 @@ def read_lora(
     Raises:
         LoraFileError: says what the tensors are instead, or what is broken in them.
     """
-    refuse_what_is_no_lora(tensors, title)
+    refuse_other_adapters(tensors, title)
     found, extras = _by_module(tensors, title)
     settings = PeftSettings(title, metadata or {})
     modules = {}
@@ -190,8 +191,8 @@ def read_lora(
         with torch.no_grad(), one_thread():
             modules[name] = _module(title, name, keys, tensors, settings)
     if not modules:
-        raise LoraFileError(f"{title} holds no LoRA factors; choose a LoRA, LoCon or DoRA file.")
-    notes = tuple(note for note in (settings.note, _about_integers(modules)) if note)
+        refuse_other_files(list(tensors), title)
+    notes = tuple(note for note in (settings.note, _about_scales(modules, extras)) if note)
     return LoraFile(title, modules, tuple(extras), tensors, dict(metadata or {}), notes=notes)
 
 
@@ -237,14 +238,17 @@ def _by_module(
     return found, extras
 
 
-def _about_integers(modules: Mapping[str, LoraModule]) -> str:
+def _about_scales(modules: Mapping[str, LoraModule], extras: Sequence[str]) -> str:
+    """Say of factors in integers, or with scales beside them, that they are plain numbers."""
     whole = [m for m in modules.values() if not m.dtype.is_floating_point]
-    if not whole:
+    scales = sum(key.endswith(SCALES) for key in extras)
+    if not whole and not scales:
         return ""
-    kinds = ", ".join(sorted({str(module.dtype)[6:] for module in whole}))
+    found = f" ({scales} do)" if scales else ""
+    kinds = ", ".join(sorted({str(m.dtype)[6:] for m in whole or modules.values()}))
     return (
-        f"The factors of {len(whole)} modules are {kinds}: taken as plain numbers, as ComfyUI "
-        "takes them; a scale that lies beside them is not applied."
+        f"The factors of {len(whole or modules)} modules are {kinds}: taken as plain numbers, as "
+        f"ComfyUI takes them; a scale that lies beside them{found} is not applied."
     )
 
 

@@ -158,9 +158,7 @@ def _from_words(values: Any) -> Any:
 
 
 def _read_folder(folder: Path) -> list[LossRecord]:
-    """Read the run in a folder, or each of those below it."""
-    if (folder / LOSSES).is_file():
-        return [read_csv(folder / LOSSES)]
+    """Read the run in a folder and each of those below it."""
     runs: dict[Path, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         if path.name in (LOSSES, METRICS) or EVENT_MARK in path.name or path.name == STATE:
@@ -190,9 +188,13 @@ def _read_run(folder: Path, home: Path, paths: list[Path]) -> list[LossRecord]:
     """Read what one folder holds: the newest state of a Trainer holds all before it."""
     tables = [path for path in paths if path.name in (LOSSES, METRICS)]
     states = [path for path in paths if path.name == STATE]
-    name = folder.name if home == folder else "/".join(home.relative_to(folder).parts)
+    own = Path(os.path.realpath(folder)).name
+    name = own if home == folder else "/".join(home.relative_to(folder).parts)
     if tables:
         records = _read_csv(tables[0], _text(tables[0]))
+        others = ", ".join(sorted({path.name for path in paths} - {tables[0].name}))
+        for record in records if others else ():
+            record.about.notes.append(f"Read from {tables[0].name}; not from {others} beside it.")
     elif states:
         records = [max((read_json(path) for path in states), key=lambda one: one.steps[-1])]
     else:

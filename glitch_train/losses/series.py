@@ -9,10 +9,9 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from .about import About
 from .record import LossRecord, is_column
+from .steps import Place, counted_on
 from .tables import SURELY_A_TIME, Cell, Row
 from .tags import (
     NAMES,
@@ -30,12 +29,6 @@ from .tags import (
     loss_tags,
 )
 from .tensorboard import Scalars
-
-SHUFFLED_ABOVE = 0.25
-"""Steps that go back more often than in this share of the rows, and never repeat, are unsorted."""
-
-Place = tuple[int, float]
-"""How often the steps had begun anew, and the step."""
 
 
 @dataclasses.dataclass
@@ -126,7 +119,7 @@ def to_record(name: str, log: Log) -> LossRecord | None:
     losses = losses or [tag for tag in VALUES if log.series.get(tag)]
     if not losses:
         return None
-    places, steps, notes = _counted_on([step for step, _ in log.series[losses[0]]])
+    places, steps, notes = counted_on([step for step, _ in log.series[losses[0]]])
     columns = {"step": steps, "loss": [value for _, value in log.series[losses[0]]]}
     ours = {tag: tag for tag in log.series if is_column(tag) and tag not in columns}
     for name_of, tag in (choose(log.series) | ours).items():
@@ -220,68 +213,6 @@ def _step(row: Row, steps: Sequence[str]) -> float:
 
 def _words(cell: Cell) -> str:
     return "" if cell is None else f"{cell:g}" if isinstance(cell, float) else cell.strip()
-
-
-def _counted_on(steps: Sequence[float]) -> tuple[list[Place], list[float], list[str]]:
-    """Return where each loss lies, the step it is shown at, and what is to be said of them.
-
-    Losses of one step are spread up to the next. A counter that begins anew goes on behind the
-    last step; a run that went on from an earlier state keeps its steps, and the later losses count.
-    """
-    count = len(steps)
-    if not np.isfinite(steps).all():
-        some = [] if not np.isfinite(steps).any() else ["Some rows lack a step."]
-        counted = [float(step) for step in range(1, count + 1)]
-        return [(0, step) for step in counted], counted, [*some, "Its losses were counted from 1."]
-    begins = [place for place in range(1, count) if steps[place] < steps[place - 1]]
-    if len(begins) > SHUFFLED_ABOVE * count and len(set(steps)) == count:
-        return [(0, step) for step in steps], list(steps), ["Its rows were sorted by step."]
-    parts = [steps[a:b] for a, b in itertools.pairwise([0, *begins, count])]
-    gaps = np.diff(np.unique(parts[0]))
-    gap = float(np.median(gaps)) if len(gaps) else 1.0
-    shown: list[float] = []
-    offset, anew = 0.0, []
-    for part in parts:
-        if shown and part[0] <= steps[0] + gap:
-            anew.append(max(shown))
-            offset = max(shown) + gap - part[0]
-        shown += [offset + step for step in _spread(part)]
-    places = [(number, step) for number, part in enumerate(parts) for step in part]
-    return places, shown, [*_begun_anew(anew, count), *_twice(shown), *_shared(parts)]
-
-
-def _spread(steps: Sequence[float]) -> list[float]:
-    """Return increasing steps: those of several losses lie evenly up to the next whole one."""
-    spread: list[float] = []
-    for step, group in itertools.groupby(steps):
-        number = len(list(group))
-        spread += [step + place / number for place in range(number)]
-    return spread
-
-
-def _begun_anew(after: Sequence[float], count: int) -> list[str]:
-    if not after:
-        return []
-    where = ", ".join(f"{step:,.0f}" for step in after[:3]) + (" …" if after[3:] else "")
-    return [
-        f"Its steps begin anew after {where}, as after a resume: read as one run of {count:,} "
-        "losses, counted on. If they are several runs, give each a file of its own."
-    ]
-
-
-def _twice(shown: Sequence[float]) -> list[str]:
-    twice = len(shown) - len(set(shown))
-    if not twice:
-        return []
-    return [
-        f"{twice:,} steps were logged twice, as after a resume from an earlier state: the later "
-        "losses count, the earlier ones are only drawn."
-    ]
-
-
-def _shared(parts: Sequence[Sequence[float]]) -> list[str]:
-    is_shared = any(a == b for part in parts for a, b in itertools.pairwise(part))
-    return ["Losses of one step were spread up to the next."] if is_shared else []
 
 
 def _joined(places: Sequence[Place], series: Sequence[tuple[float, float]]) -> list[float]:

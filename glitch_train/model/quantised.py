@@ -19,8 +19,8 @@ _PACKED = {
 }
 # ComfyUI's names of a weight's scale, old and new, and of what concerns only its fp8 arithmetic.
 # Source: ComfyUI comfy/utils.py, convert_old_quants; comfy/quant_ops.py, QUANT_ALGOS.
-_SCALES = (".weight_scale", ".scale_weight")
-_MARKS = (*_SCALES, ".comfy_quant", ".scale_input", ".input_scale", "scaled_fp8")
+SCALES = (".weight_scale", ".scale_weight")
+_MARKS = (*SCALES, ".comfy_quant", ".scale_input", ".input_scale", "scaled_fp8")
 _FORMAT = ".comfy_quant"
 _METADATA = "_quantization_metadata"
 _PLAIN_SCALE = ("float8_e4m3fn", "float8_e5m2", "int8_tensorwise")
@@ -44,7 +44,7 @@ def whole_weights(file: TensorFile) -> Mapping[str, torch.Tensor]:
     scales = {
         f"{name.removesuffix(end)}.weight": name
         for name in file
-        for end in _SCALES
+        for end in SCALES
         if name.endswith(end)
     }
     is_quantised = scales or any(name.endswith(_MARKS) for name in file)

@@ -13,8 +13,8 @@ from ..dataset.recipe import DatasetRecipe
 from ..errors import RecipeError
 from ..files import read_text
 from ..plain_json import parse_json
-from ..settings import check_text, from_mapping
-from .text import RECIPE_VERSION, mix_of, parse_toml, recipe_parts
+from ..settings import check_text, declared, from_mapping
+from .text import MIX, RECIPE_PARTS, RECIPE_VERSION, mix_of, parse_toml, recipe_parts
 from .train import TrainRecipe
 
 __all__ = ["DatasetRecipe", "Recipe", "TrainRecipe", "read_recipe"]
@@ -103,17 +103,11 @@ class Recipe:
         Raises:
             RecipeError: when the text is not JSON, or as :meth:`from_dict`.
         """
-        try:
-            values = parse_json(text)
-        except ValueError as error:
-            raise RecipeError(f"{what} is not valid JSON: {error}.") from error
-        if not isinstance(values, dict):
-            raise RecipeError(f"{what} is not a JSON object.")
-        return cls.from_dict(values)
+        return cls.from_dict(_json_object(text, what))
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read a recipe from a ``.toml`` or ``.json`` file; a JSON is one by what it begins with.
+    """Read a recipe from a TOML or JSON file, also one that holds settings alone.
 
     Raises:
         RecipeError: when the file is missing, malformed, or as :meth:`Recipe.from_dict`.
@@ -127,7 +121,46 @@ def read_recipe(path: Path) -> Recipe:
             f"The recipe {path} cannot be read as text: {error}; give a .toml or .json file, or a "
             "LoRA as .safetensors."
         ) from error
-    # What `recipe` prints may be sent into a file of any name.
-    if path.suffix.lower() == ".json" or text.lstrip().startswith("{"):
-        return Recipe.from_json(text, f"The recipe {path}")
-    return Recipe.from_dict(parse_toml(path, text))
+    values = _parsed(path, text)
+    try:
+        return Recipe.from_dict(_in_parts(values))
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from error
+
+
+def _json_object(text: str, what: str) -> dict[str, Any]:
+    try:
+        values = parse_json(text)
+    except ValueError as error:
+        raise RecipeError(f"{what} is not valid JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{what} is not a JSON object.")
+    return values
+
+
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    """Return what a file says: what it is goes by how it begins, what it is called may lie."""
+    if text.lstrip().startswith("{"):
+        return _json_object(text, f"The recipe {path}")
+    try:
+        return parse_toml(f"The recipe {path}", text)
+    except RecipeError as error:
+        if path.suffix.lower() == ".json":
+            return _json_object(text, f"The recipe {path}")
+        if text.startswith("- **"):
+            way_out = "this is a list for reading, `recipe --preset NAME --json` prints a recipe"
+        else:
+            way_out = 'write lines such as steps = 800 below [train], words in quotes: "stretch"'
+        raise RecipeError(f"{str(error).rstrip('.')}; {way_out}.") from error
+
+
+def _in_parts(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a recipe in its parts, where settings were written without, as presets are printed."""
+    if not values or any(name in values for name in ("version", "checkpoint", MIX, *RECIPE_PARTS)):
+        return values
+    named, origins = values, {}
+    if isinstance(values.get("settings"), dict):
+        named, origins = values["settings"], values.get("sources", {})
+    in_dataset = {name: value for name, value in named.items() if name in declared(DatasetRecipe)}
+    others = {name: value for name, value in named.items() if name not in in_dataset}
+    return {"dataset": in_dataset, "train": others, "origins": origins}

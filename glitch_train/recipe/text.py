@@ -28,8 +28,10 @@ def recipe_parts(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
         )
     for name in values:
         if name not in ("version", "checkpoint", MIX, *RECIPE_PARTS):
+            there = ", ".join((*RECIPE_PARTS, MIX))
             raise RecipeError(
-                f"A recipe has the parts {', '.join((*RECIPE_PARTS, MIX))}; got {quoted(name)} too."
+                f"A recipe has the parts {there}, got {quoted(name)} too; settings stand below "
+                "[dataset] or [train]."
             )
     parts = {name: values.get(name, {}) for name in RECIPE_PARTS}
     for name, part in parts.items():

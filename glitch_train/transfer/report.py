@@ -268,6 +268,7 @@ def describe_lora(lora: LoraFile, source: Network) -> dict[str, Any]:
     """Return what a LoRA file is, as plain values."""
     parts: Sequence[str] = sorted({m.part or "unknown" for m in lora.modules.values()})
     count = {part: sum(m.part == part for m in lora.modules.values()) for part in PART_TITLES}
+    known = {module.name for module in named_modules(lora, source).values()}
     return {
         "name": lora.title,
         "family": source.family.name,
@@ -277,6 +278,7 @@ def describe_lora(lora: LoraFile, source: Network) -> dict[str, Any]:
         "ranks": list(lora.ranks),
         "parts": list(parts),
         "modules": {part: number for part, number in count.items() if number},
+        "unknown_modules": [name for name in lora.modules if name not in known],
         "norm": _short(math.sqrt(lora.energy)),
     }
 

@@ -59,6 +59,28 @@ CAPTIONS = {
     "cp1253": ("κορίτσι στέκεται στο δρόμο στη βροχή", "τοπίο με θάλασσα"),
     "cp1254": ("yağmurda sokakta duran kız", "kırmızı palto, yumuşak ışık"),
 }
+WESTERN = CAPTIONS["cp1252"][:6]
+CENTRAL = CAPTIONS["cp1250"]
+RARE = {
+    "cp850": WESTERN,
+    "cp437": WESTERN[:3],
+    "mac_roman": WESTERN,
+    "iso8859_15": ("une tête, 5 €", "œil et cœur, café", "prix: 20 €"),
+    "iso8859_2": CENTRAL,
+    "cp852": CENTRAL,
+    "cp866": RUSSIAN,
+    "mac_cyrillic": RUSSIAN,
+    "cp874": ("ภาพถ่ายหญิงสาว", "เสื้อโค้ทสีแดง แสงนุ่มนวล", "แมวบนหลังคา"),
+    "cp1255": ("ילדה עומדת ברחוב בגשם", "מעיל אדום, אור רך", "נוף הרים, זריחה"),
+    "cp1256": ("فتاة تقف في الشارع تحت المطر", "معطف أحمر، إضاءة ناعمة", "قطة على السطح"),
+    "cp1257": (
+        "mergina stovi gatvėje lyjant",
+        "senas žmogus žiūri pro langą",
+        "geltonos gėlės, ąžuolas",
+    ),
+    "cp932": ("ｱｶｲｺｰﾄ, ﾔﾜﾗｶｲﾋｶﾘ", "1girl, ﾈｺﾐﾐ", "ｼﾛｸﾛｼｬｼﾝ, ｹﾑﾘ"),
+}
+"""What old systems and rarer languages write: told by a folder's captions together."""
 MARKS = {
     "utf-8": codecs.BOM_UTF8,
     "utf-16-le": codecs.BOM_UTF16_LE,
@@ -98,11 +120,21 @@ def test_captions_of_one_folder_are_read_as_written(codec: str) -> None:
         assert (decoded.text, decoded.guessed) == (caption, True)
 
 
+@pytest.mark.parametrize("codec", RARE)
+def test_rarer_encodings_are_read_by_the_folder(codec: str) -> None:
+    """Catches captions of DOS, old Macs and smaller languages trained empty or as mojibake."""
+    raws = [caption.encode(codec) for caption in RARE[codec]]
+    beside = common_encoding(raws)
+    decoded = [decode(raw, beside) for raw in raws]
+    assert [one.text for one in decoded] == list(RARE[codec])
+    assert all(one.guessed for one in decoded)
+
+
 def test_a_single_caption_is_mostly_read_as_written() -> None:
     """Catches a guess that needs a page of text: captions have three to sixty words."""
     tries = [(codec, caption) for codec, captions in CAPTIONS.items() for caption in captions]
     right = [caption for codec, caption in tries if decode(caption.encode(codec)).text == caption]
-    assert len(right) >= 0.9 * len(tries)
+    assert len(right) >= 0.95 * len(tries)
 
 
 @pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
@@ -126,14 +158,22 @@ def test_one_other_caption_among_many_keeps_its_own_encoding() -> None:
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "control characters"),
         (bytes(range(256)), "control characters"),
         (b"\xff\xfea", "cut off"),
-        ("ภาพถ่ายหญิงสาว".encode("cp874"), "no encoding that can be told"),
+        (b"\xb2\xb1\xfe\xff \xb3\xba\xd0\xb9", "no encoding that can be told"),
     ],
-    ids=["picture", "bytes", "half a character", "Thai"],
+    ids=["picture", "bytes", "half a character", "no letters"],
 )
 def test_what_cannot_be_told_is_named(raw: bytes, said: str) -> None:
     """Catches a picture or a text of an unknown encoding that is trained as letters."""
     with pytest.raises(ValueError, match=said):
         decode(raw)
+
+
+@pytest.mark.parametrize("caption", ["une fille, été", "девушка", "ภาพถ่าย", "a cat, 猫"])
+def test_utf_8_that_is_cut_within_a_character(caption: str) -> None:
+    """Catches a caption that was cut at so many bytes, read as another code page's letters."""
+    decoded = decode(f"{caption}é".encode()[:-1])
+    assert (decoded.text, decoded.guessed) == (caption, True)
+    assert "damaged" in decoded.encoding
 
 
 def test_where_only_ascii_matters_anything_is_read() -> None:

@@ -177,6 +177,24 @@ def test_inspect_says_what_a_file_is(
     assert told["transferable"] == (what == "a LoRA for SD1.5")
 
 
+def test_inspect_counts_what_no_family_knows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches modules that the transfer leaves behind, and inspect does not mention."""
+    state = lora_state(SD15, keep=some(["mid_block"]))
+    foreign = [f"clip_l.text_model.encoder.layers.{number}.mlp.fc1" for number in range(4)]
+    for name in foreign:
+        state |= {f"{name}.lora_down.weight": torch.ones(1, 768),
+                  f"{name}.lora_up.weight": torch.ones(3072, 1)}  # fmt: skip
+    path = tmp_path / "file.safetensors"
+    save_file(state, path)
+    assert run(capsys, "inspect", path)[1]["unknown_modules"] == foreign
+    assert main(["inspect", str(path)]) == 0
+    assert f"4 modules that SD1.5 lacks: {', '.join(foreign[:3])} and 1 more" in (
+        capsys.readouterr().out
+    )
+
+
 def test_inspect_for_reading(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a text output that lacks what the JSON has."""
     path = tmp_path / "file.safetensors"

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from glitch_train.errors import LoraFileError
 from glitch_train.lora.family import named_modules, source_network
 from glitch_train.lora.file import read_metadata
+from glitch_train.lora.foreign import NotCarriedOver
 from glitch_train.lora.read import product_energy, read_lora, read_lora_file
 from glitch_train.model.families import SD2, SD15, SDXL, SSD1B, TRANSFERABLE, VEGA
 from glitch_train.model.network import Module, Network, build_network, reference_network
@@ -224,6 +225,8 @@ REFUSED = {
     "LoHa": ({f"{Q}.hada_w1_a": torch.ones(2, 2)}, "x is a LoHa .*convert it to LoRA"),
     "LoKr": ({f"{Q}.lokr_w1": torch.ones(2, 2)}, "x is a LoKr"),
     "checkpoint": ({"model.diffusion_model.out.2.weight": torch.ones(1)}, "is a full checkpoint"),
+    "host's names twice": (_pair("model.diffusion_model.input_blocks.1.1.proj_in"),
+                           "is a LoRA whose modules are called model.diffusion_model.*rename"),
     "embedding": ({"emb_params": torch.ones(1, 768)}, "is a textual inversion"),
     "Flux": (_pair(FLUX), "LoRA for Flux .*SD1.5, SD2.x, SDXL, SSD-1B, Vega"),
     "SD3": (_pair("transformer.transformer_blocks.0.attn.to_q"), "diffusion transformer"),
@@ -254,6 +257,50 @@ def test_what_cannot_be_carried_over_gets_its_sentence(name: str) -> None:
         source_network(read_lora(state, "x"))
     assert "\n" not in str(caught.value)
     assert str(caught.value).endswith(".")
+
+
+NO_LORAS = {
+    "SDXL embedding": (("clip_l", "clip_g"), "a textual inversion"),
+    "diffusers' embedding": (("<cat-toy>",), "a textual inversion"),
+    "embeddings bundled": (("bundle_emb.mytoken.emb_params",), "a textual inversion"),
+    "VAE": (("encoder.conv_in.weight", "decoder.mid.attn_1.k.weight"), "a VAE"),
+    "diffusers' VAE": (("encoder.down_blocks.0.resnets.0.conv1.weight",
+                        "decoder.mid_block.attentions.0.to_k.weight"), "a VAE"),
+    "IP-Adapter": (("image_proj.proj.weight", "ip_adapter.1.to_k_ip.weight"), "an IP-Adapter"),
+    "FaceID": (("image_proj.proj.weight", "ip_adapter.0.to_q_lora.down.weight",
+                "ip_adapter.0.to_q_lora.up.weight"), "an IP-Adapter"),
+    "ControlNet": (("input_hint_block.0.weight", "input_blocks.0.0.weight"), "a ControlNet"),
+    "ControlNet of A1111": (("control_model.input_hint_block.0.weight",), "a ControlNet"),
+    "diffusers' ControlNet": (("controlnet_cond_embedding.conv_in.weight",
+                               "down_blocks.0.resnets.0.conv1.weight"), "a ControlNet"),
+    "T2I-Adapter": (("adapter.body.0.resnets.0.block1.weight",), "a T2I-Adapter"),
+    "checkpoint": (("first_stage_model.encoder.conv_in.weight",
+                    "model.diffusion_model.out.2.weight"), "a full checkpoint"),
+    "UNet": (("conv_in.weight", "down_blocks.0.resnets.0.conv1.weight"), "the UNet of"),
+    "CLIP": (("text_model.embeddings.token_embedding.weight",
+              "text_model.encoder.layers.0.mlp.fc1.weight"), "a text encoder"),
+    "CLIP vision": (("vision_model.encoder.layers.0.mlp.fc1.weight",), "a CLIP vision model"),
+    "Flux": (("double_blocks.0.img_attn.qkv.weight",), "a model or text encoder of its own"),
+    "motion module": (("down_blocks.0.motion_modules.0.norm.weight",), "a motion module"),
+    "differences": (("diffusion_model.input_blocks.0.0.diff",), "a file of whole differences"),
+    "latent": (("latent_tensor", "latent_format_version_0"), "a saved latent"),
+    "upscaler": (("model.1.sub.0.RDB1.conv1.0.weight",), "an upscale model"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NO_LORAS)
+def test_a_file_of_another_kind_is_called_what_it_is(name: str) -> None:
+    """Catches "holds no LoRA factors" for a file that any user would know by its kind."""
+    keys, what = NO_LORAS[name]
+    with pytest.raises(NotCarriedOver, match=f"^x is {what}.*; ") as caught:
+        read_lora({key: torch.ones(1, 1) for key in keys}, "x")
+    assert caught.value.what.startswith(what)
+
+
+def test_a_file_without_a_tensor() -> None:
+    """Catches a traceback for a file that holds nothing."""
+    with pytest.raises(LoraFileError, match="holds no LoRA factors \\(it is empty\\)"):
+        read_lora({}, "x")
 
 
 def _truncated(path: Path) -> None:
@@ -479,6 +526,19 @@ def test_integers_are_said() -> None:
     factors = {"down": torch.ones(2, 320).to(torch.int8), "up": torch.ones(320, 2).to(torch.int8)}
     (note,) = read_lora(_pair(Q, **factors), "x").notes
     assert note.startswith("The factors of 1 modules are int8: taken as plain numbers")
+
+
+@pytest.mark.parametrize("scale", [".scale_weight", ".weight.scale_weight", ".weight_scale"])
+def test_scales_beside_fp8_factors_are_said(scale: str) -> None:
+    """Catches fp8 factors whose scales are left out without a word."""
+    factors = {"down": torch.ones(2, 320), "up": torch.ones(320, 2)}
+    pair = _pair(Q, **{key: one.to(torch.float8_e4m3fn) for key, one in factors.items()})
+    scales = {f"{Q}.lora_{factor}{scale}": torch.tensor(0.5) for factor in factors}
+    lora = read_lora({**pair, **scales}, "x")
+    (note,) = lora.notes
+    assert "1 modules are float8_e4m3fn: taken as plain numbers" in note
+    assert "beside them (2 do) is not applied" in note
+    assert len(lora.extras) == 2
 
 
 @pytest.mark.parametrize("adapter", ["my_style", "default_0", "default"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 
 from glitch_train.cli.command import main
 from glitch_train.errors import RecordError
-from glitch_train.losses.read import read_record
+from glitch_train.losses.read import read_record, read_records
 from glitch_train.losses.record import LossRecord
 from glitch_train.losses.verdict.diagnose import diagnose
 
@@ -186,7 +188,7 @@ def test_words_in_the_loss(tmp_path: Path) -> None:
     assert "1 loss cell is no number ('oops')" in said(record)
 
 
-def rows(*parts: range, every: float = 1.0) -> str:
+def rows(*parts: Sequence[int], every: float = 1.0) -> str:
     """Return CSV rows whose loss is unique to each row."""
     steps = [step for part in parts for step in part]
     return "".join(f"{step},{0.001 * n + every}\n" for n, step in enumerate(steps, 1))
@@ -223,6 +225,36 @@ def test_rows_in_another_order(tmp_path: Path) -> None:
     assert record.steps == list(range(1, 101))
     assert record.loss[0] == pytest.approx(1.1)
     assert "sorted by step" in said(record)
+
+
+@pytest.mark.parametrize("a_step", [2, 4, 8])
+def test_the_newest_row_first_and_several_losses_a_step(tmp_path: Path, a_step: int) -> None:
+    """Catches a table with the newest row first taken for a resume at every step."""
+    text = "step,loss\n" + rows([n // a_step for n in range(801 * a_step - 1, a_step - 1, -1)])
+    record = read_record(written(tmp_path, "a.csv", text))
+    assert record.steps == [n / a_step for n in range(a_step, 801 * a_step)]
+    assert record.loss == sorted(record.loss, reverse=True)
+    assert "sorted by step" in said(record)
+    assert "anew" not in said(record)
+
+
+@pytest.mark.parametrize("a_step", [1, 4])
+def test_rows_in_no_order(tmp_path: Path, a_step: int) -> None:
+    """Catches an unsorted export, of several processes say, taken for many resumes."""
+    steps = [n // a_step for n in range(a_step, 401 * a_step)]
+    random.Random(0).shuffle(steps)
+    record = read_record(written(tmp_path, "a.csv", "step,loss\n" + rows(steps)))
+    assert record.steps == [n / a_step for n in range(a_step, 401 * a_step)]
+    assert "sorted by step" in said(record)
+
+
+@pytest.mark.parametrize("an_epoch", [2, 3, 5])
+def test_steps_that_are_counted_in_each_epoch(tmp_path: Path, an_epoch: int) -> None:
+    """Catches a counter of short epochs taken for unsorted rows."""
+    text = "step,loss\n" + rows(*[range(1, an_epoch + 1)] * 40)
+    record = read_record(written(tmp_path, "a.csv", text))
+    assert record.steps == list(range(1, 40 * an_epoch + 1))
+    assert record.loss == sorted(record.loss)
 
 
 def test_several_losses_of_one_step(tmp_path: Path) -> None:
@@ -272,6 +304,17 @@ def test_every_run_of_a_folder_has_its_own_verdict(
         assert verdicts(tmp_path / kind, capsys).keys() == {"one", "two", "three"}
         with pytest.raises(RecordError, match=r"holds 3 runs \(one, three, two\)"):
             read_record(tmp_path / kind)
+
+
+def test_runs_below_a_run_are_read_too(tmp_path: Path) -> None:
+    """Catches runs left out without a word because the folder above them is a run itself."""
+    (tmp_path / "run" / "second").mkdir(parents=True)
+    written(tmp_path / "run", "losses.csv", "step,loss\n" + rows(range(1, 11)))
+    written(tmp_path / "run" / "second", "losses.csv", "step,loss\n" + rows(range(1, 21)))
+    written(tmp_path / "run", "metrics.csv", "step,loss\n1,2\n")
+    first, second = read_records(tmp_path / "run")
+    assert (first.name, len(first), second.name, len(second)) == ("run", 10, "second", 20)
+    assert "Read from losses.csv; not from metrics.csv beside it." in said(first)
 
 
 def test_several_runs_in_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

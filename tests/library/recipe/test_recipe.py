@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.errors import RecipeError
-from glitch_train.recipe.experiments import EXPERIMENTS
+from glitch_train.recipe.experiments import EXPERIMENTS, combined_presets
 from glitch_train.recipe.in_vain import settings_in_vain
 from glitch_train.recipe.recipe import Recipe, read_recipe
 from glitch_train.recipe.text import RECIPE_VERSION
@@ -139,11 +139,33 @@ DEEP, NUMBER = 100_000 * "[", 5000 * "1"
         ("r.json", "[]", "The recipe {} is not a JSON object."),
         ("r.json", DEEP, "The recipe {} is not valid JSON: it is nested more than 100 deep."),
         ("r.json", NUMBER, "The recipe {} is not valid JSON: "),
-        ("r.toml", "[", "{} is not valid TOML: "),
-        ("r.toml", f"a = {DEEP}", "{} is not valid TOML: it is nested too deep."),
-        ("r.toml", f"a = {NUMBER}", "{} is not valid TOML: "),
+        ("r.toml", "[", "The recipe {} is not valid TOML: "),
+        ("r.toml", f"a = {DEEP}", "The recipe {} is not valid TOML: it is nested too deep; write"),
+        ("r.toml", f"a = {NUMBER}", "The recipe {} is not valid TOML: "),
+        ("r.toml", "- **short**: x", "The recipe {} is not valid TOML: "),
+        ("r.json", "steps = 0", "{}: steps must be "),
+        ("r", "stpes = 5", "{}: There is no setting called 'stpes'; did you mean 'steps'?"),
+        (
+            "r.yaml",
+            "steps = 5\n[dataset]\n",
+            "{}: A recipe has the parts dataset, train, origins, mix,",
+        ),
+        ("r.json", '{"settings": {"stpes": 5}}', "{}: There is no setting called 'stpes'"),
     ],
-    ids=["cut", "list", "deep", "number", "toml", "deep toml", "toml number"],
+    ids=[
+        "cut",
+        "list",
+        "deep",
+        "number",
+        "toml",
+        "deep toml",
+        "toml number",
+        "for reading",
+        "flat",
+        "flat name",
+        "half flat",
+        "settings",
+    ],
 )
 def test_what_is_no_recipe_is_named(tmp_path: Path, name: str, text: str, said: str) -> None:
     """Catches a traceback, and a sentence that leaves one to guess which file is meant."""
@@ -153,6 +175,33 @@ def test_what_is_no_recipe_is_named(tmp_path: Path, name: str, text: str, said: 
         read_recipe(path)
     assert str(caught.value).startswith(said.format(path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["r.toml", "r.json", "r", "r.txt"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"train": {"steps": 7}, "dataset": {"width": 64}}',
+        "[train]\nsteps = 7\n[dataset]\nwidth = 64\n",
+        "steps = 7\nwidth = 64\n",
+        '{"settings": {"steps": 7, "width": 64}, "sources": {}, "presets": {}, "collisions": []}',
+    ],
+    ids=["JSON", "TOML", "settings alone", "presets as printed"],
+)
+def test_a_recipe_of_any_name_and_form_is_read(tmp_path: Path, name: str, text: str) -> None:
+    """Catches a recipe refused for what its file is called, or for what our own command printed."""
+    (tmp_path / name).write_text(text)
+    recipe = read_recipe(tmp_path / name)
+    assert (recipe.train.steps, recipe.dataset.width) == (7, 64)
+
+
+def test_presets_as_printed_keep_their_names(tmp_path: Path) -> None:
+    """Catches what `recipe --preset NAME --json` prints read without where it comes from."""
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps(combined_presets(["short"]).to_dict()))
+    recipe = read_recipe(path)
+    assert recipe.train.steps == 1200
+    assert recipe.origins == {"steps": "short (1200 steps)"}
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"train": {"steps": 0}}'])
