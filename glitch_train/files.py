@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -42,14 +42,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
         path: the final path; its folder is created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.", suffix=".part")
-    os.close(handle)
-    part = Path(name)
+    part = path.with_name(f".{path.name[:60]}.{secrets.token_hex(8)}.part")
+    # The system gives it the mode of new files: reading the umask would change it for all threads.
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield part
         with part.open("r+b") as written:  # Windows flushes only what could be written to
             os.fsync(written.fileno())
-        part.chmod(0o666 & ~_umask())  # mkstemp made it private
         _replace(part, path)
     finally:
         with contextlib.suppress(OSError):  # a scanner holds it: the error above says more
@@ -161,12 +160,6 @@ def read_object(path: Path) -> dict[str, Any]:
         return {}
     except OSError as error:
         raise DiskError(f"Cannot read {path}: {error.strerror or error}.") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def check_space(needs: Mapping[Path, int], advice: str) -> None:

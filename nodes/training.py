@@ -27,7 +27,7 @@ from ..glitch_train.training.run.folder import choose_run
 from ..glitch_train.training.run.run import Preparing, RunEvent, TrainingRun
 from ..glitch_train.training.run.samples import Sampling
 from ..glitch_train.training.run.setup import RunSetup
-from ..glitch_train.wording import where_from
+from ..glitch_train.wording import shown, where_from
 from . import folders, host, model_options, weights
 
 
@@ -81,7 +81,7 @@ class LiveView:
         self.progress = progress
         self.run = run
         where_from = _where_from(run, named) if named is not None else ""
-        self._said = " ".join(filter(None, [said, where_from]))
+        self._said = " ".join(filter(None, [said, where_from, _named_elsewhere(run, named)]))
         self._started = time.perf_counter()
         self._steps_before = -1
         self._preview = LivePreview(run.record)
@@ -167,3 +167,19 @@ def _where_from(run: TrainingRun, named: PartialRecipe) -> str:
     if unmet:
         said += f"; not as the recipe has it: {', '.join(unmet)} (connect it to the loader too)"
     return said
+
+
+def _named_elsewhere(run: TrainingRun, named: PartialRecipe | None) -> str:
+    """Say which of the run's settings a recipe names that is connected to the loader alone."""
+    asked: dict[str, Any] = {}
+    for part in run.setup.dataset.parts:
+        asked |= part.for_trainer
+    decided = named.settings if named else {}
+    unmet = [
+        f"{name} is {shown(getattr(run.recipe.train, name))}, the recipe asks for {shown(value)}"
+        for name, value in asked.items()
+        if name not in decided and getattr(run.recipe.train, name) != value
+    ]
+    if not unmet:
+        return ""
+    return f"Not as the loader's recipe has it: {', '.join(unmet)} (connect it to the trainer too)."

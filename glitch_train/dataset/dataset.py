@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -80,6 +81,7 @@ class GlitchDataset:
         subfolders: folders inside it, which are not read.
         cache_folder: where encoded variants are kept; None leaves it to the trainer.
         origins: setting name to who named it, for settings that came from a connected recipe.
+        for_trainer: settings of a training that this recipe names, which a dataset does not read.
     """
 
     recipe: DatasetRecipe
@@ -88,6 +90,7 @@ class GlitchDataset:
     subfolders: tuple[str, ...] = ()
     cache_folder: Path | None = None
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
+    for_trainer: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
     @property
     def skipped(self) -> tuple[FileReport, ...]:

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import DatasetError
 from ..wording import shown_name
@@ -37,6 +38,7 @@ def load_dataset(
     cache_folder: Path | None = None,
     allow_empty: bool = False,
     origins: Mapping[str, str] | None = None,
+    for_trainer: Mapping[str, Any] | None = None,
 ) -> AnyDataset:
     """Read a folder of pictures and their captions, or the folders of kohya's below a root.
 
@@ -49,6 +51,7 @@ def load_dataset(
         cache_folder: where encoded variants are kept.
         allow_empty: return a dataset without samples instead of raising.
         origins: setting name to who named it, for the report and the trainer.
+        for_trainer: settings of a training that were named here, for the trainer to compare.
 
     Returns:
         The dataset; files that are not used are listed with their reason. Where the folder has
@@ -58,7 +61,13 @@ def load_dataset(
         DatasetError: when the folder is missing or holds no readable picture.
     """
     entries = list_folder(Path(recipe.folder))
-    empty = GlitchDataset(recipe, (), cache_folder=cache_folder, origins=dict(origins or {}))
+    empty = GlitchDataset(
+        recipe,
+        (),
+        cache_folder=cache_folder,
+        origins=dict(origins or {}),
+        for_trainer=dict(for_trainer or {}),
+    )
     numbered = [] if has_pictures(entries) else numbered_folders(entries.subfolders)
     if numbered:
         return _read_numbered(empty, entries, numbered, on_progress, workers)

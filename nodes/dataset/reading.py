@@ -11,6 +11,7 @@ from ...glitch_train.dataset.handling import DatasetHandling
 from ...glitch_train.dataset.recipe import DatasetRecipe
 from ...glitch_train.errors import DatasetError
 from ...glitch_train.recipe.partial import PartialRecipe, partial
+from ...glitch_train.recipe.train import TrainRecipe
 from ...glitch_train.settings import declared
 from ...glitch_train.wording import size_text, where_from
 from .. import folders, host
@@ -86,12 +87,14 @@ class Reading:
         from ...glitch_train.dataset.load import load_dataset
         from ...glitch_train.dataset.mix_report import report_of
 
+        named = self.recipe or PartialRecipe()
         dataset = load_dataset(
             self.recipe_for(folder),
             on_progress=stoppable(progress),
             cache_folder=folders.lasting_cache() if self.handling.keeps_cache else None,
             allow_empty=allow_empty,
-            origins=(self.recipe or PartialRecipe()).origins(DatasetRecipe),
+            origins=named.origins(DatasetRecipe),
+            for_trainer={name: named.values[name] for name in named.names(TrainRecipe)},
         )
         return dataset, report_of(dataset).to_markdown()
 

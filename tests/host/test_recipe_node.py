@@ -148,6 +148,18 @@ def test_a_recipe_at_the_trainer_alone_says_what_it_misses(client: ComfyClient, 
     assert loader not in outputs
 
 
+def test_a_recipe_at_the_loader_alone_says_what_it_misses(client: ComfyClient, host: Host) -> None:
+    """Catches a chain of settings that reaches no trainer, and nobody says so."""
+    builder = GraphBuilder(client)
+    recipe = add_chain(builder, ("no bucket (stretched)", "steps = 3"))
+    _, trainer = train(builder, {"recipe": (recipe, 0)}, {"steps": 1, "network_dim": 2})
+    path, losses, outputs = result(client, host, builder, trainer)
+    assert (read_recipe_of(path).train.steps, len(losses)) == (1, 1)
+    said = outputs[trainer]["text"][-1]
+    assert "steps is 1, the recipe asks for 3" in said
+    assert "framing" not in said
+
+
 @pytest.mark.parametrize(
     ("preset", "settings", "said"),
     [

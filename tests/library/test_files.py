@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from glitch_train.comfyui.graph import load_graph
 from glitch_train.encodings import decode
 from glitch_train.errors import RecipeError
 from glitch_train.file_names import name_fault
-from glitch_train.files import read_text
+from glitch_train.files import read_text, write_text
 from glitch_train.losses.read import read_csv, read_json
 from glitch_train.recipe.recipe import read_recipe
 from glitch_train.recipe.train import TrainRecipe
@@ -97,3 +98,17 @@ def test_output_names_that_windows_does_not_take(name: str) -> None:
     with pytest.raises(RecipeError, match="output_name"):
         TrainRecipe(output_name=name)
     assert TrainRecipe(output_name="con").output_name == "con"  # its files are con_00001 …
+
+
+@pytest.mark.not_on_windows(reason="a file has no mode for its group there")
+def test_a_file_has_the_mode_of_new_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches the umask set for a moment, when the files of other threads are open to everybody."""
+    before = os.umask(0o027)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "umask", lambda _: pytest.fail("the umask is the whole process'"))
+            write_text(tmp_path / "a.txt", "a")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]

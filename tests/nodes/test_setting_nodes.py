@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from glitch_train.dataset.handling import DatasetHandling
 from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.grid.plan import GridRecipe
+from glitch_train.recipe.partial import partial
+from glitch_train.recipe.recipe import Recipe
 from glitch_train.recipe.train import TrainRecipe
 from glitch_train.settings import declared, in_group
 
@@ -153,6 +157,34 @@ def test_what_does_not_fit_is_refused_before_anything_runs(
     node = node_of(pack, name)
     assert said in node.validate_inputs(**inputs)
     assert node.validate_inputs(**dict.fromkeys(inputs)) is True, "what is linked comes later"
+
+
+@pytest.mark.parametrize(
+    ("at_trainer", "said"),
+    [
+        (None, "steps is 800, the recipe asks for 3"),
+        ({"seed": 1}, "steps is 800, the recipe asks for 3"),
+        ({"steps": 800}, ""),
+        ({"steps": 3}, ""),
+    ],
+    ids=["nothing", "another setting", "another value", "the same"],
+)
+def test_settings_that_reach_the_loader_alone_are_said(
+    pack: Pack, tmp_path: Path, at_trainer: dict | None, said: str
+) -> None:
+    """Catches a chain whose settings reach no trainer, and an alarm where they do or must not."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    recipe = partial({"steps": 3, "seed": 0, "framing": "stretch"})
+    reading = pack("nodes.dataset.reading").Reading({}, recipe=recipe)
+    dataset, _ = reading.read(tmp_path, pack("nodes.host").NodeProgress(None))
+    named = None if at_trainer is None else partial(at_trainer)
+    settings = TrainRecipe(**{"steps": 800, **(at_trainer or {})})
+    run = SimpleNamespace(
+        recipe=Recipe(train=settings), setup=SimpleNamespace(dataset=dataset), record=None
+    )
+    found = pack("nodes.training")._named_elsewhere(run, named)
+    assert said in found
+    assert bool(found) == bool(said)
 
 
 def test_a_setting_of_an_older_graph_is_taken_and_said(pack: Pack) -> None:
