@@ -20,7 +20,7 @@ BETWEEN = (-0.75, -0.3)
 """A window's correlation is -1/2; a swing's half period has -1, chance less than the other."""
 
 LEAST_SIGMAS = 2.5
-LONGEST = 0.45
+LONGEST = 0.6
 """The longest window looked for, as a share of the series: of a longer one too little is seen."""
 
 AGAIN = 0.3
