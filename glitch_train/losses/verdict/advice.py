@@ -43,12 +43,7 @@ class Advice:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {
-            "learn": self.learn,
-            "glitch": self.glitch,
-            "confidence": round(self.confidence, 3),
-            "evidence": self.evidence,
-        }
+        return dataclasses.asdict(self) | {"confidence": round(self.confidence, 3)}
 
 
 def advise(record: LossRecord, convergence: Finding, fit: Finding, stability: Finding) -> Advice:
@@ -68,21 +63,13 @@ def advise(record: LossRecord, convergence: Finding, fit: Finding, stability: Fi
         *_on_fit(fit, convergence),
     ]
     glitch, use = _to_glitch(settings)
-    resting = [one.confidence for one in (convergence, stability)]
-    return Advice(
-        learn or ["Nothing stands out; keep these settings."],
-        glitch,
-        min(resting),
-        {
-            "convergence": convergence.state,
-            "fit": fit.state,
-            "stability": stability.state,
-            "learning_rate": settings.get("learning_rate"),
-            "network_dim": settings.get("network_dim"),
-            "steps": settings.get("steps"),
-            "techniques": use,
-        },
-    )
+    evidence = {
+        **{"convergence": convergence.state, "fit": fit.state, "stability": stability.state},
+        **{name: settings.get(name) for name in ("learning_rate", "network_dim", "steps")},
+        "techniques": use,
+    }
+    sure = min(convergence.confidence, stability.confidence)
+    return Advice(learn or ["Nothing stands out; keep these settings."], glitch, sure, evidence)
 
 
 def _settings(record: LossRecord) -> dict[str, Any]:
@@ -98,20 +85,15 @@ def _settings(record: LossRecord) -> dict[str, Any]:
 def _on_stability(stability: Finding, settings: dict[str, Any]) -> list[str]:
     rate = settings.get("learning_rate")
     to = f"from {rate_text(rate)} to {_rounded(rate / 3)}" if rate else "to a third"
-    lower = f"ower learning_rate {to}"
-    passed_over = "passed_over" in stability.evidence
-    then = (
-        "the steps passed over taught nothing"
-        if passed_over
-        else ("use a snapshot from before the break")
-    )
+    lower, then = f"ower learning_rate {to}", "use a snapshot from before the break"
+    if "passed_over" in stability.evidence:
+        then = "the steps passed over taught nothing"
     advice = {
         "nan": f"L{lower}, or train in precision fp32; {then}.",
         "diverged": f"L{lower}, with some warmup steps; use a snapshot from before the rise.",
         "spiky": "Raise batch_size or gradient_accumulation, so that single pictures and timesteps "
         f"weigh less; if the spikes stay: l{lower}.",
-        "oscillating": f"L{lower}; if one swing is one epoch long, it is the order of the "
-        "pictures.",
+        "oscillating": f"L{lower}; if one swing is one epoch long, it is the pictures' order.",
     }
     return [advice[stability.state]] if stability.state in advice else []
 
@@ -120,16 +102,14 @@ def _on_convergence(
     convergence: Finding, fit: Finding, record: LossRecord, settings: dict[str, Any]
 ) -> list[str]:
     state, rate = convergence.state, settings.get("learning_rate")
-    steps = settings.get("steps", 0.0)
     # A probe is so steady that even a LoRA that hardly moves is seen to fall.
     creeps = state == "still_falling" and fit.state == "underfit"
     if rate is not None and rate < LOW_LEARNING_RATE and (creeps or state == "flat_from_start"):
         return [f"Raise learning_rate: at {rate_text(rate)} the LoRA hardly moves; try 1e-4."]
-    if state == "converged":
-        return _on_converged(convergence, record, settings)
-    more = "500–1000" if steps <= 4000 else number(steps / 4, 2)
+    more = "500–1000" if settings.get("steps", 0) <= 4000 else number(settings["steps"] / 4, 2)
     raised = f"from {rate_text(rate)} to {_rounded(rate * 3)}" if rate else "threefold"
     advice = {
+        "converged": _on_converged(convergence, record.steps[0], settings),
         "still_falling": f"Train longer: extend by {more} steps, the loss has not levelled off.",
         "flat_from_start": f"Raise learning_rate {raised}, or look at a probe: the raw loss may "
         "hide what is learned.",
@@ -144,55 +124,42 @@ def _on_untold(convergence: Finding, more: str) -> str:
         return "Train for at least a few hundred steps before reading the curve."
     if averaged * MIN_POINTS > points:
         return "Log the loss of every step: of an average over so many steps little can be read."
-    return (
-        f"Train {more} steps further and read the curve again; a probe (probe_every) shows what "
-        "noise hides."
-    )
+    again = f"Train {more} steps further and read the curve again"
+    return f"{again}; a probe (probe_every) shows what noise hides."
 
 
 def _rounded(rate: float) -> str:
     return rate_text(float(f"{rate:.1g}"))
 
 
-def _on_converged(convergence: Finding, record: LossRecord, settings: dict[str, Any]) -> list[str]:
-    first, steps = record.steps[0], settings.get("steps", 0.0)
-    step = convergence.step or 0.0
-    if step - first < FLAT_EARLY * (steps - first):
+def _on_converged(convergence: Finding, first: float, settings: dict[str, Any]) -> str:
+    step, dim = convergence.step or 0.0, settings.get("network_dim")
+    if step - first < FLAT_EARLY * (settings.get("steps", 0.0) - first):
         enough = words_for_step(float(f"{step * SPARE:.2g}"))
-        return [
-            f"Fewer steps would do: the loss is flat from step {words_for_step(step)} on; about "
-            f"{enough} steps are enough."
-        ]
-    dim = settings.get("network_dim")
+        flat = f"the loss is flat from step {words_for_step(step)} on"
+        return f"Fewer steps would do: {flat}; about {enough} steps are enough."
     wider = f"{dim} → {round(dim * 1.5)}" if dim else "for example 128 → 192"
-    return [
-        f"For slightly sharper detail: extend by 500–1000 steps, or raise network_dim ({wider})."
-    ]
+    return f"For slightly sharper detail: extend by 500–1000 steps, or raise network_dim ({wider})."
 
 
 def _on_fit(fit: Finding, convergence: Finding) -> list[str]:
     if fit.state == "overfit":
-        at = words_for_step(fit.step or 0.0)
-        return [
-            f"Stop at step {at}, where the held-out probe was lowest, or use the snapshot nearest "
-            "to it; more pictures, fewer repeats or a smaller network_dim push that point back."
-        ]
+        at = f"Stop at step {words_for_step(fit.step or 0.0)}, where the held-out probe was lowest"
+        back = "more pictures, fewer repeats or a smaller network_dim push that point back"
+        return [f"{at}, or use the snapshot nearest to it; {back}."]
     if fit.state == "underfit" and convergence.state != "still_falling":
-        return [
-            "The probe says there is more to learn: more steps, a higher learning_rate or a "
-            "larger network_dim (128 → 192)."
-        ]
+        more = "more steps, a higher learning_rate or a larger network_dim (128 → 192)"
+        return [f"The probe says there is more to learn: {more}."]
     return []
 
 
 def _to_glitch(settings: dict[str, Any]) -> tuple[list[str], dict[str, bool | None]]:
     """Return the techniques not in use yet, those known to be unused first."""
     use = {technique.name: technique.in_use(settings) for technique in TECHNIQUES}
-    ordered = sorted(
-        (one for one in TECHNIQUES if not use[one.name]), key=lambda one: use[one.name] is None
-    )
-    return [
-        f"{one.name[0].upper()}{one.name[1:]}: {one.effect}."
-        + (" (Not known whether this run used it.)" if use[one.name] is None else "")
-        for one in ordered
-    ], use
+    words: dict[bool, list[str]] = {False: [], True: []}
+    for one in TECHNIQUES:
+        unknown = " (Not known whether this run used it.)" * (use[one.name] is None)
+        if not use[one.name]:
+            told = f"{one.name[0].upper()}{one.name[1:]}: {one.effect}.{unknown}"
+            words[bool(unknown)].append(told)
+    return words[False] + words[True], use

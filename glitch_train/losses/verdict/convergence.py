@@ -83,27 +83,18 @@ def _judge_tail(curve: Curve, trend: Trend, evidence: dict[str, Any]) -> Finding
         above = np.flatnonzero(trend.curve - trend.curve[-1] > FLAT_WITHIN * drop)
         at = float(GRID[min(len(GRID) - 1, above[-1] + 1)]) if len(above) else 0.0
         step = tidy_step(curve.step_at(at))
-        return Finding(
-            "converged",
-            1 - large,
-            f"Flat from step {words_for_step(step)} on: {percent(1 - FLAT_WITHIN)} of the drop was "
-            f"done there, and the last fifth of the run makes {words} % of it.",
-            evidence,
-            step,
+        done = f"{percent(1 - FLAT_WITHIN)} of the drop was done there"
+        sentence = (
+            f"Flat from step {words_for_step(step)} on: {done}, and the last fifth of the run "
+            f"makes {words} % of it."
         )
+        return Finding("converged", 1 - large, sentence, evidence, step)
     if tail.mean >= USUAL_TAIL * drop and falls > SURE_OF_FALL:
-        return Finding(
-            "still_falling",
-            falls,
-            f"Still falling by {_pace(curve, tail)} at the end ({percent(tail.mean / drop)} of the "
-            "whole drop in the last fifth of the run).",
-            evidence,
-        )
-    return _untold(
-        f"the last fifth of the run makes {words} % of the whole drop; the loss may be flat, "
-        "or still changing",
-        evidence,
-    )
+        share = f"{percent(tail.mean / drop)} of the whole drop in the last fifth of the run"
+        sentence = f"Still falling by {_pace(curve, tail)} at the end ({share})."
+        return Finding("still_falling", falls, sentence, evidence)
+    tail_words = f"the last fifth of the run makes {words} % of the whole drop"
+    return _untold(f"{tail_words}; the loss may be flat, or still changing", evidence)
 
 
 def _pace(curve: Curve, tail: Estimate) -> str:
@@ -136,17 +127,11 @@ def _evidence(curve: Curve, trend: Trend, rose: float) -> dict[str, Any]:
 def _too_few(curve: Curve, min_points: int) -> Finding:
     evidence = {"points": curve.points, "needed": min_points, "averaged_over": curve.averaged}
     if curve.points >= min_points:
-        return _untold(
-            f"the log is a moving average over about {curve.averaged:,} losses, which leaves "
-            f"{len(curve)} independent ones",
-            evidence,
-        )
-    return Finding(
-        "too_short",
-        0.95 if curve.points < min_points / 2 else 0.8,
-        f"Too short to tell: {curve.points} finite losses, at least {min_points} are needed.",
-        evidence,
-    )
+        log = f"the log is a moving average over about {curve.averaged:,} losses"
+        return _untold(f"{log}, which leaves {len(curve)} independent ones", evidence)
+    sure = 0.95 if curve.points < min_points / 2 else 0.8
+    needed = f"{curve.points} finite losses, at least {min_points} are needed"
+    return Finding("too_short", sure, f"Too short to tell: {needed}.", evidence)
 
 
 def _untold(why: str, evidence: dict[str, Any]) -> Finding:
@@ -155,13 +140,12 @@ def _untold(why: str, evidence: dict[str, Any]) -> Finding:
 
 def _jumped(curve: Curve, jump: Jump, evidence: dict[str, Any]) -> Finding:
     step, ratio = tidy_step(curve.step_at(jump.position)), jump.ratio
-    return Finding(
-        "diverging",
-        0.95,
+    evidence |= {"jump_step": step, "jump_level": jump.level, "jump_ratio": ratio}
+    words = (
         f"Diverging: from about step {words_for_step(step)} on the loss lies above all it was "
-        f"before, at {number(ratio, 2)} times that level.",
-        evidence | {"jump_step": step, "jump_level": jump.level, "jump_ratio": ratio},
+        f"before, at {number(ratio, 2)} times that level."
     )
+    return Finding("diverging", 0.95, words, evidence)
 
 
 def _diverging(curve: Curve, trend: Trend, lowest: float, evidence: dict[str, Any]) -> Finding:
@@ -169,26 +153,21 @@ def _diverging(curve: Curve, trend: Trend, lowest: float, evidence: dict[str, An
     # A fit of what explodes may begin where no loss was.
     lowest, final = np.clip([lowest, trend.final.mean], curve.values.min(), curve.values.max())
     share = (final - lowest) / max(abs(lowest), SMALLEST)
-    return Finding(
-        "diverging",
-        evidence["chance_it_rises"],
+    evidence |= {"lowest": float(lowest), "lowest_step": step, "rise": trend.rise.mean}
+    words = (
         f"Diverging: the trend was lowest, {number(lowest)}, near step {words_for_step(step)} "
-        f"and ends {percent(share)} above that.",
-        evidence | {"lowest": float(lowest), "lowest_step": step, "rise": trend.rise.mean},
+        f"and ends {percent(share)} above that."
     )
+    return Finding("diverging", evidence["chance_it_rises"], words, evidence)
 
 
 def _unchanged(curve: Curve, trend: Trend, evidence: dict[str, Any]) -> Finding:
     """Say flat, unless the interval holds a change that would matter."""
     level = max(float(np.abs(trend.curve).mean()), SMALLEST)
-    hidden = 2 * trend.resolution / level
-    evidence = evidence | {"smallest_visible_drop_share": hidden}
+    hidden = evidence["smallest_visible_drop_share"] = 2 * trend.resolution / level
     if hidden > TOO_WIDE:
-        return _untold(
-            f"{curve.points:,} losses that vary so much would "
-            + ("hide any fall" if hidden >= 1 else f"hide a fall by {percent(hidden)}"),
-            evidence,
-        )
+        fall = "any fall" if hidden >= 1 else f"a fall by {percent(hidden)}"
+        return _untold(f"{curve.points:,} losses that vary so much would hide {fall}", evidence)
     largest = (abs(trend.drop.mean) + 2 * trend.drop.error) / level
     if trend.flat < 0.5 and largest > DOUBTFUL_DROP:
         words = with_error(-100 * trend.drop.mean / level, 100 * trend.drop.error / level)
@@ -198,11 +177,9 @@ def _unchanged(curve: Curve, trend: Trend, evidence: dict[str, Any]) -> Finding:
 
 def _flat(trend: Trend, confidence: float, evidence: dict[str, Any]) -> Finding:
     level = max(abs(trend.start.mean), SMALLEST)
-    words = with_error(-100 * trend.drop.mean / level, 100 * trend.drop.error / level)
-    return Finding(
-        "flat_from_start",
-        confidence,
-        f"Flat: from start to end the loss changed by {words} %; noise alone can change it by "
-        f"{percent(2 * trend.resolution / level)}.",
-        evidence,
+    changed = with_error(-100 * trend.drop.mean / level, 100 * trend.drop.error / level)
+    words = (
+        f"Flat: from start to end the loss changed by {changed} %; noise alone can change it by "
+        f"{percent(2 * trend.resolution / level)}."
     )
+    return Finding("flat_from_start", confidence, words, evidence)

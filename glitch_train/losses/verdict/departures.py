@@ -9,7 +9,7 @@ import numpy as np
 
 from ..smoothing import Floats
 from .curve import MAD_TO_SIGMA, SMALLEST, Curve, block_means, equal_blocks, running_median
-from .trend import GRID, Column, Trend
+from .trend import GRID, Trend
 
 EARLY = 0.05
 """A jump begins within this share of the run; later ones are seen by the trend."""
@@ -123,12 +123,6 @@ class Oscillation:
     share: float = 0.0
     prominence: float = 0.0
     found: bool = False
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """Return the sine and cosine that take it out of a fit."""
-        angle = 2 * math.pi * self.cycles
-        return (lambda x: np.sin(angle * x), lambda x: np.cos(angle * x))
 
 
 def find_jump(curve: Curve) -> Jump | None:
@@ -245,14 +239,14 @@ def _collect(curve: Curve, high: np.ndarray, heights: Floats, fence: float) -> S
     groups = np.split(points, np.flatnonzero(np.diff(points) > gap) + 1) if len(points) else []
     tops = []
     for group in groups:
-        if len(curve) - 1 - group[-1] <= gap and len(group) >= 3:
+        if len(curve) - 1 - group[-1] <= gap and len(group) * curve.averaged >= 3:
             marked[group] = False
         else:
             tops.append(int(group[np.argmax(curve.values[group])]))
     return Spikes(marked, tuple(curve.steps[tops].tolist()), tuple(heights[tops].tolist()), fence)
 
 
-def find_oscillation(curve: Curve, trend: Trend, ignored: np.ndarray) -> Oscillation:
+def find_oscillation(curve: Curve, trend: Trend) -> Oscillation:
     """Return the strongest oscillation of a curve around its trend.
 
     The periodogram of what the trend leaves is compared, near each frequency, with a power law
@@ -260,12 +254,11 @@ def find_oscillation(curve: Curve, trend: Trend, ignored: np.ndarray) -> Oscilla
     no single frequency of its own.
 
     Args:
-        curve: at least a dozen values.
+        curve: at least a dozen values, without its spikes.
         trend: its trend.
-        ignored: (N,) bool, spikes to leave out.
     """
     level = np.interp(curve.position, GRID, trend.curve)
-    rest = np.where(ignored, 0.0, curve.values - level)
+    rest = curve.values - level
     blocks = equal_blocks(len(curve), MAX_BINS)
     rest, level = block_means(rest, blocks), block_means(level, blocks)
     # The swing is relative to the level, and no single value may make a peak.

@@ -41,23 +41,20 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values: what ``verdict --json`` prints."""
-        numbers = self.levels.evidence
+        levels = self.levels.to_dict()
+        del levels["state"]
+        convergence, fit = (
+            {"state": one.state, "step": plain(one.step), **one.to_dict()}
+            for one in (self.convergence, self.fit)
+        )
         return {
             "name": self.name,
             "notes": self.notes,
-            "convergence": {
-                "state": self.convergence.state,
-                "step": plain(self.convergence.step),
-                **self.convergence.to_dict(),
-            },
-            "fit": {"state": self.fit.state, "step": plain(self.fit.step), **self.fit.to_dict()},
+            "convergence": convergence,
+            "fit": fit,
             "stability": self.stability.to_dict(),
-            "start": plain(numbers["start"]),
-            "final": plain(numbers["final"]),
-            "drop": plain(numbers["drop"]),
-            "levels": {
-                key: value for key, value in self.levels.to_dict().items() if key != "state"
-            },
+            **{key: levels["evidence"][key] for key in ("start", "final", "drop")},
+            "levels": levels,
             "advice": plain(self.advice.to_dict()),
         }
 
@@ -78,23 +75,11 @@ def diagnose(record: LossRecord) -> Verdict:
     of_loss = judge_convergence(reading)
     convergence = _with_schedule(record, _with_probe(record, of_loss))
     fit = judge_fit(record, reading.trend)
-    stability = _with_passed_over(record, judge_stability(reading, of_loss))
+    stability = judge_stability(reading, of_loss, record.about.passed_over)
     levels = judge_levels(record, reading)
     advice = advise(record, convergence, fit, stability)
     notes = record.about.notes
     return Verdict(record.name, convergence, fit, stability, levels, advice, reading, notes)
-
-
-def _with_passed_over(record: LossRecord, stability: Finding) -> Finding:
-    passed_over = record.about.passed_over
-    if stability.state != "nan" or not passed_over:
-        return stability
-    steps = "1 step was" if passed_over == 1 else f"{passed_over:,} steps were"
-    return dataclasses.replace(
-        stability,
-        sentence=f"{stability.sentence} {steps} passed over (glitch_through), changing nothing.",
-        evidence=stability.evidence | {"passed_over": passed_over},
-    )
 
 
 def _with_probe(record: LossRecord, finding: Finding) -> Finding:

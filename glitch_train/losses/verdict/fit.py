@@ -42,17 +42,9 @@ CANNOT = "Overfitting cannot be told: the record has no probe on held-out pictur
 
 @dataclasses.dataclass(frozen=True)
 class ProbeCurve:
-    """What a probe curve says.
+    """What a probe curve says: first value, lowest and last block, and standard errors.
 
-    Attributes:
-        count: values measured.
-        first: at step 0 (the first measured).
-        lowest: the lowest block.
-        lowest_step: where.
-        last: the last block.
-        tail_fall: fall over the last fifth.
-        error: standard error of a difference of two levels.
-        drop_error: standard error of the fall from step 0.
+    ``error`` is that of a difference of two blocks, ``drop_error`` that of the fall from step 0.
     """
 
     count: int
@@ -129,36 +121,30 @@ def _judge_held_out(
     if seen is not None:
         evidence["training"] = seen.numbers()
     if seen is not None and seen.last > (1 + LITTLE) * abs(seen.first):
-        return Finding(
-            "cannot_tell",
-            0.9,
-            f"Neither fits nor overfits: the probe on training pictures itself ends at "
-            f"{number(seen.last / max(abs(seen.first), SMALLEST), 2)} times its start, so the "
-            "model was damaged, not taught.",
-            evidence,
+        times = number(seen.last / max(abs(seen.first), SMALLEST), 2)
+        words = (
+            "Neither fits nor overfits: the probe on training pictures itself ends at "
+            f"{times} times its start, so the model was damaged, not taught."
         )
+        return Finding("cannot_tell", 0.9, words, evidence)
     rise, drop = held.last - held.lowest, held.first - held.lowest
     limit = max(OVERFIT_OF_LEVEL * abs(held.lowest), OVERFIT_OF_DROP * drop, SURE * held.error)
     if rise > limit:
-        return Finding(
-            "overfit",
+        sure, above = (
             min(0.98, 0.6 + 0.2 * (rise / limit - 1)),
-            f"Overfit: the held-out probe was lowest, {number(held.lowest)}, at step "
-            f"{words_for_step(held.lowest_step)} and ends "
-            f"{percent(rise / max(abs(held.lowest), SMALLEST))} above that.",
-            evidence,
-            held.lowest_step,
+            rise / max(abs(held.lowest), SMALLEST),
         )
+        lowest = f"lowest, {number(held.lowest)}, at step {words_for_step(held.lowest_step)}"
+        words = f"Overfit: the held-out probe was {lowest} and ends {percent(above)} above that."
+        return Finding("overfit", sure, words, evidence, held.lowest_step)
     memorised = _gap(held, seen, trend, evidence)
     if memorised:
         return Finding("overfit", 0.7, memorised, evidence, held.lowest_step)
-    return _judge_drop(held, "held-out", evidence) or Finding(
-        "fits",
-        0.9 if held.count >= 8 else 0.7,
-        f"Fits: the held-out probe fell by {percent(held.drop_share)} from step 0 and has not "
-        "risen again.",
-        evidence,
+    fell = f"fell by {percent(held.drop_share)} from step 0 and has not risen again"
+    fits = Finding(
+        "fits", 0.9 if held.count >= 8 else 0.7, f"Fits: the held-out probe {fell}.", evidence
     )
+    return _judge_drop(held, "held-out", evidence) or fits
 
 
 def _judge_drop(probe: ProbeCurve, kind: str, evidence: dict[str, Any]) -> Finding | None:
@@ -166,9 +152,9 @@ def _judge_drop(probe: ProbeCurve, kind: str, evidence: dict[str, Any]) -> Findi
     drop, fell = probe.first - probe.lowest, percent(probe.drop_share)
     in_doubt = drop < SURE * probe.drop_error
     if in_doubt and probe.drop_share > PLAIN_FALL:
+        do = "raise batch_size or lower learning_rate"
         words = (
-            f"The {kind} probe fell by {fell} from step 0, but swings too much to be sure; raise "
-            "batch_size or lower learning_rate."
+            f"The {kind} probe fell by {fell} from step 0, but swings too much to be sure; {do}."
         )
         return Finding("cannot_tell", 0.7, words, evidence)
     if in_doubt or probe.drop_share < LITTLE:
@@ -214,11 +200,9 @@ def _by(probe: ProbeCurve) -> str:
 
 def _bands(record: LossRecord, column: str) -> dict[str, Any]:
     """Return the drop of each timestep band's probe."""
-    names = [name for name in record.columns if name.startswith(f"{column}_t")]
-    probes = {name.rpartition("_t")[2]: read_probe(record, name) for name in names}
     bands = {
-        f"timesteps {band.replace('_', '-')}": probe.drop_share
-        for band, probe in probes.items()
-        if probe is not None
+        f"timesteps {name.rpartition('_t')[2].replace('_', '-')}": probe.drop_share
+        for name in record.columns
+        if name.startswith(f"{column}_t") and (probe := read_probe(record, name)) is not None
     }
     return {"drop_share_by_timesteps": bands} if bands else {}

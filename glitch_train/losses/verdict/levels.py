@@ -45,18 +45,10 @@ def judge_levels(record: LossRecord, reading: Reading) -> Finding:
     words, compared = _compare(record, start, final, is_long=is_long)
     # A drop of no size has no relative error: then what counts is the error against the level.
     size = max(abs(start - final), 0.1 * abs(start), SMALLEST)
-    return Finding(
-        "measured",
-        1 / (1 + (error / size) ** 2) if is_long else 0.3,
-        f"Loss {number(start)} → {number(final)} ({by}). {words}".strip(),
-        {
-            "start": start,
-            "final": final,
-            "drop": start - final,
-            "drop_error": error,
-            "compared": compared,
-        },
-    )
+    sure = 1 / (1 + (error / size) ** 2) if is_long else 0.3
+    levels = {"start": start, "final": final, "drop": start - final, "drop_error": error}
+    words = f"Loss {number(start)} → {number(final)} ({by}). {words}".strip()
+    return Finding("measured", sure, words, levels | {"compared": compared})
 
 
 def _ends(reading: Reading) -> tuple[float, float, float]:

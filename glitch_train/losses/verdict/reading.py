@@ -58,11 +58,19 @@ def read_curve(curve: Curve) -> Reading:
         few = curve.averaged == 1 or len(curve) < MIN_AVERAGES
         return Reading(curve, None if few else fit_trend(curve), jump=jump)
     spikes = find_spikes(curve)
-    trend = fit_trend(curve, spikes.marked)
-    swing = find_oscillation(curve, trend, spikes.marked)
+    calm = _without(curve, spikes.marked)
+    trend = fit_trend(calm)
+    swing = find_oscillation(calm, trend)
     if swing.found:
-        trend = fit_trend(curve, spikes.marked, swing.columns)
+        trend = fit_trend(calm, swing.cycles)
     return Reading(curve, trend, spikes, swing, jump, find_hump(curve))
+
+
+def _without(curve: Curve, marked: np.ndarray) -> Curve:
+    """Return a curve with a line in place of each spike."""
+    places = np.arange(len(curve))
+    values = np.interp(places, places[~marked], curve.values[~marked])
+    return dataclasses.replace(curve, values=values)
 
 
 def measured(record: LossRecord, column: str, least: int) -> Curve | None:

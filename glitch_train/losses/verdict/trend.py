@@ -12,23 +12,19 @@ against odds of 1 to ``1 / FALSE_ALARM`` only. Source: generalised least squares
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
-from collections.abc import Callable
 
 import numpy as np
 
 from ..smoothing import Floats
 from .correlation import block_correlation
-from .curve import SMALLEST, Curve, equal_blocks, fine_start, local_noise
-
-Column = Callable[[Floats], Floats]
+from .curve import SMALLEST, Curve, block_means, equal_blocks, fine_start, local_noise
 
 TAIL_FROM = 0.8
 """The tail, whose fall decides whether a curve is flat, is the last fifth of the run."""
 
 START_ENDS = 0.05
-LARGE_RISE = 0.3
+"""A low beginning is mostly a few lucky draws: the lowest point is looked for from here on."""
 
 CORRELATIONS = (0.0, 0.2, 0.4, 0.55, 0.7, 0.8, 0.88, 0.93, 0.96, 0.98, 0.99, 0.995)
 ALWAYS_TRIED = 0.22
@@ -37,16 +33,16 @@ ALWAYS_TRIED = 0.22
 MAX_BLOCKS = 60
 POINTS_PER_BLOCK = 5
 MIN_BLOCKS = 16
-TWO_CHANGES_FROM = 12
+TWO_CHANGES_FROM = 8
 """Fewer blocks are too few for two changes."""
 
 GRID = np.unique(np.concatenate([[0.0], np.geomspace(1e-3, 0.1, 20), np.linspace(0.1, 1, 91)]))
 
-TIMES = (0.01, 0.02, 0.035, 0.06, 0.1, 0.18, 0.3, 0.6)
-STOPS = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8)
-BENDS = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
-STEPS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
-"""Time constants of exponentials and places of what changes, as shares of the run."""
+BENDS = np.array([0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9])
+STEPS = np.array([0.3, 0.5, 0.7, 0.8, 0.9, 0.95])
+TIMES = np.array([0.01, 0.02, 0.035, 0.06, 0.1, 0.18, 0.3, 0.6])
+STOPS = np.array([0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8])
+"""Places of what changes, and time constants of exponentials, as shares of the run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,107 +107,95 @@ class Trend:
         return float(self.curve.max() - self.curve[-1])
 
 
-def fit_trend(
-    curve: Curve, ignored: np.ndarray | None = None, extra: tuple[Column, ...] = ()
-) -> Trend:
+def fit_trend(curve: Curve, cycles: float = 0.0) -> Trend:
     """Return the trend of a curve.
 
     Args:
         curve: at least five values, as :func:`.correlation.without_average` returns them.
-        ignored: (N,) bool, spikes to leave out; None for none.
-        extra: columns every fit gets, for a known oscillation.
+        cycles: of a swing that every fit gets, 0 for none.
     """
-    none = np.zeros(len(curve), dtype=bool)
-    x, y, precision = _block_data(curve, none if ignored is None else ignored)
-    scale = float(np.max(np.abs(y))) or 1.0
-    shapes = [one for one in _shapes() if len(one) < 2 or len(y) >= TWO_CHANGES_FROM]
-    changes = np.array([len(one) for one in shapes])
+    x, y, precision = _block_data(curve)
+    scale, root = float(np.max(np.abs(y))) or 1.0, np.sqrt(precision)
+    shapes = _shapes(len(y) >= TWO_CHANGES_FROM)
+    changes = np.count_nonzero(shapes, axis=1)
+    columns = changes + (2 if cycles else 0)
     prior = np.log(np.where(changes == 0, 0.5, 0.25 / np.bincount(changes, minlength=3)[changes]))
-    root = np.sqrt(precision)
-    design = np.stack([_design(shape, x, extra) for shape in shapes]) * root[:, None]
+    design = _design(x, shapes, cycles) * root[:, None]
     per_block = curve.averaged * len(curve) / len(y)
     most = max(ALWAYS_TRIED, block_correlation(curve.correlation, per_block) + 0.02)
-    tried = [one for one in CORRELATIONS if one <= most]
-    fits = [
-        _least_squares(design, y / scale * root, root, one, changes + len(extra)) for one in tried
-    ]
-    logs = np.concatenate([weight + prior for weight, _, _ in fits])
-    weights = np.exp(logs - logs.max())
-    seen = np.maximum(GRID, x[0])  # no shape may fall before anything was measured
-    on_grid = np.stack([_design(shape, seen, ()) for shape in shapes])
-    return _average(
-        weights / weights.sum(),
-        np.stack([beta for _, beta, _ in fits])[..., :3] * scale,
-        np.stack([covariance for _, _, covariance in fits])[..., :3, :3] * scale**2,
-        on_grid,
-        np.tile(np.maximum(1, len(y) - 1 - changes - len(extra)), len(tried)),
-        np.array(tried),
-        len(y),
+    tried = np.array([one for one in CORRELATIONS if one <= most])
+    fits = [_least_squares(design, y / scale * root, root, one, columns) for one in tried]
+    logs, beta, covariance = (np.stack(part) for part in zip(*fits, strict=True))
+    weights = np.exp(logs + prior - (logs + prior).max())
+    weights /= weights.sum()
+    # No shape may fall before anything was measured.
+    on_grid = scale * _design(np.maximum(GRID, x[0]), shapes)
+    beta, covariance = beta[..., :3], covariance[..., :3, :3]
+    freedom = np.tile(np.maximum(1, len(y) - 1 - columns), len(tried))
+
+    def estimate(row: Floats) -> Estimate:
+        variance = np.einsum("sk,rskl,sl->rs", row, covariance, row)
+        means = np.einsum("sk,rsk->rs", row, beta)
+        errors = np.sqrt(np.maximum(variance, 0.0))
+        return Estimate(means.ravel(), errors.ravel(), weights.ravel(), freedom)
+
+    mean = np.einsum("rs,sgk,rsk->g", weights, on_grid, beta)
+    start, final = on_grid[:, 0], on_grid[:, -1]
+    drop = estimate(start - final)
+    settled = int(np.searchsorted(GRID, START_ENDS))
+    return Trend(
+        curve=mean,
+        start=estimate(start),
+        final=estimate(final),
+        drop=drop,
+        tail_fall=estimate(on_grid[:, np.searchsorted(GRID, TAIL_FROM)] - final),
+        rise=estimate(final - on_grid[:, settled + int(np.argmin(mean[settled:]))]),
+        flat=float(weights[:, 0].sum()),
+        correlation=float(weights.sum(axis=1) @ tried),
+        blocks=len(y),
+        resolution=float(weights.sum(axis=1) @ drop.errors.reshape(weights.shape)[:, 1]),
     )
 
 
-@functools.cache
-def _shapes() -> tuple[tuple[Column, ...], ...]:
-    """Return every trend that is tried, as the columns beside a constant; the flat one first."""
-    falls = [functools.partial(_exponential, time) for time in TIMES]
-    falls += [functools.partial(_fall_until, stop) for stop in STOPS]
-    turns = [functools.partial(_bend_from, bend) for bend in BENDS]
-    turns += [functools.partial(_step_at, at) for at in STEPS]
-    one = [(column,) for column in (*turns, *falls)]
-    return ((), *one, *((fall, turn) for fall in falls for turn in turns))
+def _shapes(two: bool) -> np.ndarray:
+    """Return the trends that are tried: (S, 2) numbers of changes, 0 for none.
+
+    The first is flat, the second a straight line.
+    """
+    turns = np.arange(1, 1 + len(BENDS) + len(STEPS))
+    falls = np.arange(turns[-1] + 1, turns[-1] + 1 + len(TIMES) + len(STOPS))
+    one = [(change, 0) for change in (0, *turns, *falls)]
+    return np.array(one + [(fall, turn) for fall in falls for turn in turns] * two)
 
 
-def _exponential(time: float, x: Floats) -> Floats:
-    return (np.exp(-x / time) - np.exp(-1 / time)) / -np.expm1(-1 / time)
+def _design(x: Floats, shapes: np.ndarray, cycles: float = 0.0) -> Floats:
+    """Return (S, points, 3 or more) columns: one, two changes, and a swing's sine and cosine."""
+    at = x[:, None]
+    bends = np.maximum(0.0, at - BENDS) / (1 - BENDS)
+    exponentials = (np.exp(-at / TIMES) - np.exp(-1 / TIMES)) / -np.expm1(-1 / TIMES)
+    changes = np.hstack([0 * at, bends, at > STEPS, exponentials, np.maximum(0.0, 1 - at / STOPS)])
+    angle = 2 * math.pi * cycles * x
+    swing = [np.sin(angle), np.cos(angle)] if cycles else []
+    always = np.tile(np.stack([np.ones_like(x), *swing]), (len(shapes), 1, 1))
+    columns = np.concatenate([always[:, :1], changes.T[shapes], always[:, 1:]], axis=1)
+    return np.swapaxes(columns, 1, 2)
 
 
-def _fall_until(stop: float, x: Floats) -> Floats:
-    return np.maximum(0.0, 1 - x / stop)
-
-
-def _bend_from(bend: float, x: Floats) -> Floats:
-    return np.maximum(0.0, x - bend) / (1 - bend)
-
-
-def _step_at(at: float, x: Floats) -> Floats:
-    return (x > at).astype(float)
-
-
-def _design(shape: tuple[Column, ...], x: Floats, extra: tuple[Column, ...]) -> Floats:
-    """Return (points, 3 + extra) columns; those that a shape lacks are zero."""
-    unused = [np.zeros_like(x)] * (2 - len(shape))
-    columns = [column(x) for column in shape]
-    return np.stack([np.ones_like(x), *columns, *unused, *(one(x) for one in extra)], axis=-1)
-
-
-def _block_data(curve: Curve, ignored: np.ndarray) -> tuple[Floats, Floats, Floats]:
+def _block_data(curve: Curve) -> tuple[Floats, Floats, Floats]:
     """Return position, mean and relative precision of each block."""
     length = len(curve)
     few = min(MIN_BLOCKS, length if length < 3 * MIN_BLOCKS else length // 3)
     equal = equal_blocks(length, min(MAX_BLOCKS, max(few, length // POINTS_PER_BLOCK)))
-    noise = local_noise(_bridged(curve.values, ignored), equal)
+    noise = local_noise(curve.values, equal)
     level = float(np.median(np.abs(curve.values)))
     noise = np.maximum(noise, max(0.05 * float(np.median(noise)), 1e-6 * level, SMALLEST))
     blocks = fine_start(equal)
     # The first block's parts are too small to tell their own noise: skewed noise is low where
     # the values are low, and would make a few lucky draws look certain.
     noise = np.concatenate([np.full(len(blocks) - len(equal), noise[0]), noise])
-    kept = ~ignored
-    number = np.array([kept[block].sum() for block in blocks])
-    used = number > 0
-    position = curve.position
-    x = [position[b][kept[b]].mean() for b, u in zip(blocks, used, strict=True) if u]
-    y = [curve.values[b][kept[b]].mean() for b, u in zip(blocks, used, strict=True) if u]
-    precision = number[used] / noise[used] ** 2
-    return np.array(x), np.array(y), precision / precision.mean()
-
-
-def _bridged(values: Floats, ignored: np.ndarray) -> Floats:
-    """Replace ignored values by the line between their neighbours."""
-    if not ignored.any():
-        return values
-    places = np.arange(len(values))
-    return np.interp(places, places[~ignored], values[~ignored])
+    precision = np.array([block.stop - block.start for block in blocks]) / noise**2
+    x, y = block_means(curve.position, blocks), block_means(curve.values, blocks)
+    return x, y, precision / precision.mean()
 
 
 def _least_squares(
@@ -237,51 +221,3 @@ def _whiten(columns: Floats, correlation: float) -> Floats:
     """Take AR(1) out along the block axis (second to last)."""
     rest = columns[..., 1:, :] - correlation * columns[..., :-1, :]
     return np.concatenate([columns[..., :1, :], rest / math.sqrt(1 - correlation**2)], axis=-2)
-
-
-def _average(
-    weights: Floats,
-    beta: Floats,
-    covariance: Floats,
-    on_grid: Floats,
-    freedom: Floats,
-    tried: Floats,
-    blocks: int,
-) -> Trend:
-    """Average fits: correlations first, then shapes, as in ``beta`` (R, S, 3)."""
-    by_fit = weights.reshape(beta.shape[:2])
-    mean = np.einsum("rs,sgk,rsk->g", by_fit, on_grid, beta)
-
-    def estimate(one: int, minus: int | None = None) -> Estimate:
-        row = on_grid[:, one] - (0.0 if minus is None else on_grid[:, minus])
-        variance = np.einsum("sk,rskl,sl->rs", row, covariance, row)
-        errors = np.sqrt(np.maximum(variance, 0.0))
-        return Estimate(
-            np.einsum("sk,rsk->rs", row, beta).ravel(), errors.ravel(), weights, freedom
-        )
-
-    drop = estimate(0, -1)
-    line_errors = drop.errors.reshape(by_fit.shape)[:, 1]
-    return Trend(
-        curve=mean,
-        start=estimate(0),
-        final=estimate(-1),
-        drop=drop,
-        tail_fall=estimate(int(np.searchsorted(GRID, TAIL_FROM)), -1),
-        rise=estimate(-1, _lowest(mean)),
-        flat=float(by_fit[:, 0].sum()),
-        correlation=float(by_fit.sum(axis=1) @ tried),
-        blocks=blocks,
-        resolution=float(by_fit.sum(axis=1) @ line_errors),
-    )
-
-
-def _lowest(mean: Floats) -> int:
-    """Return where the trend is lowest.
-
-    A low beginning is mostly a few lucky draws: it counts only where the rest lies far above.
-    """
-    settled = int(np.searchsorted(GRID, START_ENDS))
-    later = settled + int(np.argmin(mean[settled:]))
-    first = int(np.argmin(mean))
-    return first if mean[-1] - mean[first] > LARGE_RISE * abs(mean[first]) else later

@@ -20,7 +20,8 @@ from glitch_train.losses.about import About
 from glitch_train.losses.read import read_record
 from glitch_train.losses.record import LossRecord
 from glitch_train.losses.smoothing import epoch_average, smooth
-from glitch_train.losses.verdict.correlation import average_window
+from glitch_train.losses.verdict.correlation import average_window, without_average
+from glitch_train.losses.verdict.curve import clean_curve
 from glitch_train.losses.verdict.diagnose import Verdict, diagnose
 from glitch_train.losses.verdict.trend import Estimate
 from glitch_train.wording import plain
@@ -129,6 +130,19 @@ def test_a_moving_average_is_recognised(window: int) -> None:
     assert average_window(epoch_average(raw, window))[0] == window
     assert average_window(raw)[0] == average_window(smooth(raw, window))[0] == 1
     assert average_window(np.sin(np.arange(2000) / 9) + raw)[0] == 1
+
+
+@pytest.mark.parametrize("window", [20, 60, 120])
+def test_a_moving_average_is_recognised_below_a_jump(window: int) -> None:
+    """Catches a rise at the end that hides the window, and is then taken for correlated noise."""
+    rng, x = np.random.default_rng(window), np.linspace(0, 1, 3000)
+    level = 0.05 + 0.1 * np.exp(-x / 0.08) + 1.5 * (x > 0.8)
+    logged = epoch_average(level * (1 + 0.05 * rng.standard_normal(3000)), window)
+    assert average_window(logged)[0] == window
+    kept = without_average(clean_curve(np.arange(1, 3001), logged))
+    assert (kept.steps[0], kept.steps[-1]) == (window, 3000)
+    assert np.diff(kept.steps).min() >= window
+    assert states(judge_loss(logged))[:2] == ("diverging", "diverged")
 
 
 def settling(length: int = 600, noise: float = 0.1, seed: int = 0) -> np.ndarray:
