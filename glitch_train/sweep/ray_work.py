@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import GlitchTrainError
+from ..errors import GlitchTrainError, TrainingError
 from ..files import atomic_path, disk_errors_said
 from .hostless import DONE, Made, Order, make, note_done
 from .ray_board import Teller
@@ -31,6 +31,13 @@ class Share:
 
     gpus: float = 1.0
     cpus: int = 1
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.gpus <= 1 or (self.gpus > 1 and float(self.gpus).is_integer())):
+            raise TrainingError(
+                f"A run on Ray takes 0 GPUs, a fraction of one, or a whole number of them, not "
+                f"{self.gpus:g}."
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from glitch_train.recipe.train import TrainRecipe
 from glitch_train.sweep.hostless import Order
 from glitch_train.sweep.ray_board import Row, view
 from glitch_train.sweep.ray_engine import run_all
+from glitch_train.sweep.ray_work import Share
 
 
 def test_the_view_of_all_runs() -> None:
@@ -48,3 +49,11 @@ def test_a_damaged_note_is_no_note(
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(TrainingError, match="run pip install ray"):  # it would train again
         list(run_all([Order(Recipe(DatasetRecipe(), TrainRecipe(output_name="a")))], tmp_path))
+
+
+@pytest.mark.parametrize("gpus", [-1.0, 1.5, float("nan"), float("inf")])
+def test_gpus_that_no_machine_has(gpus: float) -> None:
+    """Catches Ray's own traceback over a share that it does not take."""
+    with pytest.raises(TrainingError, match="takes 0 GPUs, a fraction of one, or a whole number"):
+        Share(gpus=gpus)
+    assert Share(gpus=0.5).gpus == 0.5
