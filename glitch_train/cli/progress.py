@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
+from collections.abc import Sequence
 from typing import Any
 
 from ..training.run.run import Preparing, RunEvent
@@ -55,3 +57,42 @@ class TerminalProgress(contextlib.ExitStack):
     def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+class RunsProgress(contextlib.ExitStack):
+    """Lines on stderr about many runs: in one place on a terminal, one after another in a file."""
+
+    def __init__(self) -> None:
+        """Show nothing yet."""
+        super().__init__()
+        self._bars: list[Any] = []
+        self._shown: tuple[str, ...] = ()
+        self._next = 0.0
+
+    def __enter__(self) -> RunsProgress:
+        from tqdm.contrib.logging import logging_redirect_tqdm
+
+        self.enter_context(logging_redirect_tqdm())
+        self.callback(lambda: [bar.close() for bar in self._bars])
+        return self
+
+    def show(self, lines: Sequence[str]) -> None:
+        """Show the lines instead of those before; in a file only now and then."""
+        if sys.stderr.isatty():
+            self._draw(lines)
+        elif time.monotonic() >= self._next and tuple(lines) != self._shown:
+            self._next = time.monotonic() + _SECONDS_BETWEEN_LINES
+            self._shown = tuple(lines)
+            sys.stderr.write("\n".join(lines) + "\n")
+            sys.stderr.flush()
+
+    def _draw(self, lines: Sequence[str]) -> None:
+        from tqdm import tqdm
+
+        while len(self._bars) < len(lines):
+            place = len(self._bars)
+            # A bar without a bar is cut at the terminal's width, and logs are written above it.
+            bar = tqdm(bar_format="{desc}", position=place, leave=False, dynamic_ncols=True)
+            self._bars.append(bar)
+        for number, bar in enumerate(self._bars):
+            bar.set_description_str(lines[number] if number < len(lines) else "")

@@ -38,9 +38,11 @@ Files: OUT/EXPERIMENT/seedN/ has loss.png, losses.csv, verdict.json and .md, gri
 .csv and .md, radar.png, base/ and glitched/ pictures, workflow_api.json, and done.json, which also
 names the LoRA. OUT/matrix.json, .csv, .md and .png and strip.png sum up, after every run.
 
-The engine ray (pip install ray) trains the presets as recipes, one run per GPU: ckpt=FILE and
-folder=DIR are paths then. It draws no pictures, so it measures losses and no effects; what needs
-the host, such as a LoRA on another base, is left out and said.
+The engine ray (pip install ray) trains the presets as recipes, draws and measures them without a
+ComfyUI, one run per GPU: ckpt=FILE and folder=DIR are paths then, and GlitchGrid.NAME=VALUE sets
+the pictures. What needs the host, such as a LoRA on another base, is left out and said. A run whose
+worker dies goes on from its state on another; OUT/ray has LoRAs, run folders and states. For four
+GPUs or ten machines see docs/training.md.
 
 A run that fails does not stop the others. Ctrl-C stops the one that runs, on the host too; a run
 that was stopped goes on from its state.
@@ -75,7 +77,9 @@ def add_verb(verbs: Any) -> None:
     parser.add_argument(
         "--engine", choices=ENGINES, default=ENGINES[0], help="what trains (default: %(default)s)"
     )
-    parser.add_argument("--ray-address", help="of a Ray cluster (default: a Ray on this machine)")
+    parser.add_argument(
+        "--ray-address", help="of a Ray cluster, such as auto (default: a Ray on this machine)"
+    )
     parser.add_argument(
         "--gpus", type=float, help="per run on Ray (default: 1 where the cluster has any, else 0)"
     )
@@ -149,22 +153,25 @@ def _check_workflows(folder: Path) -> None:
 
 
 def _on_ray(options: argparse.Namespace) -> SweepOutcome:
-    from ..sweep.ray import plan_recipes, run_sweep_on_ray
+    from ..sweep.ray import plan_jobs, run_sweep_on_ray
     from ..sweep.ray_engine import find_ray
     from ..sweep.run import SweepOutcome
+    from .progress import RunsProgress
 
     outcome = SweepOutcome()
-    runs = plan_recipes(options.names, options.seeds, options.set, outcome)
+    jobs = plan_jobs(options.names, options.seeds, options.set, options.out, outcome)
     find_ray()
     note_what_was_asked(options, options.names)
-    return run_sweep_on_ray(
-        runs,
-        options.out,
-        outcome,
-        address=options.ray_address,
-        gpus=options.gpus,
-        after_each=lambda: _sum_up(options),
-    )
+    with RunsProgress() as progress:
+        return run_sweep_on_ray(
+            jobs,
+            options.out,
+            outcome,
+            address=options.ray_address,
+            gpus=options.gpus,
+            after_each=lambda: _sum_up(options),
+            watch=progress.show,
+        )
 
 
 def _sum_up(

@@ -25,3 +25,18 @@ def host_dora_scale(
         quotient = frozen.norm(dim=1) / (frozen + change).norm(dim=1)
         scale = magnitude.flatten() * quotient
         return scale.reshape(-1, *[1] * (weight.ndim - 1))
+
+
+def paper_magnitude(
+    scale: torch.Tensor, weight: torch.Tensor, change: torch.Tensor
+) -> torch.Tensor:
+    """Return what :func:`host_dora_scale` was made of: (out,), fp32.
+
+    Args:
+        scale: as the host reads it.
+        weight: the frozen weight, (out, in) or (out, in, kh, kw).
+        change: ΔW, (out, everything else).
+    """
+    return scale.flatten().float() / host_dora_scale(
+        torch.ones(len(weight), device=weight.device), weight, change
+    ).flatten().to(scale.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -14,8 +14,8 @@ from ..model.checkpoint import BaseModel
 from ..model.tensor_file import TensorFile
 from ..model.unet_names import rename, to_ldm_modules
 from ..recipe.recipe import Recipe, read_recipe
-from .dora import host_dora_scale
-from .layers import LoraLayers, TrainedLora
+from .dora import host_dora_scale, paper_magnitude
+from .layers import LoraLayer, LoraLayers, TrainedLora
 
 RECIPE_KEY = "glitch_recipe"
 """Metadata key under which the whole recipe is kept as JSON."""
@@ -43,17 +43,43 @@ def to_kohya(lora: TrainedLora, base: BaseModel, *, save_precision: str = "fp16"
         SDXL family ``lora_te1_``, ``lora_te2_``. An alpha that ``save_precision`` would round is
         fp32, as is every dora_scale.
     """
-    unet = lora.unet
-    if base.family.is_xl:
-        unet = rename(unet, to_ldm_modules(base.layout, unet))
-    parts = [(_UNET_PREFIX, unet)]
-    for number, layers in enumerate(lora.text_encoders, start=1):
-        parts.append((f"lora_te{number if base.family.is_xl else ''}_", layers))
     dtype = SAVE_DTYPES[save_precision]
     state: LoraStateDict = {}
-    for prefix, layers in parts:
-        state |= _named(layers, prefix, dtype)
+    for name, layer in _named(lora, base):
+        state |= _factors(name, layer, dtype)
     return state
+
+
+def from_kohya(
+    lora: TrainedLora, base: BaseModel, state: Mapping[str, torch.Tensor], strength: float = 1.0
+) -> None:
+    """Fill LoRA layers with what :func:`to_kohya` made of such layers.
+
+    Args:
+        lora: layers of the same recipe on the same base; changed in place.
+        base: the model they are in.
+        state: the file's factors.
+        strength: of the LoRA, as Load LoRA takes it.
+
+    Raises:
+        LoraFileError: when a factor is missing or of another shape, or a DoRA is wanted at
+            another strength than 1.
+    """
+    try:
+        with torch.inference_mode(False), torch.no_grad():
+            for name, layer in _named(lora, base):
+                layer.down.copy_(state[f"{name}.lora_down.weight"])
+                layer.up.copy_(state[f"{name}.lora_up.weight"])
+                if layer.magnitude is not None and layer.weight is not None:
+                    if strength != 1:
+                        raise LoraFileError("A DoRA is drawn at strength 1 only without a host.")
+                    scale = state[f"{name}.dora_scale"]
+                    magnitude = paper_magnitude(scale, layer.weight, layer.change())
+                    layer.magnitude.copy_(magnitude.view_as(layer.magnitude))
+                else:
+                    layer.up.mul_(strength)
+    except (KeyError, RuntimeError) as error:
+        raise LoraFileError(f"The LoRA is not of this recipe and base model: {error}.") from error
 
 
 def save_lora(path: Path, state: LoraStateDict, metadata: Mapping[str, str]) -> None:
@@ -99,18 +125,30 @@ def read_metadata(path: Path) -> dict[str, str]:
     return TensorFile(path).metadata
 
 
-def _named(layers: LoraLayers, prefix: str, dtype: torch.dtype) -> LoraStateDict:
-    state: LoraStateDict = {}
-    for module, layer in layers.items():
-        name = prefix + module.replace(".", "_")
-        state[f"{name}.lora_down.weight"] = _saved(layer.down, dtype)
-        state[f"{name}.lora_up.weight"] = _saved(layer.up, dtype)
-        alpha = torch.tensor(layer.alpha)
-        rounded = alpha.to(dtype)
-        state[f"{name}.alpha"] = rounded if rounded.float() == alpha else alpha
-        if layer.magnitude is not None and layer.weight is not None:
-            scale = host_dora_scale(layer.magnitude, layer.weight, layer.change())
-            state[f"{name}.dora_scale"] = _saved(scale, torch.float32)
+def _named(lora: TrainedLora, base: BaseModel) -> Iterator[tuple[str, LoraLayer]]:
+    """Yield every layer with kohya's name of its module."""
+    unet: LoraLayers = lora.unet
+    if base.family.is_xl:
+        unet = rename(unet, to_ldm_modules(base.layout, unet))
+    parts = [(_UNET_PREFIX, unet)]
+    for number, layers in enumerate(lora.text_encoders, start=1):
+        parts.append((f"lora_te{number if base.family.is_xl else ''}_", layers))
+    for prefix, layers in parts:
+        for module, layer in layers.items():
+            yield prefix + module.replace(".", "_"), layer
+
+
+def _factors(name: str, layer: LoraLayer, dtype: torch.dtype) -> LoraStateDict:
+    alpha = torch.tensor(layer.alpha)
+    rounded = alpha.to(dtype)
+    state = {
+        f"{name}.lora_down.weight": _saved(layer.down, dtype),
+        f"{name}.lora_up.weight": _saved(layer.up, dtype),
+        f"{name}.alpha": rounded if rounded.float() == alpha else alpha,
+    }
+    if layer.magnitude is not None and layer.weight is not None:
+        scale = host_dora_scale(layer.magnitude, layer.weight, layer.change())
+        state[f"{name}.dora_scale"] = _saved(scale, torch.float32)
     return state
 
 

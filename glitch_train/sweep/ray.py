@@ -1,8 +1,9 @@
-"""Runs a matrix of presets on a Ray cluster, without a host: losses, no pictures."""
+"""Runs a matrix of presets on a Ray cluster, without a host."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import shutil
@@ -10,23 +11,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..comfyui.our_nodes import GRID
 from ..comfyui.run import ctrl_c_held_back, terminate_as_ctrl_c
-from ..errors import RecipeError, RecordError
-from ..files import write_text
+from ..errors import GlitchTrainError, RecipeError
+from ..files import disk_errors_said
+from ..grid.compared import COMPARED
+from ..grid.plan import SETTINGS, GridRecipe
 from ..recipe.experiments import EXPERIMENTS, combined_presets, in_order, slug_of
 from ..recipe.recipe import Recipe
-from ..settings import nearest
+from ..settings import declared, nearest
+from .hostless import KEY, Order, check_grid
+from .matrix import read_run
 from .plan import settings_of
 from .results import finish
-from .run import SweepOutcome
+from .run import SweepOutcome, missing_runs
 
 if TYPE_CHECKING:
-    from .ray_engine import RunResult
+    from .ray_engine import RunResult, Watch
 
 log = logging.getLogger(__name__)
-
-Run = tuple[str, int, Recipe]
-"""The experiment's name, the seed of the training, and the recipe."""
 
 RUNS = "ray"
 """In a sweep's folder: LoRAs, run folders and the cache, as ``train --out`` lays them out."""
@@ -35,74 +38,121 @@ _NEEDS_HOST = {
     "family, which needs ComfyUI."
 }
 _PATHS = {"ckpt": "checkpoint", "ckpt_name": "checkpoint", "checkpoint": "checkpoint"}
+_GRIDS = (GRID.node_id, SETTINGS.replace(" ", ""))
+"""The nodes of a grid, as a sweep on a ComfyUI names them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RayJob:
+    """One run.
+
+    Attributes:
+        slug: the experiment's name.
+        seed: of the training.
+        order: what is done.
+        folder: where the results go.
+    """
+
+    slug: str
+    seed: int
+    order: Order
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """How the run is called."""
+        return f"{self.slug}, seed {self.seed}"
+
+    @property
+    def key(self) -> str:
+        """What identifies what is done."""
+        return self.order.key
 
 
 def run_sweep_on_ray(
-    runs: Sequence[Run],
+    jobs: Sequence[RayJob],
     out: Path,
     outcome: SweepOutcome,
     *,
     address: str | None = None,
     gpus: float | None = None,
     after_each: Callable[[], object] = lambda: None,
+    watch: Watch = lambda lines: None,
 ) -> SweepOutcome:
-    """Train presets, as many at once as there is room for; a run that fails stops no other.
+    """Do what is missing, as many runs at once as there is room for; one that fails stops no other.
 
     Args:
-        runs: as :func:`plan_recipes` returned them.
-        out: the sweep's folder, which every machine of the cluster sees under this path.
+        jobs: as :func:`plan_jobs` returned them.
+        out: the sweep's folder.
         outcome: what is known already; returned with what became of the runs.
         address: of the cluster; a Ray of its own by default.
         gpus: per run; 1 where the cluster has any by default.
         after_each: called when a run's results are there.
+        watch: sees how far the runs are, line by line.
 
     Raises:
         TrainingError: Ray is not there.
         DiskError: the disk does not take the results.
     """
-    from .ray_engine import Share, run_all
+    from .ray_engine import run_all
+    from .ray_work import Share
 
-    owners = {run[2].train.output_name: run for run in runs}
+    missing = {job.order.name: job for job in missing_runs(jobs, outcome)}
     share = None if gpus is None else Share(gpus=gpus)
-    every = [recipe for _, _, recipe in runs]
-    with (
-        terminate_as_ctrl_c(),
-        contextlib.closing(run_all(every, out / RUNS, share=share, address=address)) as results,
-    ):
+    orders = [job.order for job in missing.values()]
+    results = run_all(orders, out / RUNS, share=share, address=address, watch=watch)
+    with terminate_as_ctrl_c(), contextlib.closing(results):
         try:
             for result in results:
                 with ctrl_c_held_back():
-                    if _take(result, owners[result.name], out, outcome):
+                    if _take(result, missing[result.name], outcome):
                         after_each()
         except KeyboardInterrupt:
             outcome.interrupted = True
     return outcome
 
 
-def _take(result: RunResult, run: Run, out: Path, outcome: SweepOutcome) -> bool:
+def _take(result: RunResult, job: RayJob, outcome: SweepOutcome) -> bool:
     """Note what became of a run; return whether its results are there."""
-    slug, seed, recipe = run
-    name = f"{slug}, seed {seed}"
-    if result.error or result.losses is None:
-        outcome.fail(name, result.error)
+    if result.made is None:
+        outcome.fail(job.name, result.error)
         return False
+    part = job.folder.with_name(f".{job.folder.name}.part")
+    with disk_errors_said(part):
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(result.made.results, part, ignore=shutil.ignore_patterns(KEY))
+    files = sorted(path.relative_to(part).as_posix() for path in part.rglob("*") if path.is_file())
+    about = {"experiment": job.slug, "seed": job.seed, "key": job.key}
+    finish(part, job.folder, {**about, "loras": [str(result.made.lora)], "files": files})
     try:
-        _lay_out(slug, seed, recipe, out, str(result.lora), result.losses)
-    except RecordError as error:
-        outcome.fail(name, str(error))
+        read_run(job.folder, job.seed)
+    except GlitchTrainError as error:
+        outcome.fail(job.name, str(error))
         return False
-    (outcome.kept if result.was_done else outcome.done).append(name)
-    log.info("%s is %s.", name, "there already" if result.was_done else "done")
+    outcome.done.append(job.name)
+    log.info("%s is done.", job.name)
     return True
 
 
-def plan_recipes(
-    names: Sequence[str], seeds: Sequence[int], assignments: Sequence[str], outcome: SweepOutcome
-) -> list[Run]:
-    """Return (slug, seed, recipe) of every run; what needs the host is noted and left out.
+def plan_jobs(
+    names: Sequence[str],
+    seeds: Sequence[int],
+    assignments: Sequence[str],
+    out: Path,
+    outcome: SweepOutcome,
+) -> list[RayJob]:
+    """Return every run; what needs the host is noted and left out.
+
+    Args:
+        names: of experiments; all by default.
+        seeds: of the training.
+        assignments: as ``--set`` takes them; ``SLUG.NAME=VALUE`` is for one experiment and wins.
+        out: the sweep's folder.
+        outcome: is told what is left out.
 
     Raises:
         RecipeError: an unknown name or setting, or neither checkpoint nor folder is named.
+        GridError: the grid asks for what only a host can draw, or for too much.
         TrainingError: two runs have one output_name.
     """
     from .ray_engine import check_names
@@ -117,13 +167,14 @@ def plan_recipes(
             if slug in _NEEDS_HOST:
                 continue
             own = [*settings_of(slug, assignments), f"seed={seed}"]
-            found.append((slug, seed, _recipe(slug, seed, own)))
-    check_names([recipe for _, _, recipe in found])
+            order = _order(slug, seed, own)
+            found.append(RayJob(slug, seed, order, out / slug / f"seed{seed}"))
+    check_names([job.order for job in found])
     outcome.left_out += [_NEEDS_HOST[slug] for slug in names or EXPERIMENTS if slug in _NEEDS_HOST]
     return found
 
 
-def _recipe(slug: str, seed: int, assignments: Sequence[str]) -> Recipe:
+def _order(slug: str, seed: int, assignments: Sequence[str]) -> Order:
     from ..dataset.recipe import DatasetRecipe
     from ..recipe.assignments import with_assignments
     from ..recipe.train import TrainRecipe
@@ -131,48 +182,56 @@ def _recipe(slug: str, seed: int, assignments: Sequence[str]) -> Recipe:
     one = EXPERIMENTS[slug]
     alone = one.stands_alone or not one.against
     named = combined_presets([slug] if alone else [one.against, slug])
-    checkpoint, folder, rest = "", "", []
+    checkpoint, folder = "", ""
+    rest: list[str] = []
+    drawn: list[str] = []
     for assignment in assignments:
         name, _, text = assignment.partition("=")
         if name in _PATHS:
             checkpoint = os.path.realpath(text)
         elif name == "folder":
             folder = os.path.realpath(text)
+        elif _is_grids(name):
+            drawn.append(assignment)
         else:
             rest.append(assignment)
     if not checkpoint or not folder:
         raise RecipeError("Without a host, --set needs ckpt=FILE.safetensors and folder=DIR.")
+    dataset = DatasetRecipe(**named.over(DatasetRecipe, {"folder": folder}))
     recipe = Recipe(
-        DatasetRecipe(**named.over(DatasetRecipe, {"folder": folder})),
+        dataset,
         TrainRecipe(**named.over(TrainRecipe, {"output_name": f"{slug}_seed{seed}"})),
         checkpoint=checkpoint,
         origins={**named.origins(DatasetRecipe), **named.origins(TrainRecipe)},
     )
-    return with_assignments(recipe, rest)
+    grid = _grid(f"{dataset.width}x{dataset.height}", drawn)
+    return Order(with_assignments(recipe, rest), grid)
 
 
-def _lay_out(slug: str, seed: int, recipe: Recipe, out: Path, lora: str, losses: Path) -> None:
-    """Put what a run left behind into the sweep's folder, under the names that the matrix reads."""
-    from ..drawing.figures import save_figure
-    from ..drawing.style import GraphOptions, GraphSize
-    from ..losses.graph.draw import draw_losses
-    from ..losses.read import read_record
-    from ..losses.verdict.diagnose import diagnose
-    from ..losses.verdict.text import to_markdown
+def _is_grids(name: str) -> bool:
+    """Say whether a setting is one of the grid: it says so, or nothing else has it."""
+    from ..dataset.recipe import DatasetRecipe
+    from ..recipe.train import TrainRecipe
 
-    folder = out / slug / f"seed{seed}"
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    record = read_record(losses)
-    verdict = diagnose(record)
-    shutil.copyfile(losses, part / "losses.csv")
-    write_text(part / "verdict.json", verdict.to_json())
-    write_text(part / "verdict.md", to_markdown(verdict))
-    save_figure(
-        draw_losses([record], GraphSize(), GraphOptions(table=True), [verdict]), part / "loss.png"
-    )
-    write_text(part / "recipe.json", recipe.to_json())
-    files = sorted(path.name for path in part.iterdir())
-    finish(part, folder, {"experiment": slug, "seed": seed, "key": "", "loras": [lora],
-                          "files": files})  # fmt: skip
+    where, _, own = name.rpartition(".")
+    trained = declared(DatasetRecipe).keys() | declared(TrainRecipe).keys()
+    return where in _GRIDS or (not where and own in declared(GridRecipe).keys() - trained)
+
+
+def _grid(sizes: str, assignments: Sequence[str]) -> GridRecipe:
+    """Return the grid of the shipped workflows, with what was set of it."""
+    from ..recipe.assignments import read_value
+
+    values = {**COMPARED, "sizes": sizes}
+    known = declared(GridRecipe)
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        own = name.rpartition(".")[2]
+        if not equals:
+            raise RecipeError(f"--set takes name=value, got {assignment!r}.")
+        if own not in known:
+            raise RecipeError(f"A Glitch Grid has no setting {own!r}{nearest(own, known)}")
+        values[own] = read_value(own, text, type(known[own][0].default))
+    grid = GridRecipe(**values)
+    check_grid(grid)
+    return grid

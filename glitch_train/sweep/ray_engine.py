@@ -1,174 +1,192 @@
-"""Many recipes on a Ray cluster: one run per GPU, without a host.
+"""Many runs on a Ray cluster: one per GPU, without a host.
 
-Every run is a Ray task on a machine that has room for it. A machine must see the checkpoints, the
-pictures and the folder for the results under the same paths, as on a shared disk.
+Every run is a Ray task on a machine that has room for it, and must find the checkpoints and
+pictures under the same paths as here, as on a shared disk. Where the folder for the results is
+shared too, runs leave them there, and one whose machine is lost goes on from its last state on
+another. Where it is not, they come back through Ray's object store, and only the same machine knows
+the state.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
+import logging
 import os
-from collections.abc import Generator, Iterator, Sequence
+import platform
+import uuid
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import GlitchTrainError, TrainingError
-from ..files import read_object, write_text
-from ..recipe.recipe import Recipe
+from ..cache import content_key
+from ..errors import TrainingError
+from ..files import write_text
+from .hostless import Made, Order, made_before
+from .ray_board import Board, Row, view
+from .ray_work import Answer, Share, Task, brought, work
 
-DONE = "done.json"
-"""Written into a run's folder when it has come to its end."""
+log = logging.getLogger(__name__)
 
+TRIES = 4
+"""How many workers may begin with a run: Ray itself knows no end where memory runs out."""
 
-@dataclasses.dataclass(frozen=True)
-class Share:
-    """What one run gets of a machine.
+_GIVEN_UP = f"{TRIES} workers died of it; Ray's logs say more, and the same command tries again."
 
-    Attributes:
-        gpus: GPUs; 0 trains on the CPU, a fraction shares one.
-        cpus: cores, which are also the threads that a run on the CPU uses.
-    """
-
-    gpus: float = 1.0
-    cpus: int = 1
+Watch = Callable[[list[str]], object]
+"""Called now and then with a line on all runs and one on each."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunResult:
-    """What became of one recipe.
+    """What became of one order.
 
     Attributes:
-        name: the recipe's output_name.
-        lora: the LoRA; None when the run failed.
-        losses: its record as CSV; None when the run failed.
+        name: the order's.
+        made: the files; None when the run failed.
         error: one sentence when the run failed, else empty.
         was_done: whether an earlier call had finished it already.
     """
 
     name: str
-    lora: Path | None = None
-    losses: Path | None = None
+    made: Made | None = None
     error: str = ""
     was_done: bool = False
 
 
 def run_all(
-    recipes: Sequence[Recipe], out: Path, *, share: Share | None = None, address: str | None = None
+    orders: Sequence[Order],
+    out: Path,
+    *,
+    share: Share | None = None,
+    address: str | None = None,
+    watch: Watch = lambda lines: None,
 ) -> Generator[RunResult, None, None]:
-    """Train recipes on a Ray cluster, as many at once as there is room for.
+    """Do runs on a Ray cluster, as many at once as there is room for.
 
-    What an earlier call with the same ``out`` finished is not trained again, and what it left
-    unfinished goes on from its last state. A run that fails does not stop the others. Closing the
-    iterator cancels what is under way; each keeps its LoRA and state.
+    What an earlier call with the same ``out`` finished is not done again, and what it left
+    unfinished goes on from its last state. A run that fails does not stop the others; one whose
+    worker dies is given to another. Closing the iterator cancels what is under way; each keeps its
+    LoRA and state.
 
     Args:
-        recipes: each with a checkpoint, a folder and an output_name of its own.
+        orders: each with an output_name of its own.
         out: where run folders and LoRA files go, as ``glitch_train train --out``.
         share: what one run gets; one GPU by default where the cluster has any, else one core.
         address: of the cluster, such as ``auto`` or ``ray://head:10001``; a Ray of its own on
             this machine by default.
+        watch: sees how far the runs are, about once a second.
 
     Yields:
-        One result for each recipe, in the order in which they end.
+        One result for each order, in the order in which they end.
 
     Raises:
-        TrainingError: when Ray is not installed or not reached, or two recipes have one name.
+        TrainingError: when Ray is not installed or not reached, or two orders have one name.
+        DiskError: when the disk does not take the results.
     """
-    check_names(recipes)
+    check_names(orders)
     out = Path(os.path.realpath(out))
     waiting = []
-    for recipe in recipes:
-        before = _finished(recipe, out)
+    for order in orders:
+        before = made_before(order, out)
         if before:
-            yield before
+            yield RunResult(order.name, before, was_done=True)
         else:
-            waiting.append(recipe)
+            waiting.append(order)
     if waiting:
-        yield from _on_ray(waiting, out, share, address)
+        ray, started_here = _join(address)
+        try:
+            yield from _on_ray(ray, waiting, out, share, watch)
+        finally:
+            if started_here:
+                ray.shutdown()
 
 
 def _on_ray(
-    recipes: Sequence[Recipe], out: Path, share: Share | None, address: str | None
+    ray: Any, orders: Sequence[Order], out: Path, share: Share | None, watch: Watch
 ) -> Iterator[RunResult]:
-    ray, started_here = _join(address)
-    try:
-        share = share or Share(gpus=min(1.0, ray.cluster_resources().get("GPU", 0.0)))
-        _check_room(ray, share)
-        train = ray.remote(num_gpus=share.gpus, num_cpus=share.cpus, max_retries=0)(_train)
-        under_way = {train.remote(recipe.to_dict(), str(out), share): recipe for recipe in recipes}
+    share = share or Share(gpus=min(1.0, ray.cluster_resources().get("GPU", 0.0)))
+    _check_room(ray, share)
+    board = ray.remote(num_cpus=0, max_restarts=-1)(Board).remote()
+    remote = ray.remote(num_gpus=share.gpus, num_cpus=share.cpus, max_retries=TRIES - 1)(work)
+    node = platform.node()
+    home = content_key(node, str(out))[:16]
+    with _marked(out) as mark:
+        under_way = {
+            remote.remote(Task(order, out, mark, home, share, node), board): order
+            for order in orders
+        }
+        known: dict[str, int] = {}
         try:
             while under_way:
-                (task,), _ = ray.wait(list(under_way), num_returns=1)
-                yield _result(ray, task, under_way.pop(task), out)
+                ended, _ = ray.wait(list(under_way), num_returns=1, timeout=1.0)
+                for task in ended:
+                    yield _result(ray, task, under_way.pop(task), out)
+                rows = _rows(ray, board)
+                _tell_deaths(rows, known)
+                for task, order in list(under_way.items()):
+                    if known.get(order.name, 0) > TRIES:
+                        ray.cancel(task, force=True)
+                        del under_way[task]
+                        yield RunResult(order.name, error=_GIVEN_UP)
+                watch(view(rows, {order.name: order for order in under_way.values()}, len(orders)))
         finally:
             for task in under_way:
                 ray.cancel(task)
             if under_way:  # each saves what it has
                 ray.wait(list(under_way), num_returns=len(under_way), timeout=60)
-    finally:
-        if started_here:
-            ray.shutdown()
 
 
-def _train(recipe: dict[str, Any], out: str, share: Share) -> dict[str, str]:
-    """Do one run; this is what a machine of the cluster is sent."""
-    import contextlib
-
-    import torch
-
-    from ..training.run.standalone import prepare_run
-    from ..training.run.stop_signal import StopSignal
-
-    if not share.gpus:
-        torch.set_num_threads(share.cpus)
-    device = "cuda" if share.gpus else "cpu"
-    run = prepare_run(Recipe.from_dict(recipe), Path(out), device=device)
-    with StopSignal() as stop, contextlib.closing(run.events()) as events:  # how Ray cancels
-        for _ in events:
-            if stop.asked:
-                raise TrainingError(f"{run.paths.name} was cancelled.")
-    done = {"lora": str(run.lora_path), "losses": str(run.paths.losses)}
-    write_text(run.paths.folder / DONE, json.dumps({"recipe": recipe, **done}))
-    return done
+def _tell_deaths(rows: Mapping[str, Row], known: dict[str, int]) -> None:
+    """Say of each run that another worker goes on with it; ``known`` is kept up to date."""
+    for name, row in rows.items():
+        if row.tries > known.get(name, 1):
+            log.warning("%s: its worker died, another goes on from its last state.", name)
+        known[name] = row.tries
 
 
-def _result(ray: Any, task: Any, recipe: Recipe, out: Path) -> RunResult:
-    name = recipe.train.output_name
+@contextlib.contextmanager
+def _marked(out: Path) -> Iterator[str]:
+    """Put a file into a folder, by which they who share it know it again."""
+    path = out / f".shared-{uuid.uuid4().hex}"
+    write_text(path, "")
     try:
-        done = ray.get(task)
+        yield path.name
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _rows(ray: Any, board: Any) -> dict[str, Row]:
+    """Return what the runs are doing; nothing while the board is moving to another machine."""
+    try:
+        rows: dict[str, Row] = ray.get(board.rows.remote(), timeout=5)
+    except ray.exceptions.RayError:  # a timeout is one too
+        return {}
+    return rows
+
+
+def _result(ray: Any, task: Any, order: Order, out: Path) -> RunResult:
+    try:
+        answer: Answer = ray.get(task)
     except ray.exceptions.RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, GlitchTrainError):
-            return RunResult(name, error=str(cause))
-        first = str(cause).strip().split("\n")[0]
-        return RunResult(name, error=f"{type(cause).__name__}: {first}")
+        last = str(error.cause or error).strip().splitlines()[-1]
+        kind = f"{type(error.cause).__name__}: " if error.cause else ""
+        return RunResult(order.name, error=f"{kind}{last}")
     except ray.exceptions.RayError as error:
         first = str(error).strip().splitlines()[0]
-        return RunResult(name, error=f"The run was lost with its process: {first}")
-    return RunResult(name, Path(done["lora"]), Path(done["losses"]))
+        return RunResult(order.name, error=f"The run was lost with its process: {first}")
+    if answer.error:
+        return RunResult(order.name, error=answer.error)
+    return RunResult(order.name, answer.made or brought(order, answer.files, out))
 
 
-def _finished(recipe: Recipe, out: Path) -> RunResult | None:
-    """Return the result of an earlier run of the very same recipe, if it came to its end."""
-    import glob
-
-    for path in sorted(out.glob(f"{glob.escape(recipe.train.output_name)}_[0-9]*/{DONE}")):
-        done = read_object(path)
-        files = all(isinstance(done.get(one), str) for one in ("lora", "losses"))
-        if files and done.get("recipe") == recipe.to_dict() and Path(done["lora"]).is_file():
-            name = recipe.train.output_name
-            return RunResult(name, Path(done["lora"]), Path(done["losses"]), was_done=True)
-    return None
-
-
-def check_names(recipes: Sequence[Recipe]) -> None:
-    """Refuse two recipes of one name: they would go on with each other's run.
+def check_names(orders: Sequence[Order]) -> None:
+    """Refuse two orders of one name: they would go on with each other's run.
 
     Raises:
         TrainingError: names it.
     """
-    names = [recipe.train.output_name for recipe in recipes]
+    names = [order.name for order in orders]
     folded = [name.casefold() for name in names]  # as some disks take them
     for name in names:
         if folded.count(name.casefold()) > 1:
@@ -207,6 +225,7 @@ def find_ray() -> Any:
 
 def _join(address: str | None) -> tuple[Any, bool]:
     """Return Ray, and whether it was started or joined here and is to be left again."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it reports to its makers
     ray = find_ray()
     if ray.is_initialized():
         return ray, False

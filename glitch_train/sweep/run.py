@@ -6,7 +6,8 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from ..comfyui.client import ComfyClient
 from ..comfyui.errors import ServerLost, ServerUnreachable
@@ -18,6 +19,28 @@ from .results import collect, read_done
 
 log = logging.getLogger(__name__)
 
+
+class Planned(Protocol):
+    """A run whose results may be there already."""
+
+    @property
+    def name(self) -> str:
+        """How the run is called."""
+
+    @property
+    def seed(self) -> int:
+        """Of the training."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
+
+    @property
+    def key(self) -> str:
+        """What identifies what is done."""
+
+
+AnyJob = TypeVar("AnyJob", bound=Planned)
 ListenerOf = Callable[[Job], contextlib.AbstractContextManager[Listener]]
 
 
@@ -83,7 +106,7 @@ def run_sweep(
         DiskError: the disk does not take the results.
     """
     outcome = SweepOutcome()
-    missing = _missing(jobs, outcome)
+    missing = missing_runs(jobs, outcome)
     for number, job in enumerate(missing, 1):
         log.info("Run %d of %d: %s", number, len(missing), job.name)
         try:
@@ -98,7 +121,13 @@ def run_sweep(
     return outcome
 
 
-def _missing(jobs: Sequence[Job], outcome: SweepOutcome) -> list[Job]:
+def missing_runs(jobs: Sequence[AnyJob], outcome: SweepOutcome) -> list[AnyJob]:
+    """Return the runs whose results are not there; what is known of the others is noted.
+
+    Args:
+        jobs: all runs.
+        outcome: is told what is there, and what ran with other settings.
+    """
     missing = []
     for job in jobs:
         done = read_done(job.folder)

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 
 from ..errors import TrainingError
-from ..lora.layers import LoraLayers, LoraShape, TrainedLora, inject_lora, trainable
-from ..lora.targets import recipe_targets, text_encoder_targets
+from ..lora.layers import trainable
 from ..losses.record import StepReport
 from ..model.checkpoint import BaseModel
 from ..recipe.train import CLIP_NORM, TrainRecipe
@@ -22,6 +21,7 @@ from .base_storage import store_base
 from .batches import BatchSource
 from .devices import peak_memory_mb, resolve_precision
 from .fp16 import way_out
+from .inject import inject
 from .memory import free_unused, is_out_of_memory, let_go, shortage
 from .objective import draw_noise, draw_timesteps, perturbed
 from .optim import build_optimizer, build_schedule
@@ -90,7 +90,7 @@ class LoraTraining:
             if recipe.base_precision == "as precision":
                 # diffusers' own .to() warns about modules to keep in fp32; this UNet has none.
                 torch.nn.Module.to(base.unet, device=device, dtype=dtype)
-            self.lora = self._inject()
+            self.lora = inject(base, recipe, device, dtype)
             rehearsals = self._rehearse()
             if recipe.base_precision != "as precision":
                 store_base(base.unet, recipe.base_precision, device, dtype)
@@ -254,22 +254,6 @@ class LoraTraining:
             return False
         log.warning("Step %d: a gradient out of fp16's range; it is skipped.", self.step + 1)
         return self.step + 1 < self.recipe.steps or lora_norm > 0
-
-    def _inject(self) -> TrainedLora:
-        recipe, base = self.recipe, self.base
-        stream = generator(recipe.seed, "lora")
-
-        def inject(model: torch.nn.Module, targets: list[str]) -> LoraLayers:
-            return inject_lora(model, targets, LoraShape.of(recipe), stream)
-
-        targets = recipe_targets(base.unet, recipe)
-        unet = inject(base.unet, targets) if targets else {}
-        towers = [encoder.model for encoder in base.text_encoders if recipe.trains_text_encoder]
-        for tower in towers:
-            torch.nn.Module.to(tower, device=self.device, dtype=self.predictor.dtype)
-        return TrainedLora(
-            unet, tuple(inject(tower, text_encoder_targets(tower)) for tower in towers)
-        )
 
     def _lora_norm(self) -> torch.Tensor:
         parts = (self.lora.unet, *self.lora.text_encoders)

@@ -2,14 +2,62 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 
+from ..cache import TensorCache
 from ..model.noise_schedule import BETA_END, BETA_START, TRAIN_TIMESTEPS
-from .batches import Batch
+from .batches import Batch, with_prompts
 from .predictor import Predictor
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """How one picture is sampled.
+
+    Attributes:
+        prompt_key: of the prompt's embeddings in the cache.
+        negative_key: of those that guidance leads away from, mostly the empty prompt's.
+        size: (width, height) in pixels.
+        seed: of the noise.
+        sampler: see :func:`sample_scheduler`.
+        steps: denoising steps.
+        cfg: guidance scale.
+    """
+
+    prompt_key: str
+    negative_key: str
+    size: tuple[int, int]
+    seed: int
+    sampler: str
+    steps: int
+    cfg: float
+
+
+def drawn(
+    predictor: Predictor, drawing: Drawing, cache: TensorCache, *, with_tokens: bool
+) -> Iterator[torch.Tensor]:
+    """Yield the latents of one picture after each denoising step, see :func:`denoised`.
+
+    Args:
+        predictor: the model as it stands.
+        drawing: what is drawn.
+        cache: where the prompts' embeddings are kept.
+        with_tokens: whether the predictor's text encoders are trained, and encode the prompts.
+    """
+    width, height = drawing.size
+    keys = [drawing.prompt_key] + ([drawing.negative_key] if drawing.cfg != 1 else [])
+    batch = with_prompts(
+        sample_noise(drawing.seed, height, width).expand(len(keys), -1, -1, -1),
+        keys,
+        [(height, width, 0, 0, height, width)] * len(keys),
+        cache,
+        with_tokens,
+    )
+    return denoised(predictor, batch, sampler=drawing.sampler, steps=drawing.steps, cfg=drawing.cfg)
 
 
 def sample_noise(seed: int, height: int, width: int) -> torch.Tensor:

@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .flow import Column, Flow, Node, Output
+from glitch_train.grid.compared import COMPARED
 
-PROMPTS = (
-    "a fashion photograph of a woman in a long red coat walking through a street after rain, her "
-    "whole figure in the frame, neon signs and wet asphalt behind her",
-    "a studio portrait of a young man in a white shirt and a grey jacket, soft light from a "
-    "window on the left, a plain background",
-    "two models in black evening dresses sitting on a sofa in an empty hotel lobby, their hands "
-    "in their laps, both looking at the camera, flash light, hard shadows on the wall",
-)
-"""Of every grid, so that reports can be compared."""
-SEEDS = "0-2"
+from .flow import Column, Flow, Node, Output
 
 
 def grid(
@@ -31,7 +22,6 @@ def grid(
         top: The y of its title, in pixels; None for below the node before.
         **inputs: What else differs from the grid's defaults.
     """
-    usual = {"prompts": "\n".join(PROMPTS), "seeds": SEEDS, "scheduler": "karras"}
     return column.add(
         "GlitchGrid",
         title,
@@ -40,7 +30,7 @@ def grid(
         clip=base["CLIP"],
         vae=base["VAE"],
         filename_prefix=prefix,
-        **{**usual, **inputs},
+        **{**COMPARED, **inputs},
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+from glitch_train.grid.compared import PROMPTS
+
 from .bases import SD15, SDXL
-from .comparing import PROMPTS, compare, grid
+from .comparing import compare, grid
 from .flow import Flow
 from .notes import paragraphs
 from .training import Run, TrainingColumns, read_curves

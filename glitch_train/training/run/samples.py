@@ -24,10 +24,9 @@ from ...model.encoders import Encoders
 from ...plain_json import json_object
 from ...recipe.train import TrainRecipe
 from ...text_lists import prompts as read_prompts
-from ..batches import with_prompts
 from ..loop import LoraTraining
 from ..memory import free_unused, is_out_of_memory, let_go
-from ..sampling import denoised, sample_noise
+from ..sampling import Drawing, drawn
 from .folder import RunPaths
 
 log = logging.getLogger(__name__)
@@ -213,23 +212,17 @@ class Samples:
 
     def _denoised(self, training: LoraTraining, prompt: str) -> Iterator[torch.Tensor]:
         recipe, given = self._recipe, self._prompts
-        width, height = given.size
-        keys = [given.keys[prompt]] + ([given.empty_key] if recipe.sample_cfg != 1 else [])
-        noise = sample_noise(recipe.sample_seed, height, width)
-        batch = with_prompts(
-            noise.expand(len(keys), -1, -1, -1),
-            keys,
-            [(height, width, 0, 0, height, width)] * len(keys),
-            given.cache,
-            training.source.with_tokens,
-        )
-        return denoised(
-            training.predictor,
-            batch,
+        drawing = Drawing(
+            prompt_key=given.keys[prompt],
+            negative_key=given.empty_key,
+            size=given.size,
+            seed=recipe.sample_seed,
             sampler=recipe.sample_sampler,
             steps=recipe.sample_steps,
             cfg=recipe.sample_cfg,
         )
+        with_tokens = training.source.with_tokens
+        return drawn(training.predictor, drawing, given.cache, with_tokens=with_tokens)
 
     def _pictures(self) -> dict[tuple[int, str], Path]:
         """Return (step, prompt) to the picture of these settings on disk, up to the last step."""

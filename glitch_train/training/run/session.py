@@ -48,6 +48,7 @@ class Session:
         """
         setup = files.setup
         self._train = setup.recipe.train
+        self._state_every = setup.state_every
         self._team = setup.team
         self._files = files
         self._record = files.record
@@ -107,10 +108,13 @@ class Session:
         self._take_down(report)
         sample = is_due(report.step, report.steps, train.sample_every)
         sample = sample or bool(train.sample_every and self._ending)
-        if train.save_every and report.step % train.save_every == 0:
+        due = [
+            every and report.step % every == 0 for every in (train.save_every, self._state_every)
+        ]
+        if due[0]:
             self._files.save_snapshot(training)
-            if not self._ending:  # a finished run's state is written after its LoRA
-                self._save_state_on_the_way()
+        if any(due) and not self._ending:  # a finished run's state is written after its LoRA
+            self._save_state_on_the_way()
         if sample:  # it takes memory of its own: nothing is lost if it ends the process
             self._keep()
         yield report

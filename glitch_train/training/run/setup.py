@@ -29,6 +29,8 @@ class RunSetup:
         cache_folder: where latents and prompt embeddings are kept between runs.
         device: where to train.
         team: the processes that train together; only the main one writes files.
+        state_every: steps between two states that are written on the way, beside those that go
+            with the recipe's snapshots; 0 for none.
     """
 
     base: BaseModel
@@ -40,3 +42,4 @@ class RunSetup:
     cache_folder: Path
     device: torch.device
     team: Team = ALONE
+    state_every: int = 0

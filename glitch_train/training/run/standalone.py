@@ -32,6 +32,7 @@ def prepare_run(
     device: str | None = None,
     cache: Path | None = None,
     team: Team = ALONE,
+    state_every: int = 0,
 ) -> TrainingRun:
     """Read checkpoint and pictures; raises before any work starts.
 
@@ -42,6 +43,8 @@ def prepare_run(
         device: torch's name of it; a GPU where there is one by default.
         cache: where latents and prompt embeddings are kept; ``out/cache`` by default.
         team: the processes that train together.
+        state_every: steps between two states that are written on the way; 0 leaves that to the
+            recipe's save_every.
 
     Raises:
         GlitchTrainError: says what is missing or wrong, and where.
@@ -61,9 +64,10 @@ def prepare_run(
     base, encoders = load_checkpoint(checkpoint, where)
     key = base.key
     paths = team.from_main(lambda: choose_run(recipe, resume, key, out, out))
-    return TrainingRun(
-        RunSetup(base, key, dataset, recipe, encoders, paths, cache_folder, where, team)
+    setup = RunSetup(
+        base, key, dataset, recipe, encoders, paths, cache_folder, where, team, state_every
     )
+    return TrainingRun(setup)
 
 
 def plan_memory(recipe: Recipe, *, device: str | None = None) -> MemoryPlan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import sys
@@ -16,13 +17,14 @@ from glitch_train.cli.command import main
 from glitch_train.cli.sweep import WORKFLOWS
 from glitch_train.comfyui.errors import RequestRefused, ServerLost
 from glitch_train.comfyui.events import Event, Executed, Finished
-from glitch_train.comfyui.graph import GraphError
-from glitch_train.comfyui.our_nodes import TRAINER
-from glitch_train.errors import DiskError, RecipeError
+from glitch_train.comfyui.graph import GraphError, load_graph, nodes_of
+from glitch_train.comfyui.our_nodes import GRID, TRAINER
+from glitch_train.errors import DiskError, GridError, RecipeError
 from glitch_train.recipe.experiments import EXPERIMENTS
 from glitch_train.recipe.partial import parse_settings
+from glitch_train.sweep.hostless import Made
 from glitch_train.sweep.plan import Job, find_workflows, plan_sweep
-from glitch_train.sweep.ray import plan_recipes, run_sweep_on_ray
+from glitch_train.sweep.ray import plan_jobs, run_sweep_on_ray
 from glitch_train.sweep.ray_engine import RunResult
 from glitch_train.sweep.results import read_done
 from glitch_train.sweep.run import SweepOutcome, run_sweep
@@ -308,21 +310,25 @@ def test_an_unreadable_record_fails_one_run_on_ray(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches the results of all other runs lost with those of one."""
-    (tmp_path / "good.csv").write_text("step,loss\n1,0.5\n2,0.4\n")
-    (tmp_path / "bad.csv").write_text("x")
+    for seed, content in ((1, "x"), (2, "step,loss\n1,0.5\n2,0.4\n")):
+        made = tmp_path / str(seed) / "sweep"
+        made.mkdir(parents=True)
+        (made / "losses.csv").write_text(content)
 
     def results(*_: Any, **__: Any) -> Iterator[RunResult]:
-        for seed, losses in ((1, "bad.csv"), (2, "good.csv"), (3, "gone.csv")):
-            yield RunResult(f"wide_seed{seed}", tmp_path / "a.safetensors", tmp_path / losses)
+        for seed in (1, 2):
+            made = Made(tmp_path / "a.safetensors", tmp_path / str(seed) / "losses.csv")
+            yield RunResult(f"wide_seed{seed}", made)
+        yield RunResult("wide_seed3", error="It broke.")
 
     monkeypatch.setattr("glitch_train.sweep.ray_engine.run_all", results)
     outcome = SweepOutcome()
-    runs = plan_recipes(["wide"], [1, 2, 3], ["ckpt=a", "folder=b"], outcome)
-    run_sweep_on_ray(runs, tmp_path / "out", outcome)
+    jobs = plan_jobs(["wide"], [1, 2, 3], ["ckpt=a", "folder=b"], tmp_path / "out", outcome)
+    run_sweep_on_ray(jobs, tmp_path / "out", outcome)
     assert outcome.done == ["wide, seed 2"]
     assert list(outcome.failed) == ["wide, seed 1", "wide, seed 3"]
-    assert "bad.csv needs a header" in outcome.failed["wide, seed 1"]
-    assert [path.name for path in (tmp_path / "out" / "wide").glob("[!.]*")] == ["seed2"]
+    assert "losses.csv is damaged: remove the folder" in outcome.failed["wide, seed 1"]
+    assert outcome.failed["wide, seed 3"] == "It broke."
 
 
 def test_a_run_with_other_settings_is_told(tmp_path: Path) -> None:
@@ -376,8 +382,8 @@ def test_presets_as_recipes(tmp_path: Path) -> None:
     outcome = SweepOutcome()
     settings = ["ckpt=/m.safetensors", f"folder={tmp_path}", "steps=7", "wide.network_dim=8"]
     names = ["wide", "overtrain_compression", "mismatched_base"]
-    runs = plan_recipes(names, [3], settings, outcome)
-    by_slug = {slug: recipe for slug, _, recipe in runs}
+    jobs = plan_jobs(names, [3], settings, tmp_path, outcome)
+    by_slug = {job.slug: job.order.recipe for job in jobs}
     assert list(by_slug) == ["overtrain_compression", "wide"]
     assert outcome.left_out == [
         "mismatched_base is left out: its LoRA is worn by a model of another family, which needs "
@@ -392,11 +398,41 @@ def test_presets_as_recipes(tmp_path: Path) -> None:
     assert (crushed.dataset.framing, crushed.dataset.repeats) == ("stretch", 900)
     assert (wide.train.seed, wide.train.output_name) == (3, "wide_seed3")
     assert (wide.checkpoint, wide.dataset.folder) == ("/m.safetensors", str(tmp_path))
-    assert len(plan_recipes([], [1, 2], settings, SweepOutcome())) == 30
+    assert len(plan_jobs([], [1, 2], settings, tmp_path, SweepOutcome())) == 30
+    assert jobs[0].folder == tmp_path / "overtrain_compression" / "seed3"
     with pytest.raises(RecipeError, match="no preset 'wied'; did you mean 'wide'"):
-        plan_recipes(["wied"], [1], settings, outcome)
+        plan_jobs(["wied"], [1], settings, tmp_path, outcome)
     with pytest.raises(RecipeError, match=r"needs ckpt=FILE.safetensors and folder=DIR"):
-        plan_recipes(["wide"], [1], ["steps=3"], outcome)
+        plan_jobs(["wide"], [1], ["steps=3"], tmp_path, outcome)
+
+
+def test_rays_grid_is_that_of_the_workflow() -> None:
+    """Catches other pictures on a cluster than on a host, and settings of the grid that get lost.
+
+    The shipped workflows say what a sweep on a host draws.
+    """
+    base = ["ckpt=m", "folder=f"]
+    for job in plan_jobs([], [1], base, Path(), SweepOutcome()):
+        graph = load_graph(WORKFLOWS / f"{job.slug}.json")
+        (node,) = nodes_of(graph, GRID.node_id)
+        told = {name: value for name, value in graph[node]["inputs"].items()}
+        grid = dataclasses.asdict(job.order.grid)
+        assert {name: told[name] for name in grid if name in told}.items() <= grid.items()
+        assert {"prompts", "seeds", "steps", "cfg", "sizes", "scheduler"} <= grid.keys() & told
+    settings = [
+        *base, "cfg=3", "steps=9", "GlitchGrid.steps=4", "wide.GlitchGrid.seeds=7", "seeds=1",
+        "GlitchGridSettings.negative=blur", "prompts=a=b",
+    ]  # fmt: skip
+    wide, short = plan_jobs(["short", "wide"], [1], settings, Path(), SweepOutcome())[::-1]
+    assert (wide.slug, wide.order.grid.seeds, short.order.grid.seeds) == ("wide", "7", "1")
+    grid = short.order.grid
+    assert (grid.cfg, grid.steps, grid.negative, grid.prompts) == ("3", "4", "blur", "a=b")
+    assert short.order.recipe.train.steps == 9
+    assert short.key != wide.key
+    with pytest.raises(RecipeError, match="A Glitch Grid has no setting 'sed'; did you mean"):
+        plan_jobs(["wide"], [1], [*base, "GlitchGrid.sed=1"], Path(), SweepOutcome())
+    with pytest.raises(GridError, match="heun with scheduler karras needs ComfyUI"):
+        plan_jobs(["wide"], [1], [*base, "sampler_name=heun"], Path(), SweepOutcome())
 
 
 def test_the_shipped_experiments_are_all_there(tmp_path: Path) -> None:
@@ -417,5 +453,6 @@ def test_a_link_to_itself_is_planned_and_told_later(tmp_path: Path) -> None:
     """Catches a traceback of Python 3.12 and older; the run says that there is no such file."""
     (tmp_path / "round").symlink_to(tmp_path / "round")
     settings = [f"ckpt={tmp_path / 'round'}", f"folder={tmp_path / 'round'}"]
-    ((_, _, recipe),) = plan_recipes(["wide"], [1], settings, SweepOutcome())
+    (job,) = plan_jobs(["wide"], [1], settings, tmp_path, SweepOutcome())
+    recipe = job.order.recipe
     assert (recipe.checkpoint, recipe.dataset.folder) == (str(tmp_path / "round"),) * 2

@@ -286,7 +286,7 @@ def test_no_room_for_pictures_does_not_end_the_run(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    where = (samples, "denoised") if isinstance(error, RuntimeError) else (Image.Image, "save")
+    where = (samples, "drawn") if isinstance(error, RuntimeError) else (Image.Image, "save")
     monkeypatch.setattr(*where, fail)
     with contextlib.closing(run.events()) as events, caplog.at_level(logging.WARNING):
         while len(run.record) < 5:
@@ -302,7 +302,7 @@ def test_no_room_for_pictures_does_not_end_the_run(
 def test_another_error_is_not_hidden(tmp_path: Path, folder: Path, monkeypatch) -> None:
     """Catches a fault of the program taken for a lack of room."""
     run = make_run(tmp_path, folder, Counted(), **SETTINGS | SAMPLING)
-    monkeypatch.setattr(samples, "denoised", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(samples, "drawn", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         follow(run)
 
