@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..encodings import Decoded, common_encoding, decode
 from ..plain_json import parse_json
 from ..wording import size_text
-from .names import same_name, stem_of
+from .names import by_letters, same_name, stem_of
 from .pictures import PICTURE_SUFFIXES
 
 SIDECAR_SUFFIXES = (".txt", ".caption")
@@ -66,8 +66,10 @@ class Captions:
         if readable:
             name = readable[0]
             first = self.used.setdefault(name, picture)
-            shared = "" if first == picture else f"shares {name} with {first}"
-            return self.texts[name], shared if self.texts[name] else f"its caption {name} is empty"
+            note = "" if first == picture else f"shares {name} with {first}"
+            if not note and stem_of(name) != stem_of(picture):
+                note = f"its caption is {name}, which is spelt with other capitals"
+            return self.texts[name], note if self.texts[name] else f"its caption {name} is empty"
         if same_name(picture) in self.metadata:
             self.used.setdefault(METADATA_NAME, picture)
             return self.metadata[same_name(picture)], ""
@@ -97,11 +99,12 @@ class Captions:
             return "no picture takes its caption from it"
         if self.source == "metadata":
             return "not read, because caption_source is metadata"
+        beside = next((found for found in self.sidecars.values() if name in found), ())
+        better = [other for other in beside if other in self.used]
+        if better:
+            return f"{better[0]} is used instead"
         owners = [picture for picture in pictures if stem_of(picture) == stem_of(name)]
-        if not owners:
-            return "caption without a picture"
-        better = [other for other in self.sidecars.get(stem_of(name), ()) if other in self.used]
-        return f"{better[0]} is used instead" if better else f"its picture {owners[0]} is skipped"
+        return f"its picture {owners[0]} is skipped" if owners else "caption without a picture"
 
 
 def is_caption(name: str) -> bool:
@@ -123,10 +126,20 @@ def find_captions(folder: Path, names: Sequence[str], source: str, fixed: str) -
         for name in sorted(filter(is_caption, names), key=_preference):
             if name != METADATA_NAME:
                 captions.sidecars.setdefault(stem_of(name), []).append(name)
+        _give_by_letters(captions, names)
         _read_sidecars(folder, captions)
     if source in ("auto", "metadata") and METADATA_NAME in names:
         _read_metadata(folder, captions, names)
     return captions
+
+
+def _give_by_letters(captions: Captions, names: Sequence[str]) -> None:
+    """Give captions whose name is no picture's to the one that differs in capitals alone."""
+    stems = {stem_of(name) for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES}
+    without = by_letters(stems - captions.sidecars.keys())
+    for letters, stem in by_letters(captions.sidecars.keys() - stems).items():
+        if letters in without:
+            captions.sidecars[without[letters]] = captions.sidecars.pop(stem)
 
 
 def _read_sidecars(folder: Path, captions: Captions) -> None:
@@ -186,10 +199,11 @@ def _read_metadata(folder: Path, captions: Captions, names: Sequence[str]) -> No
         captions.reasons[METADATA_NAME] = f"cannot be read: {error}"
         return
     pictures = {same_name(name) for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES}
+    letters = by_letters(pictures)
     odd: list[str] = []
     for number, line in enumerate(decoded.text.split("\n"), start=1):
         if line.strip():
-            problem = _read_entry(line, captions, pictures)
+            problem = _read_entry(line, captions, pictures, letters)
             odd += [f"line {number}: {problem}"] if problem else []
     if decoded.guessed:
         telling = (text for text in captions.metadata.values() if not text.isascii())
@@ -199,8 +213,17 @@ def _read_metadata(folder: Path, captions: Captions, names: Sequence[str]) -> No
         captions.reasons[METADATA_NAME] = "; ".join(odd[:3]) + more
 
 
-def _read_entry(line: str, captions: Captions, pictures: set[str]) -> str:
-    """Take one line of metadata.jsonl; returns what is wrong with it, or an empty string."""
+def _read_entry(
+    line: str, captions: Captions, pictures: set[str], letters: Mapping[str, str]
+) -> str:
+    """Take one line of metadata.jsonl; returns what is wrong with it, or an empty string.
+
+    Args:
+        line: the line.
+        captions: where its caption goes.
+        pictures: the folder's.
+        letters: the same, from :func:`.names.by_letters`.
+    """
     try:
         entry = parse_json(line)
     except ValueError:
@@ -211,12 +234,16 @@ def _read_entry(line: str, captions: Captions, pictures: set[str]) -> str:
     caption = next((entry[key] for key in CAPTION_FIELDS if isinstance(entry.get(key), str)), None)
     if caption is None:
         return f"{name} has no text"
-    if same_name(name) not in pictures:
+    called = same_name(name)
+    picture = called if called in pictures else letters.get(called.casefold(), "")
+    if not picture:
         return f"there is no picture {_whole(name)}"
-    if same_name(name) in captions.metadata:
+    if picture in captions.metadata:
         return f"{name} comes a second time, the first one counts"
-    captions.metadata[same_name(name)] = _whole(caption).strip()
-    return "" if caption == _whole(caption) else "half a character, read as ?"
+    captions.metadata[picture] = _whole(caption).strip()
+    if caption != _whole(caption):
+        return "half a character, read as ?"
+    return "" if picture == called else f"{name} is {picture}, with other capitals"
 
 
 def _whole(text: str) -> str:

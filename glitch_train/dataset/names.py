@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 MASK_ENDINGS = ("-masklabel", "-condlabel")
@@ -38,6 +38,17 @@ def same_name(name: str) -> str:
 def stem_of(name: str) -> str:
     """Return a file's name without its ending, in one spelling."""
     return same_name(Path(name).stem)
+
+
+def by_letters(names: Iterable[str]) -> dict[str, str]:
+    """Return names by their small letters, without those that differ in capitals alone.
+
+    Windows and macOS take ``IMG_1`` and ``img_1`` for the same name.
+    """
+    found: dict[str, list[str]] = {}
+    for name in set(names):
+        found.setdefault(name.casefold(), []).append(name)
+    return {letters: alike[0] for letters, alike in found.items() if len(alike) == 1}
 
 
 def is_system_folder(name: str) -> bool:

@@ -115,46 +115,61 @@ def fit_trend(curve: Curve, cycles: float = 0.0) -> Trend:
         cycles: of a swing that every fit gets, 0 for none.
     """
     x, y, precision = _block_data(curve)
-    scale, root = float(np.max(np.abs(y))) or 1.0, np.sqrt(precision)
     shapes = _shapes(len(y) >= TWO_CHANGES_FROM)
-    changes = np.count_nonzero(shapes, axis=1)
-    columns = changes + (2 if cycles else 0)
-    prior = np.log(np.where(changes == 0, 0.5, 0.25 / np.bincount(changes, minlength=3)[changes]))
-    design = _design(x, shapes, cycles) * root[:, None]
     per_block = curve.averaged * len(curve) / len(y)
     most = max(ALWAYS_TRIED, block_correlation(curve.correlation, per_block) + 0.02)
     tried = np.array([one for one in CORRELATIONS if one <= most])
-    fits = [_least_squares(design, y / scale * root, root, one, columns) for one in tried]
-    logs, beta, covariance = (np.stack(part) for part in zip(*fits, strict=True))
-    weights = np.exp(logs + prior - (logs + prior).max())
-    weights /= weights.sum()
+    fits = _fit_all(_design(x, shapes, cycles), y, np.sqrt(precision), shapes, tried)
     # No shape may fall before anything was measured.
-    on_grid = scale * _design(np.maximum(GRID, x[0]), shapes)
-    beta, covariance = beta[..., :3], covariance[..., :3, :3]
-    freedom = np.tile(np.maximum(1, len(y) - 1 - columns), len(tried))
-
-    def estimate(row: Floats) -> Estimate:
-        variance = np.einsum("sk,rskl,sl->rs", row, covariance, row)
-        means = np.einsum("sk,rsk->rs", row, beta)
-        errors = np.sqrt(np.maximum(variance, 0.0))
-        return Estimate(means.ravel(), errors.ravel(), weights.ravel(), freedom)
-
-    mean = np.einsum("rs,sgk,rsk->g", weights, on_grid, beta)
-    start, final = on_grid[:, 0], on_grid[:, -1]
-    drop = estimate(start - final)
+    on_grid = _design(np.maximum(GRID, x[0]), shapes)
+    mean = np.einsum("rs,sgk,rsk->g", fits.weights, on_grid, fits.beta)
     settled = int(np.searchsorted(GRID, START_ENDS))
+    lowest, tail = settled + int(np.argmin(mean[settled:])), np.searchsorted(GRID, TAIL_FROM)
+    start, final = on_grid[:, 0], on_grid[:, -1]
+    drop, by_correlation = fits.estimate(start - final), fits.weights.sum(axis=1)
     return Trend(
         curve=mean,
-        start=estimate(start),
-        final=estimate(final),
+        start=fits.estimate(start),
+        final=fits.estimate(final),
         drop=drop,
-        tail_fall=estimate(on_grid[:, np.searchsorted(GRID, TAIL_FROM)] - final),
-        rise=estimate(final - on_grid[:, settled + int(np.argmin(mean[settled:]))]),
-        flat=float(weights[:, 0].sum()),
-        correlation=float(weights.sum(axis=1) @ tried),
+        tail_fall=fits.estimate(on_grid[:, tail] - final),
+        rise=fits.estimate(final - on_grid[:, lowest]),
+        flat=float(fits.weights[:, 0].sum()),
+        correlation=float(by_correlation @ tried),
         blocks=len(y),
-        resolution=float(weights.sum(axis=1) @ drop.errors.reshape(weights.shape)[:, 1]),
+        resolution=float(by_correlation @ drop.errors.reshape(fits.weights.shape)[:, 1]),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fits:
+    """Weights (R, S), coefficients (R, S, 3) and covariances of R correlations and S shapes."""
+
+    weights: Floats
+    beta: Floats
+    covariance: Floats
+    freedom: Floats
+
+    def estimate(self, row: Floats) -> Estimate:
+        """Return the number that (S, 3) multiples of the coefficients add up to."""
+        variance = np.einsum("sk,rskl,sl->rs", row, self.covariance, row)
+        means = np.einsum("sk,rsk->rs", row, self.beta)
+        errors = np.sqrt(np.maximum(variance, 0.0))
+        return Estimate(means.ravel(), errors.ravel(), self.weights.ravel(), self.freedom)
+
+
+def _fit_all(design: Floats, y: Floats, root: Floats, shapes: np.ndarray, tried: Floats) -> _Fits:
+    scale = float(np.max(np.abs(y))) or 1.0
+    changes = np.count_nonzero(shapes, axis=1)
+    columns = changes + design.shape[-1] - 3
+    prior = np.log(np.where(changes == 0, 0.5, 0.25 / np.bincount(changes, minlength=3)[changes]))
+    design, y = design * root[:, None], y / scale * root
+    fits = [_least_squares(design, y, root, one, columns) for one in tried]
+    logs, beta, covariance = (np.stack(part) for part in zip(*fits, strict=True))
+    weights = np.exp(logs + prior - (logs + prior).max())
+    freedom = np.tile(np.maximum(1, len(y) - 1 - columns), len(tried))
+    beta, covariance = scale * beta[..., :3], scale**2 * covariance[..., :3, :3]
+    return _Fits(weights / weights.sum(), beta, covariance, freedom)
 
 
 def _shapes(two: bool) -> np.ndarray:

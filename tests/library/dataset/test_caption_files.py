@@ -93,6 +93,26 @@ def test_half_a_character_is_replaced(folder: Path) -> None:
     )
 
 
+def test_names_that_differ_in_capitals_alone(tmp_path: Path) -> None:
+    """Catches captions of a camera's IMG_1.JPG lost on Linux, where Windows takes img_1.txt."""
+    for name in ("IMG_1.JPG", "a.png", "B.png", "b.jpg", "C.png"):
+        Image.new("RGB", (64, 64)).save(tmp_path / name)
+    for name in ("img_1.txt", "img_1.caption", "A.caption", "a.txt", "b.txt"):
+        (tmp_path / name).write_text(name)
+    lines = ['{"file_name": "c.PNG", "text": "of C"}', '{"file_name": "d.png", "text": "x"}']
+    (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
+    dataset = load(tmp_path)
+    found = {sample.name: sample.caption for sample in dataset.samples}
+    assert found == {"IMG_1.JPG": "img_1.txt", "a.png": "a.txt", "B.png": "", "b.jpg": "b.txt",
+                     "C.png": "of C"}  # fmt: skip
+    assert "is img_1.txt, which is spelt with other capitals" in about(dataset, "IMG_1.JPG").reason
+    assert about(dataset, "img_1.caption").reason == "img_1.txt is used instead"
+    assert about(dataset, "A.caption").reason == "caption without a picture"
+    assert about(dataset, "metadata.jsonl").reason == (
+        "line 1: c.PNG is C.png, with other capitals; line 2: there is no picture d.png"
+    )
+
+
 def test_one_fixed_caption(folder: Path) -> None:
     """Catches a file that is read nevertheless."""
     (folder / "a.txt").write_text("ignored")
