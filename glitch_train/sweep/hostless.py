@@ -181,7 +181,7 @@ def _draw(made: Made, order: Order, grid: GridRecipe, out: Path, device: str, te
     worn, pictures = _sampled(plan, order.recipe, made.lora, out / "cache", device, tell)
     tell("measuring", 0, 0)
     _save_pictures(plan, pictures, part)
-    _save_report(order, made, worn, part)
+    _save_report(order, plan, made, worn, part)
     _save_losses(order.recipe, made, part)
     write_text(part / KEY, order.key)
     shutil.rmtree(made.results, ignore_errors=True)
@@ -224,7 +224,9 @@ def _save_pictures(plan: GridPlan, pictures: dict[Shot, Image.Image], folder: Pa
             save_png(pictures[shot], folder / role / f"{number:02}.png", {})
 
 
-def _save_report(order: Order, made: Made, worn: WornModel, folder: Path) -> None:
+def _save_report(
+    order: Order, plan: GridPlan, made: Made, worn: WornModel, folder: Path
+) -> None:
     from ..lora.read import read_lora_file
     from ..measure.context import ModelContext
     from ..measure.pairs import pairs_of_folders
@@ -240,7 +242,9 @@ def _save_report(order: Order, made: Made, worn: WornModel, folder: Path) -> Non
         for name, bare in (("base_prompts", True), ("glitched_prompts", False))
     }
     pairs = pairs_of_folders(folder / "base", folder / "glitched", order.name)
-    report = side_by_side([report_run(pairs, ModelContext(blocks=blocks, **told))])
+    prompts = tuple(shot.prompt for _, shot in plan.pairs())
+    context = ModelContext(prompts=prompts, blocks=blocks, **told)
+    report = side_by_side([report_run(pairs, context)])
     *_, radar = save_report(report, folder / "report")
     radar.rename(folder / "radar.png")
 
