@@ -224,9 +224,7 @@ def _save_pictures(plan: GridPlan, pictures: dict[Shot, Image.Image], folder: Pa
             save_png(pictures[shot], folder / role / f"{number:02}.png", {})
 
 
-def _save_report(
-    order: Order, plan: GridPlan, made: Made, worn: WornModel, folder: Path
-) -> None:
+def _save_report(order: Order, plan: GridPlan, made: Made, worn: WornModel, folder: Path) -> None:
     from ..lora.read import read_lora_file
     from ..measure.context import ModelContext
     from ..measure.pairs import pairs_of_folders
