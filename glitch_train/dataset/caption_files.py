@@ -24,6 +24,9 @@ MAX_CAPTION_BYTES = 100_000
 MAX_METADATA_BYTES = 50_000_000
 """What is larger is something else under a caption's name, and is not read into memory."""
 
+_MARKUP = {"{\\rtf": "RTF", "<html": "a web page", "<!doctype": "a web page"}
+"""How a caption begins that a word processor or browser saved."""
+
 SHOWN_CHARACTERS = 60
 """So much of a caption shows whether it was guessed right."""
 
@@ -154,6 +157,8 @@ def _read_sidecars(folder: Path, captions: Captions) -> None:
     for name, raw in raws.items():
         try:
             decoded = decode(raw, beside)
+            if markup := next((one for one in _MARKUP if decoded.text.lower().startswith(one)), ""):
+                raise ValueError(f"it is {_MARKUP[markup]}, not plain text")
         except ValueError as error:
             captions.reasons[name] = f"cannot be read: {error}; save it as UTF-8"
             continue

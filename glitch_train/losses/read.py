@@ -268,8 +268,12 @@ def _about(folder: Path) -> About:
 
 def _text(path: Path) -> str:
     try:
+        raw = read_bounded(path)
+        written = raw.rstrip(b"\0")
+        if 0 not in written:  # a crash of the system leaves zeros behind what was written
+            raw = written
         # Numbers and tags are ASCII, so that any further letters may be guessed.
-        return decode(read_bounded(path), otherwise="latin-1").text
+        return decode(raw, otherwise="latin-1").text
     except OSError as error:
         raise RecordError(f"Cannot read {path}: {error.strerror}.") from error
     except ValueError as error:

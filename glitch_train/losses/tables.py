@@ -78,15 +78,17 @@ def json_rows(content: Any) -> list[Row]:
 
     Args:
         content: what the JSON says: rows as objects, columns as lists or objects (pandas), a
-            Trainer's state, TensorBoard's ``[[wall time, step, value], …]``, or bare numbers.
+            Trainer's state, Keras' history, TensorBoard's ``[[wall time, step, value], …]``, pairs
+            of step and loss, or bare numbers.
     """
     match content:
-        case {"log_history": list(history)}:  # transformers' trainer_state.json
+        # Of transformers' trainer_state.json; of Keras, as people save it.
+        case {"log_history": list(history)} | {"history": dict(history) | list(history)}:
             return json_rows(history)
         case [dict(), *_]:
             return [_flat(row) for row in content if isinstance(row, dict)]
-        case [[_, _, _], *_]:
-            names = ("wall time", "step", "value")
+        case [[_, _] | [_, _, _] as first, *_]:
+            names = ("wall time", "step", "value")[-len(first) :]
             lists = [row for row in content if isinstance(row, list) and len(row) == len(names)]
             return [_flat(dict(zip(names, row, strict=True))) for row in lists]
         case [int() | float(), *_]:

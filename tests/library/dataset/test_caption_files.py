@@ -113,6 +113,17 @@ def test_names_that_differ_in_capitals_alone(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "text", ["{\\rtf1\\ansi a girl}", "<!DOCTYPE html><p>a girl", "<HTML>a girl"]
+)
+def test_markup_is_not_trained(folder: Path, text: str) -> None:
+    """Catches the commands of a word processor trained as a caption."""
+    (folder / "a.txt").write_text(text)
+    dataset = load(folder)
+    assert captions(dataset)[0] == ""
+    assert "not plain text; save it as UTF-8" in about(dataset, "a.txt").reason
+
+
 def test_one_fixed_caption(folder: Path) -> None:
     """Catches a file that is read nevertheless."""
     (folder / "a.txt").write_text("ignored")

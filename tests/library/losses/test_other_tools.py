@@ -248,6 +248,21 @@ def test_rows_in_no_order(tmp_path: Path, a_step: int) -> None:
     assert "sorted by step" in said(record)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", b"step,loss\n1,0.5\n2,0.25\n" + b"\0" * 400),
+        ("a.json", b'{"history": {"loss": [0.5, 0.25], "val_loss": [1, 1]}, "epoch": [1, 2]}'),
+        ("a.json", b"[[1, 0.5], [2, 0.25]]"),
+    ],
+    ids=["zeros of a crash", "Keras", "pairs"],
+)
+def test_what_else_holds_losses(tmp_path: Path, name: str, content: bytes) -> None:
+    """Catches a log that is refused though any person sees its losses."""
+    record = read_record(written(tmp_path, name, content))
+    assert (record.steps, record.loss) == ([1, 2], [0.5, 0.25])
+
+
 @pytest.mark.parametrize("an_epoch", [2, 3, 5])
 def test_steps_that_are_counted_in_each_epoch(tmp_path: Path, an_epoch: int) -> None:
     """Catches a counter of short epochs taken for unsorted rows."""
