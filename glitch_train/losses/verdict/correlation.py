@@ -54,7 +54,8 @@ def without_average(curve: Curve) -> Curve:
         curve: as logged.
     """
     window, correlation = average_window(curve.values)
-    kept = np.linspace(window - 1, len(curve) - 1, len(curve) // window).round().astype(int)
+    number = max(len(curve) // window, min(2, len(curve)))  # both ends, even where they share some
+    kept = np.linspace(window - 1, len(curve) - 1, number).round().astype(int)
     return dataclasses.replace(
         curve,
         steps=curve.steps[kept],

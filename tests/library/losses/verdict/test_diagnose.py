@@ -143,6 +143,8 @@ def test_a_moving_average_is_recognised_below_a_jump(window: int) -> None:
     assert (kept.steps[0], kept.steps[-1]) == (window, 3000)
     assert np.diff(kept.steps).min() >= window
     assert states(judge_loss(logged))[:2] == ("diverging", "diverged")
+    short = without_average(clean_curve(np.arange(window * 9 // 5), logged[: window * 9 // 5]))
+    assert short.steps[-1] == window * 9 // 5 - 1, "the final level is that of the end"
 
 
 def settling(length: int = 600, noise: float = 0.1, seed: int = 0) -> np.ndarray:
