@@ -88,13 +88,13 @@ def work(task: Task, board: Any) -> Answer:
     out = task.out if is_shared else Path.home() / _AT_HOME / task.home
     try:
         made = make(order, out, "cuda" if task.share.gpus else "cpu", Teller(board, order.name))
-        return Answer(made) if is_shared else Answer(files=_taken(made))
+        return Answer(made) if is_shared else Answer(files=taken(made))
     except GlitchTrainError as error:
         where = "" if here == task.sender else f" (On {here}.)"
         return Answer(error=f"{error}{where}")
 
 
-def _taken(made: Made) -> dict[str, Any]:
+def taken(made: Made) -> dict[str, Any]:
     """Read all that was made, and remove it."""
     import numpy as np  # its arrays pass through the object store without a copy
 

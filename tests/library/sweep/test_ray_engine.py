@@ -11,10 +11,10 @@ from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.errors import TrainingError
 from glitch_train.recipe.recipe import Recipe
 from glitch_train.recipe.train import TrainRecipe
-from glitch_train.sweep.hostless import Order
+from glitch_train.sweep.hostless import Made, Order, made_before, note_done
 from glitch_train.sweep.ray_board import Row, view
 from glitch_train.sweep.ray_engine import run_all
-from glitch_train.sweep.ray_work import Share
+from glitch_train.sweep.ray_work import Share, brought, taken
 
 
 def test_the_view_of_all_runs() -> None:
@@ -49,6 +49,27 @@ def test_a_damaged_note_is_no_note(
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(TrainingError, match="run pip install ray"):  # it would train again
         list(run_all([Order(Recipe(DatasetRecipe(), TrainRecipe(output_name="a")))], tmp_path))
+
+
+def test_what_is_sent_arrives_under_a_free_name(tmp_path: Path) -> None:
+    """Catches a file lost on its way, a LoRA written over, and a run that is done anew."""
+    order = Order(Recipe(DatasetRecipe(), TrainRecipe(output_name="a")))
+    there, here = tmp_path / "there", tmp_path / "here"
+    made = Made(there / "a_00001.safetensors", there / "a_00001" / "losses.csv")
+    (made.results / "base").mkdir(parents=True)
+    made.lora.write_bytes(b"theirs")
+    made.losses.write_text("step,loss\n")
+    (made.results / "base" / "01.png").write_bytes(b"picture")
+    note_done(order.recipe, made)
+    here.mkdir()
+    (here / "a_00001.safetensors").write_bytes(b"ours")
+    arrived = brought(order, taken(made), here)
+    assert not list(there.iterdir()), "nothing is left on the other machine"
+    assert (here / "a_00001.safetensors").read_bytes() == b"ours"
+    assert arrived.lora == here / "a_00002.safetensors"
+    assert arrived.lora.read_bytes() == b"theirs"
+    assert (arrived.results / "base" / "01.png").read_bytes() == b"picture"
+    assert made_before(order, here) == arrived
 
 
 @pytest.mark.parametrize("gpus", [-1.0, 1.5, float("nan"), float("inf")])
