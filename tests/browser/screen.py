@@ -24,8 +24,9 @@ _IS_WIRED = """([source, target, slot]) => {
 _HANGS = "app.graph.nodes.some(node => node.flags.ghost)"
 CLICKS = 15
 IS_RED = """(node => /(border|outline)-\\S*error/.test(node.className)
-    || Boolean(node.querySelector(':scope > .ring-destructive-background')))"""
+    || [...node.children].some(part => /(^| )ring-(destructive|warning)/.test(part.className)))"""
 """Whether an HTML node says a fault: by its frame, or by a ring in it since frontend 1.49."""
+TEMPLATE_SEARCH = "input[placeholder^='Search templates']"  # of frontend 1.27, which shows twelve
 SEARCH_BOX = "input[placeholder*='Search Nodes'], [role=search] input[role=combobox]"
 """The one of older frontends, and the one of frontend 1.49."""
 NOT_OURS = (
@@ -109,6 +110,8 @@ class Screen:
                 pack.or_(card).first.wait_for(timeout=PATIENCE_MS)
                 if not card.is_visible():
                     pack.first.click()
+                if (search := self.page.locator(TEMPLATE_SEARCH)).is_visible():
+                    search.fill(name)
             card.click(timeout=PATIENCE_MS)
             try:
                 self.page.wait_for_function(
