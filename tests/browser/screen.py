@@ -23,6 +23,10 @@ _IS_WIRED = """([source, target, slot]) => {
 }"""
 _HANGS = "app.graph.nodes.some(node => node.flags.ghost)"
 CLICKS = 15
+IS_RED = """(node => /(border|outline)-\\S*error/.test(node.className)
+    || [...node.children].some(part => /(^| )ring-(destructive|warning)/.test(part.className)))"""
+"""Whether an HTML node says a fault: by its frame, or by a ring in it since frontend 1.49."""
+TEMPLATE_SEARCH = "input[placeholder^='Search templates']"  # of frontend 1.27, which shows twelve
 SEARCH_BOX = "input[placeholder*='Search Nodes'], [role=search] input[role=combobox]"
 """The one of older frontends, and the one of frontend 1.49."""
 NOT_OURS = (
@@ -37,24 +41,6 @@ NOT_OURS = (
     "Error loading core workflow templates",
 )
 """Parts of messages that every frontend writes on a fresh host without this pack too."""
-
-
-def as_other_hosts_have(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Return a workflow in API format without inputs that the host's own nodes have in it alone.
-
-    And without the versions of packs, which frontend 1.58 writes beside a node's title.
-    """
-    told = {node: dict(entry) for node, entry in one.items()}
-    for node, entry in told.items():
-        entry["_meta"] = {"title": entry["_meta"]["title"]}
-        if not entry["class_type"].startswith("Glitch"):
-            known = other[node]["inputs"]
-            entry["inputs"] = {
-                name: entry["inputs"][name] for name in entry["inputs"] if name in known
-            }
-    return told
-
-
 VALUE = """([id, name]) =>
     app.graph.getNodeById(id).widgets.find(widget => widget.name === name).value"""
 MIDDLE = """([id, name]) => {
@@ -124,6 +110,8 @@ class Screen:
                 pack.or_(card).first.wait_for(timeout=PATIENCE_MS)
                 if not card.is_visible():
                     pack.first.click()
+                if (search := self.page.locator(TEMPLATE_SEARCH)).is_visible():
+                    search.fill(name)
             card.click(timeout=PATIENCE_MS)
             try:
                 self.page.wait_for_function(

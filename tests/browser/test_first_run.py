@@ -15,7 +15,7 @@ from glitch_train.comfyui.client import ComfyClient
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 NAME, CHECKPOINT = "sd15_standard", "pocket_sd15.safetensors"
-NOTICES = ".p-toast-message"
+NOTICES = ".p-toast-message, [data-testid=toast]"  # the latter since frontend 1.58
 IN_SIGHT = """titles => titles.every(title => {
     const [x, y, width, height] = app.graph.nodes.find(node => node.title === title).boundingRect
     const { scale, offset } = app.canvas.ds

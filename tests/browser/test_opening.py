@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 import pytest
-from screen import WORKFLOWS, Screen
+from screen import IS_RED, WORKFLOWS, Screen
 
 pytestmark = pytest.mark.host
 
@@ -16,10 +16,10 @@ TROUBLE = """vue => ({
         .map(n => n.type),
     red: app.graph.nodes.filter(n => n.has_errors).map(n => n.title),
     red_html: [...document.querySelectorAll('[data-node-id]')]
-        .filter(n => /(border|outline)-\\S*error/.test(n.className)).map(n => n.dataset.nodeId),
+        .filter(IS_RED).map(n => n.dataset.nodeId),
     dialogs: [...document.querySelectorAll('.p-dialog')].map(d => d.innerText)
         .filter(text => /missing|error|not found/i.test(text)),
-})"""
+})""".replace("IS_RED", IS_RED)
 CALM: dict[str, Any] = {"missing": [], "red": [], "red_html": [], "dialogs": []}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from running import IMAGES, PICTURES, SET, WATCH, WITH_PICTURES, nodes_of, press
-from screen import PATIENCE_MS, Screen
+from screen import IS_RED, PATIENCE_MS, Screen
 from shortened import NAMES, TWINS, settings_changed
 
 from glitch_demo.host import Host
@@ -26,9 +26,8 @@ FAILED = (
     "learning_rate must be above 0: with 0 nothing is learnt; where Nodes 2.0 made 0 of a small "
     "number, set it in the classic nodes."
 )
-OUTLINED = """([id, vue]) => vue
-    ? /(border|outline)-\\S*error/.test(
-        document.querySelector(`[data-node-id="${id}"]`).className)
+OUTLINED = f"""([id, vue]) => vue
+    ? {IS_RED}(document.querySelector(`[data-node-id="${{id}}"]`))
     : Object.values(app.graph.getNodeById(id).strokeStyles).some(
         style => style.call(app.graph.getNodeById(id))?.color)"""
 
@@ -112,5 +111,10 @@ def test_an_error_shows_its_sentence(screen: Screen, host: Host) -> None:
     _, node, message = next(end for end in ends if end[0] == "execution_error")
     assert node == trainer
     assert message.strip() == FAILED
-    screen.page.get_by_text(FAILED).first.wait_for(state="visible", timeout=PATIENCE_MS)
+    told = screen.page.get_by_text(FAILED).first
+    details = screen.page.get_by_role("button", name="View details")  # in frontend 1.49
+    told.or_(details).first.wait_for(timeout=PATIENCE_MS)
+    if details.is_visible():
+        details.click()
+    told.wait_for(timeout=PATIENCE_MS)
     screen.page.keyboard.press("Escape")

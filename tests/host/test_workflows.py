@@ -37,7 +37,10 @@ def pictures(host: Host) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs_to_the_end(name: str, client: ComfyClient, host: Host) -> None:
     """Catches a shipped workflow that stops in the middle, or shows nothing."""
-    graph = shortened(name, client.object_info())
+    info = client.object_info()
+    if name == "other_families" and "MakeTrainingDataset" not in info:
+        pytest.skip("this ComfyUI has no Make Training Dataset: 0.3.75 is the first that was tried")
+    graph = shortened(name, info)
     outputs = client.run(graph)
     for class_type, kind in OUTPUTS.items():
         for node in nodes_of(graph, class_type):
