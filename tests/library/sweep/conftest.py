@@ -43,4 +43,4 @@ def two_workers() -> Iterator[Any]:
 @pytest.fixture
 def workers_home(two_workers: Any) -> Path:
     """What the workers take for their home folder."""
-    return Path(two_workers.get(two_workers.remote(Path.home).remote()))
+    return Path(two_workers.get(two_workers.remote(lambda: str(Path.home())).remote()))

@@ -75,9 +75,10 @@ def test_as_the_trainers_samples(
     command += ["--lora", str(made.lora), "--checkpoint", str(checkpoint), "--json"]
     measured = train(capsys, *command)["runs"][0]["effects"]
     kept = json.loads((made.results / "report.json").read_text("utf-8"))["runs"][0]["effects"]
-    drift = kept.pop("semantic_drift")
+    drift, hold = kept.pop("semantic_drift"), kept.pop("caption_hold")
     assert kept == measured
     assert (drift["value"] > 0) == ("train_text_encoder" in named)
+    assert "2 different prompts, each with 2 seeds" in hold["sentence"]
 
 
 @pytest.mark.slow

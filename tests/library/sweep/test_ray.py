@@ -102,7 +102,7 @@ def check_as_without_ray(run: Path, place: Path, capsys, steps: int) -> None:
     (report,) = train(capsys, "report", *folders, "--json")["runs"]
     kept = json.loads((run / "report.json").read_text("utf-8"))["runs"][0]["effects"]
     assert report["effects"].items() <= kept.items()
-    assert kept.keys() - report["effects"].keys() == {"semantic_drift", "weight_loudness"}
+    assert kept.keys() - report["effects"].keys() == {"semantic_drift", "weight_loudness", "caption_hold"}
 
 
 @pytest.fixture
