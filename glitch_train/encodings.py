@@ -114,17 +114,18 @@ def _damaged(raw: bytes) -> str:
     is_cut = broken == 1 and text.endswith("\ufffd")
     if 0 in raw or not whole or not (is_cut or broken <= _MOST_STRANGERS * whole):
         return ""
-    return _lines(text.replace("\ufffd", ""))
+    with contextlib.suppress(ValueError):
+        return _checked(text.replace("\ufffd", ""))
+    return ""
 
 
 def _text(raw: bytes, codec: str) -> str:
-    text = raw.decode(codec)
+    return _checked(raw.decode(codec))
+
+
+def _checked(text: str) -> str:
     if _CONTROLS.search(text):
         raise ValueError("it has control characters, which no text has")
-    return _lines(text)
-
-
-def _lines(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -157,10 +157,11 @@ def test_one_other_caption_among_many_keeps_its_own_encoding() -> None:
     [
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "control characters"),
         (bytes(range(256)), "control characters"),
+        ("a caf\u00e9\1".encode(), "control characters"),
         (b"\xff\xfea", "cut off"),
         (b"\xb2\xb1\xfe\xff \xb3\xba\xd0\xb9", "no encoding that can be told"),
     ],
-    ids=["picture", "bytes", "half a character", "no letters"],
+    ids=["picture", "bytes", "UTF-8 with a control character", "half a character", "no letters"],
 )
 def test_what_cannot_be_told_is_named(raw: bytes, said: str) -> None:
     """Catches a picture or a text of an unknown encoding that is trained as letters."""
