@@ -40,6 +40,7 @@ class Captions:
         fixed: the caption of all pictures, for ``fixed``.
         sidecars: picture stem, as :func:`.names.stem_of` has it, to names of caption files, best
             first.
+        respelt: stem of caption files to the picture's, where they differ in capitals.
         texts: caption file to what it says; what cannot be read is in ``reasons`` alone.
         metadata: file name, as :func:`.names.same_name` has it, to caption out of
             :data:`METADATA_NAME`.
@@ -51,6 +52,7 @@ class Captions:
     source: str
     fixed: str = ""
     sidecars: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    respelt: dict[str, str] = dataclasses.field(default_factory=dict)
     texts: dict[str, str] = dataclasses.field(default_factory=dict)
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)
     reasons: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -102,11 +104,11 @@ class Captions:
             return "no picture takes its caption from it"
         if self.source == "metadata":
             return "not read, because caption_source is metadata"
-        beside = next((found for found in self.sidecars.values() if name in found), ())
-        better = [other for other in beside if other in self.used]
+        stem = self.respelt.get(stem_of(name), stem_of(name))
+        better = [other for other in self.sidecars.get(stem, ()) if other in self.used]
         if better:
             return f"{better[0]} is used instead"
-        owners = [picture for picture in pictures if stem_of(picture) == stem_of(name)]
+        owners = [picture for picture in pictures if stem_of(picture) == stem]
         return f"its picture {owners[0]} is skipped" if owners else "caption without a picture"
 
 
@@ -142,6 +144,7 @@ def _give_by_letters(captions: Captions, names: Sequence[str]) -> None:
     without = by_letters(stems - captions.sidecars.keys())
     for letters, stem in by_letters(captions.sidecars.keys() - stems).items():
         if letters in without:
+            captions.respelt[stem] = without[letters]
             captions.sidecars[without[letters]] = captions.sidecars.pop(stem)
 
 
