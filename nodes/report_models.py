@@ -9,7 +9,7 @@ import torch
 
 from ..glitch_train.errors import ReportError
 from ..glitch_train.measure.context import ModelContext
-from ..glitch_train.measure.text import PROBE_PROMPTS, encode_all
+from ..glitch_train.measure.text import PROBE_PROMPTS, encode_all, prompts_of_pairs
 from ..glitch_train.measure.weights import compare_weights
 from ..glitch_train.model.weight_places import HOST_CLIP_G, HOST_CLIP_L
 from ..glitch_train.text_lists import lines_of
@@ -69,13 +69,8 @@ def contexts(base: Any, batches: Sequence[Any], given: Given) -> list[ModelConte
     Raises:
         ReportError: when prompts and pairs do not match.
     """
-    prompts = lines_of(given.get("prompts") or "")
-    if prompts and len(prompts) != len(base):
-        raise ReportError(
-            f"prompts has {len(prompts)} lines for {len(base)} pairs; write one line per pair, or "
-            "leave it empty."
-        )
-    parts: list[dict[str, Any]] = [{"prompts": tuple(prompts)} for _ in batches]
+    prompts = prompts_of_pairs(given.get("prompts") or "", len(base), "prompts")
+    parts: list[dict[str, Any]] = [{"prompts": prompts} for _ in batches]
     parts[0] |= _text_and_weights(given)
     vision = given.get("clip_vision")
     if vision is not None:
@@ -138,7 +133,7 @@ def _features(vision: Any, pictures: Any) -> Any:
     return torch.cat([one.flatten(1).float().cpu() for one in found]).numpy()
 
 
-def _captions(given: Given, prompts: list[str], width: int) -> dict[str, Any]:
+def _captions(given: Given, prompts: Sequence[str], width: int) -> dict[str, Any]:
     """Return CLIP's text embeddings of the prompts, or why there are none."""
     if not prompts:
         return {}

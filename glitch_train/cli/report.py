@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         pairs_of_folders(options.base, folder, name)
         for folder, name in zip(folders, names, strict=True)
     ]
-    contexts = _contexts(options, pairs[0].names)
+    contexts = _contexts(options, len(pairs[0]))
     runs = [report_run(one, context) for one, context in zip(pairs, contexts, strict=True)]
     report = side_by_side(runs)
     result = report.to_dict()
@@ -70,11 +69,15 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     return {"text": report.to_markdown().rstrip("\n"), **result}
 
 
-def _contexts(options: argparse.Namespace, names: Sequence[str]) -> list[Any]:
+def _contexts(options: argparse.Namespace, pairs: int) -> list[Any]:
     from ..errors import ReportError
+    from ..files import read_text
     from ..measure.context import ModelContext
+    from ..measure.text import prompts_of_pairs
 
-    prompts = _prompts(options.prompts, names) if options.prompts else ()
+    prompts: tuple[str, ...] = ()
+    if options.prompts:
+        prompts = prompts_of_pairs(read_text(options.prompts), pairs, str(options.prompts))
     loras = _one_each("--lora", options.lora, len(options.glitched))
     if not loras:
         return [ModelContext(prompts=prompts)] * len(options.glitched)
@@ -91,20 +94,6 @@ def _contexts(options: argparse.Namespace, names: Sequence[str]) -> list[Any]:
         notes = (f"{left} modules of {path.name} are not in this base.",) if left else ()
         contexts.append(ModelContext(prompts=prompts, blocks=blocks, notes=notes))
     return contexts
-
-
-def _prompts(path: Path, names: Sequence[str]) -> tuple[str, ...]:
-    from ..errors import ReportError
-    from ..files import read_text
-    from ..text_lists import lines_of
-
-    prompts = tuple(lines_of(read_text(path)))
-    if len(prompts) != len(names):
-        raise ReportError(
-            f"{path} has {len(prompts)} prompts for {len(names)} pictures: write one a line, in "
-            f"the order of the names, from {names[0]} to {names[-1]}."
-        )
-    return prompts
 
 
 def _one_each(option: str, given: list[Any] | None, runs: int) -> list[Any]:

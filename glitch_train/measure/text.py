@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ReportError
+from ..text_lists import lines_of
 from .distance import unit_rows
 
 PROBE_PROMPTS = (
@@ -36,6 +37,26 @@ Encode = Callable[[str], Any]
 def encode_all(prompts: Sequence[str], encode: Encode) -> list[NDArray[np.float64]]:
     """Return the embeddings of prompts as arrays."""
     return [_array(encode(prompt)) for prompt in prompts]
+
+
+def prompts_of_pairs(text: str, pairs: int, what: str) -> tuple[str, ...]:
+    """Return the prompt of each pair, written one per line; none where nothing is written.
+
+    Args:
+        text: the lines.
+        pairs: how many pairs there are.
+        what: how the text is called.
+
+    Raises:
+        ReportError: there are more or fewer prompts than pairs.
+    """
+    prompts = tuple(lines_of(text))
+    if prompts and len(prompts) != pairs:
+        raise ReportError(
+            f"{what} has {len(prompts)} lines for {pairs} pairs; write one line per pair, or "
+            "leave it empty."
+        )
+    return prompts
 
 
 def semantic_drift(base: Sequence[Any], glitched: Sequence[Any]) -> NDArray[np.float64]:

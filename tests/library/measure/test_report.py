@@ -307,3 +307,26 @@ def test_runs_without_a_name_are_numbered() -> None:
     assert run_names("", 2) == ["run 1", "run 2"]
     with pytest.raises(ReportError, match="names has 3 lines for 2 runs"):
         run_names("a\nb\nc", 2)
+
+
+def test_prompts_from_a_file_reach_the_report(tmp_path: Path, capsys) -> None:
+    """Catches a verb that drops the prompts, or takes those of other pictures."""
+    base = scenes(2)[[0, 0, 1, 1]]
+    for folder, pictures in (("base", noisy(base, 0.02, 2)), ("glitched", noisy(base))):
+        (tmp_path / folder).mkdir()
+        for number, picture in enumerate(pictures):
+            image = Image.fromarray((picture * 255).astype(np.uint8))
+            image.save(tmp_path / folder / f"{number}.png")
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a cat\na cat\na dog\na dog\n")
+    command = ["report", str(tmp_path / "base"), str(tmp_path / "glitched")]
+    command += ["--prompts", str(prompts)]
+    assert main([*command, "--json"]) == 0
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    assert run["effects"]["caption_hold"]["index"] is not None
+    prompts.write_text("a cat\n")
+    assert main(command) == 1
+    assert "prompts.txt has 1 lines for 4 pairs" in capsys.readouterr().err
+    prompts.unlink()
+    assert main(command) == 1
+    assert "prompts.txt" in capsys.readouterr().err
