@@ -103,6 +103,8 @@ def outcome(matrix: Matrix) -> tuple[list[str], list[str]]:
             if one.state == MORE:
                 slight = ", slightly" if one.is_slight else ""
                 appeared.append(f"{title}{slight}, {one.numbers}.")
+            elif one.state == TOO_FEW:
+                missing.append(f"{title}: one seed with so few pairs does not tell, {one.numbers}.")
             elif one.here is not None and one.there is not None:
                 missing.append(f"{title}, {one.numbers}; {_why_not(matrix, row)}.")
             else:
