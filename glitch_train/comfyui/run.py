@@ -114,15 +114,8 @@ def ctrl_c_held_back() -> Iterator[None]:
         yield  # signals reach the main thread alone
         return
     pressed: list[int] = []
-    numbers = [getattr(signal, name) for name in ("SIGINT", *_ENDS) if hasattr(signal, name)]
-    before = {
-        number: signal.signal(number, lambda one, _: pressed.append(one)) for number in numbers
-    }
-    try:
+    with _signals_to(lambda number, _: pressed.append(number), "SIGINT", *_ENDS):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if pressed:
         raise KeyboardInterrupt
 
@@ -137,8 +130,15 @@ def terminate_as_ctrl_c() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
-    numbers = [getattr(signal, name) for name in _ENDS if hasattr(signal, name)]
-    before = {number: signal.signal(number, interrupt) for number in numbers}
+    with _signals_to(interrupt, *_ENDS):
+        yield
+
+
+@contextlib.contextmanager
+def _signals_to(take: Callable[[int, FrameType | None], object], *names: str) -> Iterator[None]:
+    """Let signals, as far as the system has them, reach a function inside the block."""
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.signal(number, take) for number in numbers}
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..drawing.figures import save_figure
+from ..drawing.figures import save_figure, save_png
 from ..files import atomic_path, disk_errors_said, write_text
 from ..measure.measurement import EFFECTS
 from .findings import how_sure, outcome, sentences, shown
@@ -50,8 +50,7 @@ def write_matrix(matrix: Matrix, folder: Path, style: str = "dark") -> list[Path
     strip = draw_strip(matrix, style)
     if strip is not None:
         path = folder / "strip.png"
-        with disk_errors_said(path), atomic_path(path) as part:
-            strip.save(part, "PNG")
+        save_png(strip, path, {})
         pictures.append(("Base and every training seed, same prompt and seed", "strip.png"))
     text = _summary(matrix, pictures) + _expectations(matrix)
     write_text(folder / "matrix.md", text)

@@ -50,7 +50,7 @@ def draw_overview(
     Returns:
         The picture, or None when no run has pictures.
     """
-    rows = [row for row in matrix.rows if _pictures(row.runs[0].folder / "base")]
+    rows = _with_pictures(matrix)
     if not rows:
         return None
     cells = {}
@@ -82,7 +82,7 @@ def draw_strip(matrix: Matrix, style: str = "dark", cell_px: int = CELL_PX) -> I
     Returns:
         The picture, or None when no run has pictures.
     """
-    rows = [row for row in matrix.rows if _pictures(row.runs[0].folder / "base")]
+    rows = _with_pictures(matrix)
     seeds = sorted({run.seed for row in rows for run in row.runs})
     if not rows:
         return None
@@ -146,6 +146,10 @@ def _drawn(
     for cell, image in cells.items():
         picture.paste(cell, image)
     return picture.image
+
+
+def _with_pictures(matrix: Matrix) -> list[MatrixRow]:
+    return [row for row in matrix.rows if _pictures(row.runs[0].folder / "base")]
 
 
 def _pictures(folder: Path) -> list[Path]:

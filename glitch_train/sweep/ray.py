@@ -37,7 +37,7 @@ _NEEDS_HOST = {
     "mismatched_base": "mismatched_base is left out: its LoRA is worn by a model of another "
     "family, which needs ComfyUI."
 }
-_PATHS = {"ckpt": "checkpoint", "ckpt_name": "checkpoint", "checkpoint": "checkpoint"}
+_CHECKPOINT = ("ckpt", "ckpt_name", "checkpoint")
 _GRIDS = (GRID.node_id, SETTINGS.replace(" ", ""))
 """The nodes of a grid, as a sweep on a ComfyUI names them."""
 
@@ -187,7 +187,7 @@ def _order(slug: str, seed: int, assignments: Sequence[str]) -> Order:
     drawn: list[str] = []
     for assignment in assignments:
         name, _, text = assignment.partition("=")
-        if name in _PATHS:
+        if name in _CHECKPOINT:
             checkpoint = os.path.realpath(text)
         elif name == "folder":
             folder = os.path.realpath(text)
