@@ -40,9 +40,7 @@ UNICODE = {
 }
 
 # The letters beyond ASCII of each language, language by language, roughly the most frequent first.
-_WESTERN = (
-    "éèàêçôâîûùëœïü äüöß óáíéñúü ãçáéíóêõúâôà èàòùìé äöåøæé ëïéèü"  # French, German, Spanish …
-)
+_WESTERN = "éèàêçôâîûùëœïü äüöß óáíéñúü ãçáéíóêõúâôà èàòùìé äöåøæé ëïéèü"
 _CENTRAL = "łąęóśżćńź íáěéřýžčšůúťďňó íáéčýžšľúťňôäďóĺŕ áéöőóüíúű čšžćđ ăîşţâ"
 _CYRILLIC = "оеаинтсрвлкмдпуяыьгзбчйхжшюцщэфъё оаинвтеірслкмдупяьгзбчйхжїюцшєщґф"
 _LETTERS = {
