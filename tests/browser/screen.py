@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shortened import skip_without_its_nodes
+
 from workflow_maker.ui_file import PACK_ID
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ IS_RED = """(node => /(border|outline)-\\S*error/.test(node.className)
     || [...node.children].some(part => /(^| )ring-(destructive|warning)/.test(part.className)))"""
 """Whether an HTML node says a fault: by its frame, or by a ring in it since frontend 1.49."""
 TEMPLATE_SEARCH = "input[placeholder^='Search templates']"  # of frontend 1.27, which shows twelve
+ANY_CARD = ", ".join(
+    f"[data-testid=template-workflow-{path.stem}]" for path in sorted(WORKFLOWS.glob("*.json"))
+)
 SEARCH_BOX = "input[placeholder*='Search Nodes'], [role=search] input[role=combobox]"
 """The one of older frontends, and the one of frontend 1.49."""
 NOT_OURS = (
@@ -83,6 +88,9 @@ class Screen:
 
     def open_template(self, name: str) -> dict[str, Any]:
         """Open a workflow by a click on its card in the template browser; return its file."""
+        skip_without_its_nodes(
+            name, self.page.evaluate("Object.keys(LiteGraph.registered_node_types)")
+        )
         shown = self.choose_template(name)
         if self.vue:
             self.fit()
@@ -110,8 +118,9 @@ class Screen:
                 pack.or_(card).first.wait_for(timeout=PATIENCE_MS)
                 if not card.is_visible():
                     pack.first.click()
-                if (search := self.page.locator(TEMPLATE_SEARCH)).is_visible():
-                    search.fill(name)
+                    self.page.locator(ANY_CARD).first.wait_for(timeout=PATIENCE_MS)
+                if not card.is_visible():
+                    self.page.locator(TEMPLATE_SEARCH).fill(name)
             card.click(timeout=PATIENCE_MS)
             try:
                 self.page.wait_for_function(

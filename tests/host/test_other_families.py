@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from graphs import GraphBuilder
-from shortened import FOLDER, place_pictures_of_workflows
+from shortened import FOLDER, place_pictures_of_workflows, skip_without_its_nodes
 from tiny_sd3 import place_tiny_sd3
 
 from glitch_demo.host import Host
@@ -60,8 +60,7 @@ def test_the_hosts_trainer_feeds_graph_grid_and_report(
     family: str, client: ComfyClient, host: Host
 ) -> None:
     """Catches a LOSS_MAP or LORA_MODEL of Train LoRA that is not taken, or not applied."""
-    if "MakeTrainingDataset" not in client.object_info():
-        pytest.skip("this ComfyUI has no Make Training Dataset: 0.3.75 is the first that was tried")
+    skip_without_its_nodes("other_families", client.object_info())
     told = trained_by_the_host(client, host, family)
     (verdict,) = told["verdict"] if isinstance(told["verdict"], list) else [told["verdict"]]
     assert verdict["convergence"]["evidence"]["points"] == STEPS
