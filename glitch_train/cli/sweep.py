@@ -34,6 +34,9 @@ EXPERIMENT.NAME=VALUE is for one experiment and wins over the others:
     python -m glitch_train sweep sd15_standard high_learning_rate overtrain --seeds 1 2 3 \\
         --out matrix --set ckpt=sd15.safetensors folder=faces steps=500 overtrain.steps=1500
 
+--dose EXPERIMENT.NAME=VALUE, once for each strength, adds runs with one setting changed: summary
+and page show how every effect answers to it. They go to OUT/doses.
+
 Files: OUT/EXPERIMENT/seedN/ has loss.png, losses.csv, verdict.json and .md, grid.png, report.json,
 .csv and .md, radar.png, base/ and glitched/ pictures, workflow_api.json, and done.json, which also
 names the LoRA. OUT/matrix.json, .csv, .md and .png and strip.png sum up, after every run.
@@ -73,6 +76,14 @@ def add_verb(verbs: Any) -> None:
     )
     parser.add_argument(
         "--out", type=Path, default=Path("glitch_sweep"), help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--dose",
+        action="append",
+        default=[],
+        metavar="EXPERIMENT.NAME=VALUE",
+        help="run the experiment with this strength too, for a curve of dose and response; "
+        "give it once for each strength",
     )
     parser.add_argument(
         "--engine", choices=ENGINES, default=ENGINES[0], help="what trains (default: %(default)s)"
@@ -125,7 +136,7 @@ def _on_comfyui(options: argparse.Namespace) -> SweepOutcome:
     workflows = find_workflows(options.workflows, options.names)
     with terminate_as_ctrl_c(), ComfyClient(options.server) as client:
         info = client.object_info()
-        jobs = plan_sweep(workflows, options.seeds, options.out, options.set, info)
+        jobs = plan_sweep(workflows, options.seeds, options.out, options.set, info, options.dose)
         note_what_was_asked(options, list(workflows))
         return run_sweep(
             client,
@@ -159,7 +170,7 @@ def _on_ray(options: argparse.Namespace) -> SweepOutcome:
     from .progress import RunsProgress
 
     outcome = SweepOutcome()
-    jobs = plan_jobs(options.names, options.seeds, options.set, options.out, outcome)
+    jobs = plan_jobs(options.names, options.seeds, options.set, options.out, outcome, options.dose)
     find_ray()
     note_what_was_asked(options, options.names)
     with RunsProgress() as progress:
@@ -194,6 +205,7 @@ def note_what_was_asked(options: argparse.Namespace, names: list[str]) -> None:
     words += ["--engine", options.engine] if options.engine != ENGINES[0] else []
     words += ["--seeds", *map(str, options.seeds), "--out", options.out.name]
     words += ["--set", *options.set] if options.set else []
+    words += [word for dose in options.dose for word in ("--dose", dose)]
     command = shlex.join(words)
     before = read_asked(options.out)
     earlier = [one for one in before.get("commands", ()) if one != command]

@@ -16,6 +16,7 @@ from ..measure.measurement import EFFECTS
 from ..plain_json import parse_json
 from ..recipe.experiments import Experiment, experiment, in_order
 from ..wording import plain
+from .doses import DOSES, Dose, noted_dose, run_name
 from .results import read_done
 
 SWEEP = "sweep.json"
@@ -131,10 +132,12 @@ class Matrix:
     Attributes:
         rows: in the order of the presets.
         asked: what the sweep was asked for, as :data:`SWEEP` holds it.
+        doses: experiments with a setting at other strengths, from the least number up.
     """
 
     rows: tuple[MatrixRow, ...]
     asked: Mapping[str, Any]
+    doses: tuple[tuple[Dose, MatrixRow], ...] = ()
 
     @property
     def effects(self) -> list[str]:
@@ -162,26 +165,32 @@ def read_matrix(
     Raises:
         ReportError: there is none, or one cannot be read and ``on_damaged`` is not given.
     """
-    runs: dict[str, list[SeedRun]] = {}
-    for path in folder.glob("*/seed*/"):
+    runs: dict[tuple[str, Dose | None], list[SeedRun]] = {}
+    for path in [*folder.glob("*/seed*/"), *folder.glob(f"{DOSES}/*/*/seed*/")]:
         done = read_done(path) if path.is_dir() else None
         if done is None or path.name.startswith("."):
             continue
         slug, seed = str(done["experiment"]), int(done["seed"])
+        dose = noted_dose(done)
         try:
-            runs.setdefault(slug, []).append(read_run(path, seed))
+            runs.setdefault((slug, dose), []).append(read_run(path, seed))
         except ReportError as error:
             if on_damaged is None:
                 raise
-            on_damaged(f"{slug}, seed {seed}", error)
-    runs = {slug: found for slug, found in runs.items() if found}
-    if not runs:
+            on_damaged(run_name(slug, dose, seed), error)
+    rows = {
+        kind: MatrixRow(kind[0], tuple(sorted(found, key=lambda run: run.seed)))
+        for kind, found in runs.items()
+        if found
+    }
+    if not any(dose is None for _, dose in rows):
         raise ReportError(f"{folder} has no complete run of a sweep: run glitch_train sweep first.")
-    rows = tuple(
-        MatrixRow(slug, tuple(sorted(runs[slug], key=lambda run: run.seed)))
-        for slug in in_order(set(runs))
+    slugs = in_order({slug for slug, dose in rows if dose is None})
+    doses = sorted(
+        ((dose, row) for (_, dose), row in rows.items() if dose is not None),
+        key=lambda one: (one[0].slug, one[0].setting, one[0].strength, one[0].value),
     )
-    return Matrix(rows, read_asked(folder))
+    return Matrix(tuple(rows[slug, None] for slug in slugs), read_asked(folder), tuple(doses))
 
 
 def read_asked(folder: Path) -> dict[str, Any]:

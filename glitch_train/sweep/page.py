@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from ..drawing.figures import save_figure, save_png
 from ..files import atomic_path, disk_errors_said, write_text
 from ..measure.measurement import EFFECTS
+from .doses import Dose, plain_tag
 from .findings import how_sure, outcome, sentences, shown
 from .matrix import Matrix, MatrixRow
-from .pictures import draw_curves, draw_heat_map, draw_overview, draw_row, draw_strip
+from .pictures import draw_curves, draw_doses, draw_heat_map, draw_overview, draw_row, draw_strip
 from .tables import matrix_csv, matrix_dict
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ PAGE_CELL_PX = 160
 _READ = (
     "Glitch index: 0 is the base model, 1 the reference named at the end. Mean over training "
     "seeds; brackets: smallest and largest seed. What the development log expects is framed."
+)
+_DOSES = (
+    "One setting at several strengths, all else as in the experiment. Lines: mean over training "
+    "seeds; bars: smallest and largest seed."
 )
 
 
@@ -80,7 +85,16 @@ def write_page(matrix: Matrix, page: Path, style: str = "dark") -> list[Path]:
         files.append(images / "index.png")
         save_figure(draw_heat_map(matrix, style), files[-1])
         pictures.append(("Glitch index of every experiment and effect", _link(files[-1], page)))
-    lines = [_summary(matrix, pictures).rstrip("\n"), "", "## Experiment by experiment", ""]
+    lines = [_summary(matrix, pictures).rstrip("\n"), ""]
+    if matrix.doses:
+        lines += ["## Dose and response", "", _DOSES, ""]
+    for rows in _by_setting(matrix):
+        dose = rows[0][0]
+        files.append(images / f"{dose.slug}_{plain_tag(dose.setting)}.png")
+        save_figure(draw_doses(rows, style), files[-1])
+        alt = f"{dose.slug}: glitch index against {dose.setting}"
+        lines += [f"![{alt}]({_link(files[-1], page)})", ""]
+    lines += ["## Experiment by experiment", ""]
     for row in matrix.rows:
         lines += [f"### {row.experiment.title}", "", *_about(matrix, row), ""]
         picture = draw_row(row, style, PAGE_CELL_PX)
@@ -96,6 +110,14 @@ def write_page(matrix: Matrix, page: Path, style: str = "dark") -> list[Path]:
     lines += [f"- {EFFECTS[key].title}: {EFFECTS[key].reference}." for key in matrix.effects]
     write_text(page, "\n".join(lines) + "\n")
     return files
+
+
+def _by_setting(matrix: Matrix) -> list[list[tuple[Dose, MatrixRow]]]:
+    """Return the doses of each experiment and setting together."""
+    together: dict[tuple[str, str], list[tuple[Dose, MatrixRow]]] = {}
+    for dose, row in matrix.doses:
+        together.setdefault((dose.slug, dose.setting), []).append((dose, row))
+    return list(together.values())
 
 
 def _summary(matrix: Matrix, pictures: Sequence[tuple[str, str]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +12,10 @@ from PIL import Image
 
 from ..drawing.picture_table import FAINT, GridPicture, Label
 from ..drawing.sizes import fitted
+from ..drawing.style import PALETTES
 from ..measure.index_picture import IndexRow, draw_indices
 from ..measure.measurement import EFFECTS
+from .doses import Dose
 from .matrix import Matrix, MatrixRow, damaged
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 CELL_PX = 192
 CURVES_PX = (760, 300)
+DOSES_INCH, DOSES_DPI, DOSE_LETTERS = (7.0, 3.2), 110, 14
 WORTH_SHOWING = 0.15
 """An index that a glance at the pictures confirms."""
 SHOWN = tuple(key for key in EFFECTS if key not in ("overall", "perceptual", "weight_loudness"))
@@ -128,6 +132,58 @@ def draw_curves(row: MatrixRow, style: str = "dark") -> Figure:
     ]
     options = GraphOptions(style=style, y_axis="log", marks=False)
     return draw_losses(records, GraphSize(*CURVES_PX), options)
+
+
+def draw_doses(rows: Sequence[tuple[Dose, MatrixRow]], style: str = "dark") -> Figure:
+    """Draw how effects answer to one setting: strengths across, the index up, lines for effects.
+
+    Bars reach from the smallest to the largest training seed.
+
+    Args:
+        rows: of one experiment and setting, from the least strength up.
+        style: of the picture.
+    """
+    from matplotlib.figure import Figure
+
+    palette = PALETTES[style]
+    figure = Figure(figsize=DOSES_INCH, dpi=DOSES_DPI, facecolor=palette.paper, layout="tight")
+    axes = figure.add_subplot(facecolor=palette.panel)
+    for number, effect in enumerate(_answering(rows)):
+        spreads = [(place, row.spread(effect)) for place, (_, row) in enumerate(rows)]
+        told = [(place, one, one.ends or (one.mean, one.mean)) for place, one in spreads if one]
+        axes.errorbar(
+            [place for place, _, _ in told],
+            [one.mean for _, one, _ in told],
+            [
+                [one.mean - low for _, one, (low, _) in told],
+                [high - one.mean for _, one, (_, high) in told],
+            ],
+            marker="o", capsize=3, color=palette.runs[number % len(palette.runs)],
+            label=EFFECTS[effect].title,
+        )  # fmt: skip
+    dose = rows[0][0]
+    values = [textwrap.fill(one.value, DOSE_LETTERS) for one, _ in rows]
+    axes.set_xticks(range(len(rows)), values, color=palette.ink, fontsize=8)
+    axes.set_xlabel(f"{dose.slug.replace('_', ' ')}: {dose.setting}", color=palette.ink)
+    axes.set_ylabel("glitch index", color=palette.ink)
+    axes.set_ylim(bottom=0)
+    axes.tick_params(colors=palette.ink)
+    axes.grid(color=palette.faint, alpha=0.3)
+    axes.legend(facecolor=palette.panel, labelcolor=palette.ink, fontsize=8)
+    return figure
+
+
+def _answering(rows: Sequence[tuple[Dose, MatrixRow]]) -> list[str]:
+    """Return the effects that are expected, or that are worth showing at some strength."""
+    expected = rows[0][1].experiment.expected
+    spreads = {key: [one for _, row in rows if (one := row.spread(key))] for key in EFFECTS}
+    return [
+        key
+        for key, found in spreads.items()
+        if found and (
+            key in expected or (key in SHOWN and max(one.mean for one in found) >= WORTH_SHOWING)
+        )
+    ]  # fmt: skip
 
 
 def _drawn(

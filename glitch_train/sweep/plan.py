@@ -15,6 +15,7 @@ from ..comfyui.our_nodes import FILENAME_PREFIX, GRID, LOSS_GRAPH, OUTPUT_NAME, 
 from ..comfyui.overrides import with_overrides
 from ..recipe.experiments import EXPERIMENTS, in_order, slug_of
 from ..settings import nearest
+from .doses import Dose, each_run, read_doses, run_folder, run_name
 
 _WATCHED = {
     "base": (GRID, "base", "SaveImage", "images"),
@@ -36,6 +37,7 @@ class Job:
         folder: where the results go.
         key: what identifies the workflow with its settings.
         roles: what is fetched for the matrix → the node that shows it.
+        dose: the strength that it is run with, where it tells a dose's response.
     """
 
     slug: str
@@ -44,11 +46,12 @@ class Job:
     folder: Path
     key: str
     roles: Mapping[str, str]
+    dose: Dose | None = None
 
     @property
     def name(self) -> str:
         """How the run is called."""
-        return f"{self.slug}, seed {self.seed}"
+        return run_name(self.slug, self.dose, self.seed)
 
 
 def find_workflows(folder: Path, names: Sequence[str] = ()) -> dict[str, Path]:
@@ -80,8 +83,9 @@ def plan_sweep(
     out: Path,
     assignments: Sequence[str] = (),
     object_info: Mapping[str, Any] | None = None,
+    doses: Sequence[str] = (),
 ) -> list[Job]:
-    """Return every run: the first seed of all experiments, then the second.
+    """Return every run: the first seed of all experiments and doses, then the second.
 
     Args:
         workflows: slug to API twin.
@@ -89,10 +93,11 @@ def plan_sweep(
         out: the sweep's folder.
         assignments: as ``--set`` takes them; ``SLUG.NAME=VALUE`` is for one experiment and wins.
         object_info: the host's description of its nodes.
+        doses: as ``--dose`` takes them.
 
     Raises:
         GraphError: a workflow is no experiment, or has nothing of a name that is to be set.
-        RecipeError: a value does not fit.
+        RecipeError: a value or a dose does not fit.
         DiskError: the paths of what it makes would be too long.
     """
     jobs = []
@@ -101,19 +106,19 @@ def plan_sweep(
         for needed in (TRAINER, GRID, LOSS_GRAPH):
             if not nodes_of(graph, needed.node_id):
                 raise GraphError(f"{workflows[slug]} is no experiment: it has no {needed.node_id}.")
-    for seed in dict.fromkeys(seeds):
-        for slug, graph in graphs.items():
-            own = [*settings_of(slug, assignments), f"seed={seed}"]
-            set_up = _set_up(graph, slug, seed, own, object_info)
-            roles = _watch(set_up, slug, seed, object_info or {})
-            folder = out / slug / f"seed{seed}"
-            jobs.append(Job(slug, seed, set_up, folder, graph_key(set_up), roles))
+    for slug, dose, seed in each_run(list(graphs), read_doses(doses, graphs), seeds):
+        own = [*settings_of(slug, assignments, dose), f"seed={seed}"]
+        which = f"{dose.tag}_seed{seed}" if dose else f"seed{seed}"
+        set_up = _set_up(graphs[slug], slug, which, own, object_info)
+        roles = _watch(set_up, f"{slug}_{which}", object_info or {})
+        folder = run_folder(out, slug, dose, seed)
+        jobs.append(Job(slug, seed, set_up, folder, graph_key(set_up), roles, dose))
     check_room_for_names(*(job.folder for job in jobs))
     return jobs
 
 
-def settings_of(slug: str, assignments: Sequence[str]) -> list[str]:
-    """Return the assignments for one experiment: those for all, then its own."""
+def settings_of(slug: str, assignments: Sequence[str], dose: Dose | None = None) -> list[str]:
+    """Return the assignments for one experiment: those for all, then its own, then the dose."""
     general, own = [], []
     for assignment in assignments:
         where, dot, rest = assignment.partition(".")
@@ -121,7 +126,7 @@ def settings_of(slug: str, assignments: Sequence[str]) -> list[str]:
             own.append(rest)
         elif not dot or where not in EXPERIMENTS:
             general.append(assignment)
-    return general + own
+    return general + own + ([dose.assignment] if dose else [])
 
 
 def graph_key(graph: Mapping[str, Mapping[str, Any]]) -> str:
@@ -131,22 +136,22 @@ def graph_key(graph: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _set_up(
-    graph: Graph, slug: str, seed: int, own: Sequence[str], info: Mapping[str, Any] | None
+    graph: Graph, slug: str, which: str, own: Sequence[str], info: Mapping[str, Any] | None
 ) -> Graph:
-    """Return the workflow with its settings, and names of files that tell the seeds apart."""
+    """Return the workflow with its settings, and names of files that tell the runs apart."""
     inputs = {node: entry["inputs"] for node, entry in with_overrides(graph, own, info).items()}
     trainers = nodes_of(graph, TRAINER.node_id)
     names = {node: inputs[node].get(OUTPUT_NAME, slug) for node in trainers}
-    renamed = [f"{node}.{OUTPUT_NAME}={name}_seed{seed}" for node, name in names.items()]
+    renamed = [f"{node}.{OUTPUT_NAME}={name}_{which}" for node, name in names.items()]
     graph = with_overrides(graph, [*own, *renamed], info)
     for entry in graph.values():
         prefix = entry["inputs"].get(FILENAME_PREFIX)
         if isinstance(prefix, str):
-            entry["inputs"][FILENAME_PREFIX] = f"{prefix}_seed{seed}"
+            entry["inputs"][FILENAME_PREFIX] = f"{prefix}_{which}"
     return graph
 
 
-def _watch(graph: Graph, slug: str, seed: int, info: Mapping[str, Any]) -> dict[str, str]:
+def _watch(graph: Graph, run: str, info: Mapping[str, Any]) -> dict[str, str]:
     """Add nodes that show what the matrix needs; return role to node."""
     roles = {}
     for role, (source, output, shower, name) in _WATCHED.items():
@@ -155,7 +160,7 @@ def _watch(graph: Graph, slug: str, seed: int, info: Mapping[str, Any]) -> dict[
         node = nodes_of(graph, source.node_id)[0]
         inputs: dict[str, Any] = {name: [node, source.output(output)]}
         if shower == "SaveImage":
-            inputs[FILENAME_PREFIX] = f"glitch/{slug}_seed{seed}_{role}"
+            inputs[FILENAME_PREFIX] = f"glitch/{run}_{role}"
         roles[role] = str(1 + max((int(node) for node in graph if node.isdigit()), default=0))
         title = {"title": f"For the matrix: {role.replace('_', ' ')}"}
         graph[roles[role]] = {"class_type": shower, "inputs": inputs, "_meta": title}

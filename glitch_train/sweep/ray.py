@@ -20,10 +20,11 @@ from ..grid.plan import SETTINGS, GridRecipe
 from ..recipe.experiments import EXPERIMENTS, combined_presets, in_order, slug_of
 from ..recipe.recipe import Recipe
 from ..settings import declared, nearest
+from .doses import Dose, each_run, read_doses, run_folder, run_name
 from .hostless import KEY, Order, check_grid
 from .matrix import read_run
 from .plan import settings_of
-from .results import finish
+from .results import about_run, finish
 from .run import SweepOutcome, missing_runs
 
 if TYPE_CHECKING:
@@ -51,17 +52,19 @@ class RayJob:
         seed: of the training.
         order: what is done.
         folder: where the results go.
+        dose: the strength that it is run with, where it tells a dose's response.
     """
 
     slug: str
     seed: int
     order: Order
     folder: Path
+    dose: Dose | None = None
 
     @property
     def name(self) -> str:
         """How the run is called."""
-        return f"{self.slug}, seed {self.seed}"
+        return run_name(self.slug, self.dose, self.seed)
 
     @property
     def key(self) -> str:
@@ -122,8 +125,7 @@ def _take(result: RunResult, job: RayJob, outcome: SweepOutcome) -> bool:
         shutil.rmtree(part, ignore_errors=True)
         shutil.copytree(result.made.results, part, ignore=shutil.ignore_patterns(KEY))
     files = sorted(path.relative_to(part).as_posix() for path in part.rglob("*") if path.is_file())
-    about = {"experiment": job.slug, "seed": job.seed, "key": job.key}
-    finish(part, job.folder, {**about, "loras": [str(result.made.lora)], "files": files})
+    finish(part, job.folder, {**about_run(job), "loras": [str(result.made.lora)], "files": files})
     try:
         read_run(job.folder, job.seed)
     except GlitchTrainError as error:
@@ -140,6 +142,7 @@ def plan_jobs(
     assignments: Sequence[str],
     out: Path,
     outcome: SweepOutcome,
+    doses: Sequence[str] = (),
 ) -> list[RayJob]:
     """Return every run; what needs the host is noted and left out.
 
@@ -149,6 +152,7 @@ def plan_jobs(
         assignments: as ``--set`` takes them; ``SLUG.NAME=VALUE`` is for one experiment and wins.
         out: the sweep's folder.
         outcome: is told what is left out.
+        doses: as ``--dose`` takes them.
 
     Raises:
         RecipeError: an unknown name or setting, or neither checkpoint nor folder is named.
@@ -161,20 +165,21 @@ def plan_jobs(
     for name in names:
         if name not in EXPERIMENTS:
             raise RecipeError(f"There is no preset {name!r}{nearest(name, EXPERIMENTS)}")
+    chosen = in_order(set(names) or set(EXPERIMENTS))
     found = []
-    for seed in dict.fromkeys(seeds):
-        for slug in in_order(set(names) or set(EXPERIMENTS)):
-            if slug in _NEEDS_HOST:
-                continue
-            own = [*settings_of(slug, assignments), f"seed={seed}"]
-            order = _order(slug, seed, own)
-            found.append(RayJob(slug, seed, order, out / slug / f"seed{seed}"))
+    for slug, dose, seed in each_run(chosen, read_doses(doses, chosen), seeds):
+        if slug in _NEEDS_HOST:
+            continue
+        own = [*settings_of(slug, assignments, dose), f"seed={seed}"]
+        output_name = f"{slug}_{dose.tag}_seed{seed}" if dose else f"{slug}_seed{seed}"
+        order = _order(slug, output_name, own)
+        found.append(RayJob(slug, seed, order, run_folder(out, slug, dose, seed), dose))
     check_names([job.order for job in found])
     outcome.left_out += [_NEEDS_HOST[slug] for slug in names or EXPERIMENTS if slug in _NEEDS_HOST]
     return found
 
 
-def _order(slug: str, seed: int, assignments: Sequence[str]) -> Order:
+def _order(slug: str, output_name: str, assignments: Sequence[str]) -> Order:
     from ..dataset.recipe import DatasetRecipe
     from ..recipe.assignments import with_assignments
     from ..recipe.train import TrainRecipe
@@ -200,7 +205,7 @@ def _order(slug: str, seed: int, assignments: Sequence[str]) -> Order:
     dataset = DatasetRecipe(**named.over(DatasetRecipe, {"folder": folder}))
     recipe = Recipe(
         dataset,
-        TrainRecipe(**named.over(TrainRecipe, {"output_name": f"{slug}_seed{seed}"})),
+        TrainRecipe(**named.over(TrainRecipe, {"output_name": output_name})),
         checkpoint=checkpoint,
         origins={**named.origins(DatasetRecipe), **named.origins(TrainRecipe)},
     )

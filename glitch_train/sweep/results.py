@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..comfyui.client import ComfyClient
 from ..comfyui.fetch import TEXT, Fetched, fetch_outputs, save_graph
 from ..comfyui.our_nodes import GRID, LOSS_GRAPH, REPORT
 from ..errors import ReportError
 from ..files import read_object, write_text
+from .doses import Dose
 from .plan import Job
 
 DONE = "done.json"
 MORE = "more"  # what the matrix does not need: previews, contact sheets, texts
+
+
+class Noted(Protocol):
+    """A run of any engine."""
+
+    @property
+    def slug(self) -> str:
+        """The experiment's name."""
+
+    @property
+    def seed(self) -> int:
+        """Of the training."""
+
+    @property
+    def key(self) -> str:
+        """What identifies what is done."""
+
+    @property
+    def dose(self) -> Dose | None:
+        """The strength that it is run with, if it is one."""
+
+
 _PLAIN = {
     (LOSS_GRAPH.node_id, ".png"): "loss.png",
     (LOSS_GRAPH.node_id, ".csv"): "losses.csv",
@@ -69,14 +93,18 @@ def collect(
     if missing:
         raise ReportError(f"{job.name} ended without {', '.join(missing)}: see the host's log.")
     done = {
-        "experiment": job.slug,
-        "seed": job.seed,
-        "key": job.key,
+        **about_run(job),
         "loras": fetched.loras,
         "files": sorted(p.relative_to(part).as_posix() for p in part.rglob("*") if p.is_file()),
     }
     finish(part, job.folder, done)
     return done
+
+
+def about_run(job: Noted) -> dict[str, Any]:
+    """Return what the note of a complete run says it is."""
+    about: dict[str, Any] = {"experiment": job.slug, "seed": job.seed, "key": job.key}
+    return {**about, "dose": dataclasses.asdict(job.dose)} if job.dose else about
 
 
 def finish(part: Path, folder: Path, done: Mapping[str, Any]) -> None:

@@ -20,18 +20,33 @@ def matrix_dict(matrix: Matrix) -> dict[str, Any]:
         "schema": SCHEMA,
         "asked": dict(matrix.asked),
         "experiments": {row.slug: _row_dict(matrix, row) for row in matrix.rows},
+        "doses": [
+            {
+                "experiment": dose.slug,
+                "setting": dose.setting,
+                "value": dose.value,
+                **_row_dict(matrix, row),
+            }
+            for dose, row in matrix.doses
+        ],
     }
 
 
 def matrix_csv(matrix: Matrix) -> str:
     """Return one line per experiment and effect; an experiment without pictures has one."""
     text = io.StringIO()
-    columns = ["experiment", "seeds", *_ASPECTS, "loss_start"]
+    columns = ["experiment", "dose", "seeds", *_ASPECTS, "loss_start"]
     columns += ["loss_final", "effect", "mean", "low", "high", "expected", "moved"]
     table = csv.DictWriter(text, columns, lineterminator="\n")
     table.writeheader()
-    for row in matrix.rows:
-        about = {"experiment": row.slug, "seeds": " ".join(str(run.seed) for run in row.runs)}
+    runs = [("", row) for row in matrix.rows]
+    runs += [(dose.assignment, row) for dose, row in matrix.doses]
+    for dose, row in runs:
+        about = {
+            "experiment": row.slug,
+            "dose": dose,
+            "seeds": " ".join(str(run.seed) for run in row.runs),
+        }
         about |= {aspect: " ".join(row.states(aspect)) for aspect in _ASPECTS}
         about |= plain({"loss_start": row.loss("start"), "loss_final": row.loss("final")})
         for effect, found in _row_dict(matrix, row)["effects"].items() or [("", {})]:

@@ -15,8 +15,12 @@ from glitch_train.cli.command import main
 from glitch_train.errors import ReportError
 from glitch_train.measure.measurement import EFFECTS
 from glitch_train.recipe.experiments import EXPERIMENTS
+from glitch_train.sweep.doses import Dose
 from glitch_train.sweep.findings import chance_of_order, compare, how_sure, sentences
 from glitch_train.sweep.matrix import read_matrix
+from glitch_train.sweep.page import write_page
+from glitch_train.sweep.pictures import draw_doses
+from glitch_train.sweep.tables import matrix_csv, matrix_dict
 
 STANDARD = "sd15_standard"
 
@@ -202,6 +206,34 @@ def test_the_page_begins_with_the_pictures_and_what_came_of_them(out: Path, tmp_
     assert "it shows texture glitch instead" in missing  # random crop, without its composition
     with Image.open(page.parent / "images" / "matrix" / "overview.jpg") as picture:
         assert picture.height > 3 * 64  # a row per experiment with pictures
+
+
+def test_doses_become_a_curve(out: Path, tmp_path: Path) -> None:
+    """Catches doses counted as experiments, put in order as text, or left off page and table."""
+    high = "high_learning_rate"
+    for value, index in (("2e-3", 0.9), ("4e-4", 0.6), ("1e-4", 0.2)):
+        for seed in (1, 2):
+            dose = Dose(high, "learning_rate", value)
+            _run(out, f"doses/{high}/{dose.tag}", seed, texture=index + seed / 100)
+            done = out / "doses" / high / dose.tag / f"seed{seed}" / "done.json"
+            note = json.loads(done.read_text()) | {"experiment": high, "dose": vars(dose)}
+            done.write_text(json.dumps(note))
+    matrix = read_matrix(out)
+    assert len(matrix.rows) == 4
+    assert [dose.value for dose, _ in matrix.doses] == ["1e-4", "4e-4", "2e-3"]
+    files = write_page(matrix, tmp_path / "page" / "matrix.md")
+    assert "## Dose and response" in files[0].read_text("utf-8")
+    curve = tmp_path / "page" / "images" / "matrix" / f"{high}_learning-rate.png"
+    assert curve in files
+    axes = draw_doses(matrix.doses).axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1e-4", "4e-4", "2e-3"]
+    assert list(axes.containers[0][0].get_ydata()) == pytest.approx([0.215, 0.615, 0.915])
+    told = [one["effects"]["texture"]["mean"] for one in matrix_dict(matrix)["doses"]]
+    assert told == pytest.approx([0.215, 0.615, 0.915])
+    lines = list(csv.DictReader(io.StringIO(matrix_csv(matrix))))
+    assert {line["dose"] for line in lines} == {
+        "", "learning_rate=1e-4", "learning_rate=4e-4", "learning_rate=2e-3",
+    }  # fmt: skip
 
 
 def test_a_run_that_lost_a_file_is_not_complete(out: Path) -> None:

@@ -110,6 +110,28 @@ def test_a_setting_of_one_experiment_wins(workflows: Path, tmp_path: Path) -> No
     assert steps == {"sd15_standard": (10, "20"), "overtrain": (30, "4")}
 
 
+def test_doses_are_runs_of_their_own(workflows: Path, tmp_path: Path) -> None:
+    """Catches doses that take each other's place on the disk or in the host's folder of LoRAs."""
+    found = find_workflows(workflows, ["overtrain"])
+    doses = [f"overtrain.steps={steps}" for steps in (20, 40)]
+    jobs = plan_sweep(found, [1, 2], tmp_path, ["steps=10"], doses=doses)
+    assert len({job.folder for job in jobs}) == len({job.key for job in jobs}) == 6
+    trainers = [job.graph["3"]["inputs"] for job in jobs]
+    assert len({trainer["output_name"] for trainer in trainers}) == 6
+    assert [trainer["steps"] for trainer in trainers] == [10, 20, 40] * 2
+    assert [job.name for job in jobs[:2]] == [
+        "overtrain, seed 1", "overtrain with steps=20, seed 1"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dose", ["steps=20", "nowhere.steps=20", "overtrain.steps"])
+def test_a_dose_of_nothing_is_refused(dose: str, workflows: Path, tmp_path: Path) -> None:
+    """Catches a dose that is dropped without a word."""
+    found = find_workflows(workflows, ["overtrain"])
+    with pytest.raises(RecipeError, match="--dose"):
+        plan_sweep(found, [1], tmp_path, doses=[dose])
+
+
 def test_a_changed_setting_changes_the_key(workflows: Path, tmp_path: Path) -> None:
     """Catches results of other settings kept, and all done anew because a title changed."""
     found = find_workflows(workflows, ["overtrain"])
