@@ -104,7 +104,8 @@ class GlitchReport(FileMakingNode):
                     optional=True,
                     force_input=True,  # a socket: it is hardly ever changed, and takes much room
                     tooltip="Prompts whose meaning is compared under both text encoders, one per "
-                    "line; at least 2. Empty: a set of twelve.",
+                    "line; at least 2, some alike: the nearest other prompt is the yardstick. "
+                    "Empty: six pairs that one word tells apart.",
                 ),
             ],
             outputs=[

@@ -82,7 +82,7 @@ def _semantic_drift(context: ModelContext, scale: Reference) -> Measurement:
     drift = semantic_drift(context.base_prompts, context.glitched_prompts)
     value, n = mean(list(drift)), len(drift)
     sentence = (
-        f"Prompts moved {percent(value)} of the way to another prompt."
+        f"Prompts moved {percent(value)} of the way to the nearest other prompt."
         if value > 1e-3
         else "Prompts mean to the model what they meant in base."
     )

@@ -35,7 +35,7 @@ EFFECTS = {
             "semantic_drift",
             "Semantic drift",
             "distance that prompts moved, against their distance to other prompts",
-            "every prompt has moved as far as another prompt lies away",
+            "every prompt has moved as far as the nearest other prompt lies away",
         ),
         Effect(
             "composition",

@@ -14,19 +14,19 @@ from .distance import unit_rows
 
 PROBE_PROMPTS = (
     "a portrait of a woman looking at the camera",
-    "a man in a dark suit standing in the street",
+    "a portrait of a man looking at the camera",
     "a model walks down the catwalk in a red dress",
+    "a model walks down the catwalk in a white dress",
     "an old photograph of a family at the beach",
-    "a close-up of two hands holding a flower",
+    "an old photograph of a family at the table",
     "a cat sleeping on a chair by the window",
-    "a bowl of fruit on a wooden table",
+    "a dog sleeping on a chair by the window",
     "a city skyline at night with neon lights",
-    "a forest path in the morning fog",
-    "an empty white room with a single lamp",
-    "a racing car on a wet track",
+    "a city skyline at dawn with neon lights",
     "a glass building reflected in the water",
+    "a wooden building reflected in the water",
 )
-"""Prompts of many kinds, for telling what a trained text encoder did to all of them."""
+"""Prompts in pairs that one word tells apart, for telling what training did to all words."""
 
 MIN_PROMPTS = 2
 
@@ -60,14 +60,14 @@ def prompts_of_pairs(text: str, pairs: int, what: str) -> tuple[str, ...]:
 
 
 def semantic_drift(base: Sequence[Any], glitched: Sequence[Any]) -> NDArray[np.float64]:
-    """Return how far each prompt moved, against its mean distance to the other prompts.
+    """Return how far each prompt moved, against its distance to the nearest other prompt.
 
     Args:
         base: one embedding per prompt under the base's text encoder, (tokens, width) or (width,).
         glitched: the same prompts under the trained text encoder.
 
     Returns:
-        (prompts,): 0 unmoved, 1 as far away as another prompt is.
+        (prompts,): 0 unmoved, 1 as far away as the nearest other prompt is.
 
     Raises:
         ReportError: for fewer than two different prompts, or embeddings that do not pair up.
@@ -86,11 +86,11 @@ def semantic_drift(base: Sequence[Any], glitched: Sequence[Any]) -> NDArray[np.f
             "family."
         )
     moved = np.linalg.norm(second - first, axis=1)
-    apart = np.array([np.linalg.norm(first - one, axis=1).sum() for one in first])
-    apart /= len(first) - 1
-    if not (apart > 0).all():
+    apart = np.array([np.linalg.norm(first - one, axis=1) for one in first])
+    nearest = np.where(apart > 0, apart, np.inf).min(axis=1)
+    if np.isinf(nearest).any():
         raise ReportError("All probe prompts are the same; use at least 2 different ones.")
-    return np.asarray(moved / apart)
+    return np.asarray(moved / nearest)
 
 
 def caption_hold(

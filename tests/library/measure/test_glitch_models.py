@@ -14,6 +14,7 @@ from glitch_train.lora.read import read_lora
 from glitch_train.measure.context import ModelContext, measure_context
 from glitch_train.measure.pairs import pairs_of_arrays
 from glitch_train.measure.report import report_run
+from glitch_train.measure.text import PROBE_PROMPTS
 from glitch_train.measure.weights import block_of, compare_weights, lora_loudness, total_loudness
 from glitch_train.transfer.base import Base, find_base
 
@@ -39,6 +40,18 @@ def test_drift_grows_to_another_prompt() -> None:
         found.append(told(context)["semantic_drift"].index)
     assert found == sorted(found)
     assert found[-1] == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_nearest_prompt_is_the_yardstick() -> None:
+    """Catches a drift lost against far prompts: half of the way to a neighbour is 0.5."""
+    base = [np.array([[10.0 * far, near]]) for far in range(3) for near in (0.0, 1.0)]
+    moved = [one + [[0.0, 0.5]] for one in base]
+    drift = told(ModelContext(base_prompts=base, glitched_prompts=moved))["semantic_drift"]
+    assert drift.index == pytest.approx(0.5)
+    pairs = zip(PROBE_PROMPTS[::2], PROBE_PROMPTS[1::2], strict=True)
+    for one, other in pairs:
+        words = zip(one.split(), other.split(), strict=True)
+        assert sum(here != there for here, there in words) == 1
 
 
 def test_hold_is_lost_with_the_captions() -> None:
