@@ -110,17 +110,21 @@ class Screen:
         shown: dict[str, Any] = json.loads((WORKFLOWS / f"{name}.json").read_text("utf-8"))
         titles = sorted(node["title"] for node in shown["nodes"])
         card = self.page.locator(f"[data-testid=template-workflow-{name}]")
+        # Newer hosts show templates of their own first, and ours behind the pack's name.
+        pack = self.page.locator("[role=dialog]").get_by_text(PACK_ID, exact=True)
         for _ in range(CLICKS):
             if not card.is_visible():
-                self.page.locator("button[aria-label=Templates]").click()
-                # Newer hosts show templates of their own first, and ours behind the pack's name.
-                pack = self.page.locator("[role=dialog]").get_by_text(PACK_ID, exact=True)
+                if not pack.first.is_visible():
+                    self.page.locator("button[aria-label=Templates]").click()
                 pack.or_(card).first.wait_for(timeout=PATIENCE_MS)
-                if not card.is_visible():
-                    pack.first.click()
-                    self.page.locator(ANY_CARD).first.wait_for(timeout=PATIENCE_MS)
-                if not card.is_visible():
-                    self.page.locator(TEMPLATE_SEARCH).fill(name)
+            if not card.is_visible():
+                pack.first.click()
+                try:
+                    self.page.locator(ANY_CARD).first.wait_for(timeout=PATIENCE_MS / CLICKS)
+                except NotYet:
+                    continue
+            if not card.is_visible():
+                self.page.locator(TEMPLATE_SEARCH).fill(name)
             card.click(timeout=PATIENCE_MS)
             try:
                 self.page.wait_for_function(
