@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from ..comfyui.client import ComfyClient
 from ..comfyui.errors import ServerLost, ServerUnreachable
+from ..comfyui.graph import nodes_of
+from ..comfyui.our_nodes import TRAINER
 from ..comfyui.run import Listener, ctrl_c_held_back, run_workflow
 from ..errors import DiskError, GlitchTrainError, ReportError
 from .matrix import read_run
@@ -107,6 +111,7 @@ def run_sweep(
     """
     outcome = SweepOutcome()
     missing = missing_runs(jobs, outcome)
+    begun, steps = time.monotonic(), [_steps(job) for job in missing]
     for number, job in enumerate(missing, 1):
         log.info("Run %d of %d: %s", number, len(missing), job.name)
         try:
@@ -114,11 +119,21 @@ def run_sweep(
             if job.name in outcome.done:
                 with ctrl_c_held_back():
                     after_each()
+                if left := sum(steps[number:]):
+                    seconds = (time.monotonic() - begun) * left / sum(steps[:number])
+                    log.info("About %d min to go, by the steps.", math.ceil(seconds / 60))
         except KeyboardInterrupt:
             outcome.interrupted = True
         if outcome.interrupted or outcome.stopped:
             break
     return outcome
+
+
+def _steps(job: Job) -> int:
+    """Return how many steps a run trains, and its pictures as one more."""
+    trainers = nodes_of(job.graph, TRAINER.node_id)
+    counts = [job.graph[node]["inputs"].get("steps") for node in trainers]
+    return 1 + sum(count for count in counts if isinstance(count, int))
 
 
 def missing_runs(jobs: Sequence[AnyJob], outcome: SweepOutcome) -> list[AnyJob]:
