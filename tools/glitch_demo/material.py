@@ -64,7 +64,7 @@ def place_checkpoint(base_dir: Path, checkpoint: Path | None) -> str:
 
     Args:
         base_dir: The host's base folder.
-        checkpoint: The user's own, or None for the pocket one, which is built when missing.
+        checkpoint: The user's own, or None for the pocket one, which is unpacked when missing.
 
     Returns:
         Its name, as a checkpoint loader takes it.
@@ -72,7 +72,7 @@ def place_checkpoint(base_dir: Path, checkpoint: Path | None) -> str:
     if checkpoint is None:
         from glitch_demo.pocket import pocket_sd15  # imports torch
 
-        bar = StageBar("Making the pocket checkpoint (once, some minutes)")
+        bar = StageBar("Unpacking the pocket checkpoint (once)")
         try:
             checkpoint = pocket_sd15(on_progress=bar)
         finally:

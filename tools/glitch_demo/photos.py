@@ -35,6 +35,15 @@ class Photo:
     box: tuple[int, int, int, int]
     """Left, top, right, bottom of the part worth looking at, in pixels of the file."""
 
+    def open(self) -> Image.Image:
+        """Return all of the photograph as RGB; what is transparent lies on white."""
+        with Image.open(self.path) as picture:
+            if "A" not in picture.getbands():
+                return picture.convert("RGB")
+            flat = Image.new("RGBA", picture.size, "white")
+            flat.alpha_composite(picture.convert("RGBA"))
+        return flat.convert("RGB")
+
 
 _PHOTOS = (
     (
@@ -47,6 +56,24 @@ _PHOTOS = (
     ("coffee", "a cup of coffee on a wooden table", "coffee.png", (80, 0, 480, 400)),
     ("rocket", "a rocket on its launch pad at night", "rocket.jpg", (170, 60, 490, 427)),
     ("motorcycle", "a red motorcycle in a garage", "motorcycle_left.png", (100, 0, 700, 500)),
+    (
+        "cameraman",
+        "a man with a camera on a tripod in a field",
+        "camera.png",
+        (80, 30, 400, 350),
+    ),
+    ("coins", "old coins lying in rows on a dark cloth", "coins.png", (0, 0, 303, 303)),
+    (
+        "galaxies",
+        "galaxies and stars in deep black space",
+        "hubble_deep_field.jpg",
+        (100, 100, 800, 800),
+    ),
+    ("moon", "craters on the grey surface of the moon", "moon.png", (0, 0, 512, 512)),
+    ("eye", "the red back of an eye with its blood vessels", "retina.jpg", (100, 100, 1311, 1311)),
+    ("bricks", "a wall of grey bricks", "brick.png", (0, 0, 300, 300)),
+    ("gravel", "small round pebbles on the ground", "gravel.png", (0, 0, 300, 300)),
+    ("horse", "the black silhouette of a horse", "horse.png", (36, 0, 364, 328)),
 )
 
 
@@ -76,8 +103,7 @@ def load(photo: Photo, size_px: int) -> Image.Image:
     Returns:
         An RGB picture.
     """
-    with Image.open(photo.path) as picture:
-        part = picture.convert("RGB").crop(photo.box)
+    part = photo.open().crop(photo.box)
     return ImageOps.fit(part, (size_px, size_px), Image.Resampling.LANCZOS)
 
 

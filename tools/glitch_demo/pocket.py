@@ -1,8 +1,8 @@
 """Pocket checkpoints: complete, tiny Stable Diffusion models for a demo without downloads.
 
-`pocket_sd15` is trained in minutes on the demo's photographs and draws them for their captions;
-`pocket_sdxl` has the SDXL family's shape and untrained weights. Hosts load both as what they are
-shaped like. Built once, then kept in the cache folder.
+`pocket_sd15` draws the demo's photographs for their captions, each seed another crop of them; its
+weights ship with the demo. `pocket_sdxl` has the SDXL family's shape and an untrained UNet. Hosts
+load both as what they are shaped like. Built once, then kept in the cache folder.
 
     python -m glitch_demo.pocket sd15
 """
@@ -10,8 +10,9 @@ shaped like. Built once, then kept in the cache folder.
 import argparse
 import hashlib
 import json
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -21,21 +22,17 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from glitch_demo.cache_folder import cache_folder
-from glitch_demo.photos import demo_photos, load
-from glitch_demo.pocket_start import painted_channels, set_starting_weights
 from glitch_demo.pocket_text import clip_l_weights, open_clip_g_weights
-from glitch_demo.pocket_train import train_pocket
-from glitch_demo.pocket_unet import SDXL_SHAPE, PocketUNet
-from glitch_demo.pocket_vae import (
-    PICTURE_PX,
-    PatchStatistics,
-    make_decoder,
-    make_encoder,
-    set_pca_encoder,
-    start_decoder,
-    to_tensor,
-    vae_state,
+from glitch_demo.pocket_unet import (
+    CHANNELS,
+    GROUP_WIDTH,
+    LATENT_CHANNELS,
+    SD15_SHAPE,
+    SDXL_SHAPE,
+    PocketUNet,
 )
+from glitch_demo.pocket_vae import make_decoder, make_encoder, vae_state
+from glitch_demo.pocket_weights import BASIS, for_prompts, part, shipped_weights, widen
 
 OnProgress = Callable[[str, float], None]
 """Called with the name of the stage and how much of it is done, 0 to 1."""
@@ -44,9 +41,9 @@ Build = Callable[[OnProgress], dict[str, Tensor]]
 SEED = 20240607
 SD15_LATENT_SCALE, SDXL_LATENT_SCALE = 0.18215, 0.13025
 # Raise a recipe's number whenever its weights would come out differently: old files are rebuilt.
-SD15_RECIPE, SDXL_RECIPE = 3, 3
-# Not zero, or a LoRA would get no gradient; draws patterns of about unit variance.
-SDXL_OUTPUT_STD = 3.0
+SD15_RECIPE, SDXL_RECIPE = 4, 4
+# Not zero, or a LoRA would get no gradient.
+SDXL_OUTPUT_STD = 0.01
 HASH_CHUNK_BYTES = 1 << 22
 
 
@@ -120,7 +117,7 @@ def _found_or_built(path: Path, recipe: int, build: Build, on_progress: OnProgre
 
 
 def build_sd15(on_progress: OnProgress) -> dict[str, Tensor]:
-    """Fit the SD1.5 pocket checkpoint.
+    """Put the SD1.5 pocket checkpoint together from the shipped weights.
 
     Args:
         on_progress: told the stage and its fraction done.
@@ -128,18 +125,22 @@ def build_sd15(on_progress: OnProgress) -> dict[str, Tensor]:
     Returns:
         The whole checkpoint under its original names, fp16.
     """
+    on_progress("drawing weights", 0.0)
     text = clip_l_weights(SEED)
-    photos = demo_photos()
-    unet, encoder, decoder = train_pocket(photos, text, SEED, on_progress)
+    on_progress("unpacking weights", 0.5)
+    weights = shipped_weights()
+    unet = PocketUNet(SD15_SHAPE)
+    widen(unet, for_prompts(part(weights, "unet."), weights[BASIS]))
+    on_progress("unpacking weights", 1.0)
     return {
         **_prefixed("model.diffusion_model", unet.state_dict()),
         **_prefixed("cond_stage_model.transformer", text),
-        **_prefixed("first_stage_model", vae_state(encoder, decoder, SD15_LATENT_SCALE)),
+        **_prefixed("first_stage_model", autoencoder_state(weights, SD15_LATENT_SCALE)),
     }
 
 
 def build_sdxl(on_progress: OnProgress) -> dict[str, Tensor]:
-    """Draw the SDXL-family pocket checkpoint: its UNet draws a fixed pattern for a prompt.
+    """Draw the SDXL-family pocket checkpoint: its UNet takes all of its input for noise.
 
     Args:
         on_progress: told the stage and its fraction done.
@@ -151,11 +152,7 @@ def build_sdxl(on_progress: OnProgress) -> dict[str, Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         unet = PocketUNet(SDXL_SHAPE)
-        set_starting_weights(unet)
-        with torch.no_grad():
-            painted = unet.out[2].weight[:, painted_channels()]
-            unet.out[2].weight[:, painted_channels()] = SDXL_OUTPUT_STD * torch.randn_like(painted)
-        encoder, decoder = _untrained_vae()
+        take_input_for_noise(unet)
     text_l = clip_l_weights(SEED)
     on_progress("drawing weights", 0.2)
     text_g = open_clip_g_weights(SEED)
@@ -164,18 +161,48 @@ def build_sdxl(on_progress: OnProgress) -> dict[str, Tensor]:
         **_prefixed("model.diffusion_model", unet.state_dict()),
         **_prefixed("conditioner.embedders.0.transformer", text_l),
         **_prefixed("conditioner.embedders.1.model", text_g),
-        **_prefixed("first_stage_model", vae_state(encoder, decoder, SDXL_LATENT_SCALE)),
+        **_prefixed("first_stage_model", autoencoder_state(shipped_weights(), SDXL_LATENT_SCALE)),
     }
 
 
-def _untrained_vae() -> tuple[nn.Sequential, nn.Sequential]:
-    """The autoencoder before training: right colours in 8x8 blocks."""
-    pictures = torch.stack([to_tensor(load(photo, PICTURE_PX)) for photo in demo_photos()])
-    statistics = PatchStatistics(pictures)
+def autoencoder_state(weights: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """Return the shipped autoencoder as a checkpoint holds it, without the prefix.
+
+    Args:
+        weights: from `shipped_weights`.
+        scale: the family's latent scale.
+    """
     encoder, decoder = make_encoder(), make_decoder()
-    set_pca_encoder(encoder, statistics)
-    start_decoder(decoder, statistics)
-    return encoder, decoder
+    widen(encoder, part(weights, "encoder."))
+    widen(decoder, part(weights, "decoder."))
+    return vae_state(encoder, decoder, scale)
+
+
+@torch.no_grad()
+def take_input_for_noise(unet: PocketUNet) -> None:
+    """Let an untrained UNet predict its input, at unit variance, and a little of everything else.
+
+    A group of channels carries x and -x from the first convolution over the last skip to the last
+    norm; silu(x) - silu(-x) = x. Right at high noise, wrong at low, and it does not blow up.
+
+    Args:
+        unet: freshly made; changed in place. Draws from the global random generator.
+    """
+    pairs, group = 2 * LATENT_CHANNELS, slice(GROUP_WIDTH)
+    eye = torch.eye(LATENT_CHANNELS)
+    signs = torch.cat([eye, -eye])
+    entry, last_block, last = unet.input_blocks[0][0], unet.output_blocks[-1][0], unet.out[2]
+    entry.weight[group], entry.bias[group] = 0.0, 0.0
+    entry.weight[:pairs, :, 1, 1] = signs
+    skip = last_block.skip_connection
+    skip.weight[group], skip.bias[group] = 0.0, 0.0
+    skip.weight[group, CHANNELS : CHANNELS + GROUP_WIDTH, 0, 0] = torch.eye(GROUP_WIDTH)
+    last_block.out_layers[3].weight[group], last_block.out_layers[3].bias[group] = 0.0, 0.0
+    nn.init.normal_(last.weight, std=SDXL_OUTPUT_STD)
+    last.weight[:, group] = 0.0
+    # Two of the group's ten channels are zero: its norm makes the others too large by 10 / 8.
+    last.weight[:, :pairs, 1, 1] = signs.T * math.sqrt(pairs / GROUP_WIDTH)
+    last.bias.zero_()
 
 
 def _prefixed(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:

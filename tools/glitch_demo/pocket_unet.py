@@ -1,6 +1,7 @@
 """A small Stable Diffusion UNet whose parameters carry the original (LDM) names.
 
-Same blocks as SD1.5 and SDXL, fewer of them, 320 channels at every level.
+Same blocks as SD1.5 and SDXL, fewer of them, 320 channels at every level: hosts expect those. A
+narrow one computes what a full one does whose other channels are zero.
 Source: CompVis/stable-diffusion, ldm/modules/diffusionmodules/openaimodel.py.
 """
 
@@ -13,9 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 CHANNELS = 320
-EMB_WIDTH = 4 * CHANNELS
 LATENT_CHANNELS = 4
-GROUPS = 32
+GROUP_WIDTH = 10  # 320 channels in 32 groups
 MAX_PERIOD = 10000  # of the sinusoidal timestep embedding
 
 
@@ -35,6 +35,15 @@ class UNetShape:
     """Whether transformers project with Linear (SDXL) or 1x1 convolutions (SD1.5)."""
     vector_width: int = 0
     """Width of SDXL's pooled text and size vector (2816), 0 for none."""
+    channels: int = CHANNELS
+    """Of every level; fewer than 320 for a narrow one."""
+    emb_width: int = 4 * CHANNELS
+    """Of the timestep embedding."""
+
+    @property
+    def groups(self) -> int:
+        """Groups of every group norm."""
+        return self.channels // GROUP_WIDTH
 
 
 SD15_SHAPE = UNetShape(
@@ -54,22 +63,23 @@ SDXL_SHAPE = UNetShape(
 class ResBlock(nn.Module):
     """Two convolutions with a timestep embedding between them, and a skip."""
 
-    def __init__(self, n_in: int) -> None:
+    def __init__(self, shape: UNetShape, n_in: int) -> None:
         super().__init__()
+        width = shape.channels
         self.in_layers = nn.Sequential(
-            nn.GroupNorm(GROUPS, n_in), nn.SiLU(), nn.Conv2d(n_in, CHANNELS, 3, padding=1)
+            nn.GroupNorm(shape.groups, n_in), nn.SiLU(), nn.Conv2d(n_in, width, 3, padding=1)
         )
-        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(EMB_WIDTH, CHANNELS))
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(shape.emb_width, width))
         self.out_layers = nn.Sequential(
-            nn.GroupNorm(GROUPS, CHANNELS),
+            nn.GroupNorm(shape.groups, width),
             nn.SiLU(),
             nn.Dropout(0.0),  # holds index 2, as in the original
-            nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
+            nn.Conv2d(width, width, 3, padding=1),
         )
-        self.skip_connection = nn.Identity() if n_in == CHANNELS else nn.Conv2d(n_in, CHANNELS, 1)
+        self.skip_connection = nn.Identity() if n_in == width else nn.Conv2d(n_in, width, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """Map (B, n_in, H, W) and (B, 1280) to (B, 320, H, W)."""
+        """Map (B, n_in, H, W) and (B, emb_width) to (B, channels, H, W)."""
         h = self.in_layers(x) + self.emb_layers(emb)[:, :, None, None]
         return self.skip_connection(x) + self.out_layers(h)
 
@@ -77,16 +87,16 @@ class ResBlock(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention of `x` to `context`."""
 
-    def __init__(self, context_width: int, head_width: int) -> None:
+    def __init__(self, width: int, context_width: int, head_width: int) -> None:
         super().__init__()
         self.head_width = head_width
-        self.to_q = nn.Linear(CHANNELS, CHANNELS, bias=False)
-        self.to_k = nn.Linear(context_width, CHANNELS, bias=False)
-        self.to_v = nn.Linear(context_width, CHANNELS, bias=False)
-        self.to_out = nn.Sequential(nn.Linear(CHANNELS, CHANNELS), nn.Dropout(0.0))
+        self.to_q = nn.Linear(width, width, bias=False)
+        self.to_k = nn.Linear(context_width, width, bias=False)
+        self.to_v = nn.Linear(context_width, width, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(width, width), nn.Dropout(0.0))
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """Map (B, N, 320) and (B, M, context_width) to (B, N, 320)."""
+        """Map (B, N, width) and (B, M, context_width) to (B, N, width)."""
         q, k, v = (
             t.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
             for t in (self.to_q(x), self.to_k(context), self.to_v(context))
@@ -98,14 +108,26 @@ class Attention(nn.Module):
 class GEGLU(nn.Module):
     """A linear layer gated by the GELU of another one."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(CHANNELS, 8 * CHANNELS)
+        self.proj = nn.Linear(width, 8 * width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (…, 320) to (…, 1280)."""
+        """Map (…, width) to (…, 4 × width)."""
         value, gate = self.proj(x).chunk(2, dim=-1)
         return value * F.gelu(gate)
+
+
+class Norm(nn.LayerNorm):
+    """Layer norm over 320 channels, of which those beyond its own are zero."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (…, channels) to the same shape."""
+        if x.shape[-1] == CHANNELS:
+            return super().forward(x)
+        mean = x.sum(-1, keepdim=True) / CHANNELS
+        variance = x.square().sum(-1, keepdim=True) / CHANNELS - mean.square()
+        return (x - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias
 
 
 class TransformerBlock(nn.Module):
@@ -113,14 +135,15 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, shape: UNetShape) -> None:
         super().__init__()
-        self.attn1 = Attention(CHANNELS, shape.head_width)
-        self.attn2 = Attention(shape.context_width, shape.head_width)
-        net = (GEGLU(), nn.Dropout(0.0), nn.Linear(4 * CHANNELS, CHANNELS))
+        width = shape.channels
+        self.attn1 = Attention(width, width, shape.head_width)
+        self.attn2 = Attention(width, shape.context_width, shape.head_width)
+        net = (GEGLU(width), nn.Dropout(0.0), nn.Linear(4 * width, width))
         self.ff = nn.ModuleDict({"net": nn.Sequential(*net)})
-        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(CHANNELS) for _ in range(3))
+        self.norm1, self.norm2, self.norm3 = (Norm(width) for _ in range(3))
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """Map (B, N, 320) to the same shape, looking at (B, 77, context_width)."""
+        """Map (B, N, channels) to the same shape, looking at (B, 77, context_width)."""
         normed = self.norm1(x)
         x = x + self.attn1(normed, normed)
         x = x + self.attn2(self.norm2(x), context)
@@ -132,16 +155,15 @@ class SpatialTransformer(nn.Module):
 
     def __init__(self, shape: UNetShape, depth: int) -> None:
         super().__init__()
-        self.linear = shape.linear_proj
-        self.norm = nn.GroupNorm(GROUPS, CHANNELS, eps=1e-6)
+        width, self.linear = shape.channels, shape.linear_proj
+        self.norm = nn.GroupNorm(shape.groups, width, eps=1e-6)
         self.proj_in, self.proj_out = (
-            nn.Linear(CHANNELS, CHANNELS) if self.linear else nn.Conv2d(CHANNELS, CHANNELS, 1)
-            for _ in range(2)
+            nn.Linear(width, width) if self.linear else nn.Conv2d(width, width, 1) for _ in range(2)
         )
         self.transformer_blocks = nn.ModuleList(TransformerBlock(shape) for _ in range(depth))
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """Map (B, 320, H, W) to the same shape."""
+        """Map (B, width, H, W) to the same shape."""
         h = self.norm(x)
         h = h if self.linear else self.proj_in(h)
         h = h.permute(0, 2, 3, 1).flatten(1, 2)
@@ -156,24 +178,24 @@ class SpatialTransformer(nn.Module):
 class Downsample(nn.Module):
     """Halve height and width."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.op = nn.Conv2d(CHANNELS, CHANNELS, 3, stride=2, padding=1)
+        self.op = nn.Conv2d(width, width, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, 320, H, W) to (B, 320, H/2, W/2)."""
+        """Map (B, width, H, W) to (B, width, H/2, W/2)."""
         return self.op(x)
 
 
 class Upsample(nn.Module):
     """Double height and width."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, 320, H, W) to (B, 320, 2H, 2W)."""
+        """Map (B, width, H, W) to (B, width, 2H, 2W)."""
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
@@ -182,29 +204,30 @@ class PocketUNet(nn.Module):
 
     def __init__(self, shape: UNetShape) -> None:
         super().__init__()
-        self.time_embed = _mlp(CHANNELS)
+        width = shape.channels
+        self.time_embed = _mlp(CHANNELS, shape.emb_width)
         if shape.vector_width:
-            self.label_emb = nn.Sequential(_mlp(shape.vector_width))
+            self.label_emb = nn.Sequential(_mlp(shape.vector_width, shape.emb_width))
         self.input_blocks = nn.ModuleList(
-            [nn.ModuleList([nn.Conv2d(LATENT_CHANNELS, CHANNELS, 3, padding=1)])]
+            [nn.ModuleList([nn.Conv2d(LATENT_CHANNELS, width, 3, padding=1)])]
         )
         self.output_blocks = nn.ModuleList()
         for level, depths in enumerate(shape.depths):
             for depth in depths:
-                self.input_blocks.append(_block(shape, CHANNELS, depth))
+                self.input_blocks.append(_block(shape, width, depth))
             if level < len(shape.depths) - 1:
-                self.input_blocks.append(nn.ModuleList([Downsample()]))
-        self.middle_block = _block(shape, CHANNELS, shape.middle_depth)
-        self.middle_block.append(ResBlock(CHANNELS))
+                self.input_blocks.append(nn.ModuleList([Downsample(width)]))
+        self.middle_block = _block(shape, width, shape.middle_depth)
+        self.middle_block.append(ResBlock(shape, width))
         for level, depths in reversed(list(enumerate(shape.depths))):
             for depth in (*depths, depths[-1]):
-                self.output_blocks.append(_block(shape, 2 * CHANNELS, depth))
+                self.output_blocks.append(_block(shape, 2 * width, depth))
             if level > 0:
-                self.output_blocks[-1].append(Upsample())
+                self.output_blocks[-1].append(Upsample(width))
         self.out = nn.Sequential(
-            nn.GroupNorm(GROUPS, CHANNELS),
+            nn.GroupNorm(shape.groups, width),
             nn.SiLU(),
-            nn.Conv2d(CHANNELS, LATENT_CHANNELS, 3, padding=1),
+            nn.Conv2d(width, LATENT_CHANNELS, 3, padding=1),
         )
 
     def forward(
@@ -225,16 +248,6 @@ class PocketUNet(nn.Module):
         Returns:
             (B, 4, H/8, W/8) predicted noise.
         """
-        return self.out[2](self.features(noisy_latents, timesteps, context, vector))
-
-    def features(
-        self,
-        noisy_latents: Tensor,
-        timesteps: Tensor,
-        context: Tensor,
-        vector: Tensor | None = None,
-    ) -> Tensor:
-        """Return what the last convolution reads, (B, 320, H/8, W/8); arguments as `forward`."""
         emb = self.time_embed(timestep_embedding(timesteps))
         if vector is not None:
             emb = emb + self.label_emb(vector)
@@ -245,7 +258,7 @@ class PocketUNet(nn.Module):
         h = _run(self.middle_block, h, emb, context)
         for block in self.output_blocks:
             h = _run(block, torch.cat([h, skips.pop()], dim=1), emb, context)
-        return self.out[:2](h)
+        return self.out(h)
 
 
 def timestep_embedding(timesteps: Tensor) -> Tensor:
@@ -256,12 +269,12 @@ def timestep_embedding(timesteps: Tensor) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
-def _mlp(n_in: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(n_in, EMB_WIDTH), nn.SiLU(), nn.Linear(EMB_WIDTH, EMB_WIDTH))
+def _mlp(n_in: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(n_in, width), nn.SiLU(), nn.Linear(width, width))
 
 
 def _block(shape: UNetShape, n_in: int, depth: int) -> nn.ModuleList:
-    layers: list[nn.Module] = [ResBlock(n_in)]
+    layers: list[nn.Module] = [ResBlock(shape, n_in)]
     if depth:
         layers.append(SpatialTransformer(shape, depth))
     return nn.ModuleList(layers)
