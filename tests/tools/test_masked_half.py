@@ -28,7 +28,7 @@ from glitch_train.training.loop import LoraTraining
 pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
-SIDE_PX, STEPS, DRAWS = 128, 10, 6
+SIDE_PX, STEPS, DRAWS = 128, 20, 6
 
 
 def start(folder: Path, cache: TensorCache) -> LoraTraining:
@@ -42,7 +42,7 @@ def start(folder: Path, cache: TensorCache) -> LoraTraining:
     prompts = dict(encode_captions(captions, encoders.tokenize, towers, cache, CPU))
     items = training_items(dataset, latents, prompts, list(encode_masks(dataset, cache)))
     source = BatchSource(items, cache, cache, batch_size=1, repeats=1, seed=3)
-    settings = {"steps": STEPS, "learning_rate": 3e-4, "network_dim": 8, "network_alpha": 8.0}
+    settings = {"steps": STEPS, "learning_rate": 2e-3, "network_dim": 8, "network_alpha": 8.0}
     return LoraTraining(base, source, TrainRecipe(seed=3, **settings), CPU)
 
 
@@ -61,25 +61,31 @@ def losses_of_halves(training: LoraTraining, cache: TensorCache) -> tuple[float,
     return halves[0].item(), halves[1].item()
 
 
-def test_the_other_half_stays_where_it_was(tmp_path: Path) -> None:
-    """Catches a mask that weighs wrong places, or none: then the right half is learned as well.
+def losses_after_training_on(folder: Path, left_px: int, right_px: int) -> tuple[float, float]:
+    """Train on a part of a picture, between two columns; return the losses of both halves.
 
-    The picture is a photograph's negative, new to the checkpoint everywhere. Measured here: left
-    from 5.06 to 2.30, right from 6.30 to 5.77, for one LoRA works on all places. In 16 steps on a
-    picture squeezed instead of cut: left from 9.47 to 4.93, right from 9.19 to 9.24; without the
-    mask to 5.44 and 4.77.
+    The picture is a photograph's negative, new to the checkpoint everywhere.
     """
-    with Image.open(demo_photos()[0].path) as opened:
-        photo = ImageOps.fit(opened.convert("RGB"), (SIDE_PX, SIDE_PX))
-    ImageOps.invert(photo).save(tmp_path / "a.png")
+    folder.mkdir()
+    photo = ImageOps.fit(demo_photos()[0].open(), (SIDE_PX, SIDE_PX))
+    ImageOps.invert(photo).save(folder / "a.png")
     mask = Image.new("L", photo.size, 0)
-    mask.paste(255, (0, 0, SIDE_PX // 2, SIDE_PX))
-    mask.save(tmp_path / "a_mask.png")
-    cache = TensorCache(tmp_path / "cache")
-    training = start(tmp_path, cache)
-    left, right = losses_of_halves(training, cache)
+    mask.paste(255, (left_px, 0, right_px, SIDE_PX))
+    mask.save(folder / "a_mask.png")
+    cache = TensorCache(folder / "cache")
+    training = start(folder, cache)
     for _ in range(STEPS):
         training.train_step()
-    left_after, right_after = losses_of_halves(training, cache)
-    assert left_after < 0.6 * left
-    assert right_after > 0.85 * right
+    return losses_of_halves(training, cache)
+
+
+def test_each_half_is_learned_where_it_counts(tmp_path: Path) -> None:
+    """Catches a mask that weighs wrong places, or none: then both runs learn both halves alike.
+
+    Measured here, from 0.47 left and 0.63 right: 0.27 and 0.36 after training on the left half,
+    0.32 and 0.27 on the right one, 0.28 and 0.27 on all; one LoRA works on all places.
+    """
+    on_left = losses_after_training_on(tmp_path / "left", 0, SIDE_PX // 2)
+    on_right = losses_after_training_on(tmp_path / "right", SIDE_PX // 2, SIDE_PX)
+    assert on_left[0] < 0.92 * on_right[0]
+    assert on_right[1] < 0.85 * on_left[1]

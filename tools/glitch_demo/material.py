@@ -6,12 +6,13 @@ from pathlib import Path
 from glitch_demo.host import link_or_copy
 from glitch_demo.terminal import StageBar
 from glitch_train.comfyui.graph import Graph, replace_texts, set_input
-from glitch_train.comfyui.our_nodes import DATASET_LOADER
+from glitch_train.comfyui.our_nodes import DATASET_LOADER, TRAINER
 from glitch_train.errors import GlitchTrainError
 
 DEMO_PICTURES = "glitch_demo_pictures"
 DEMO_SUBJECTS = 2
 CLEAN_JPEG_QUALITY = 95  # the workflow itself crushes them
+OWN_LEARNING_RATE = 1e-4  # the pocket model is small, and takes twenty times as much
 OWN_SIZE_PX = 512  # what a full SD1.5 checkpoint draws well; the pocket one draws 128
 CHECKPOINT_SUFFIXES = frozenset({".safetensors", ".ckpt"})
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -115,7 +116,7 @@ def place_pictures(base_dir: Path, pictures: Path | None) -> str:
 
 
 def suit_own_checkpoint(graph: Graph) -> Graph:
-    """Return the workflow at a size that a full checkpoint was made for.
+    """Return the workflow at the size and learning rate of a full checkpoint.
 
     Args:
         graph: The demo workflow, made for the pocket checkpoint.
@@ -123,7 +124,7 @@ def suit_own_checkpoint(graph: Graph) -> Graph:
     for node in (DATASET_LOADER.node_id, "EmptyLatentImage"):
         for side in ("width", "height"):
             graph = set_input(graph, node, side, OWN_SIZE_PX)
-    return graph
+    return set_input(graph, TRAINER.node_id, "learning_rate", OWN_LEARNING_RATE)
 
 
 def suit_own_pictures(graph: Graph, pictures: Path) -> Graph:

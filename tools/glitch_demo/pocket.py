@@ -32,7 +32,7 @@ from glitch_demo.pocket_unet import (
     PocketUNet,
 )
 from glitch_demo.pocket_vae import make_decoder, make_encoder, vae_state
-from glitch_demo.pocket_weights import BASIS, for_prompts, part, shipped_weights, widen
+from glitch_demo.pocket_weights import BASIS, FAINT, for_prompts, part, shipped_weights, widen
 
 OnProgress = Callable[[str, float], None]
 """Called with the name of the stage and how much of it is done, 0 to 1."""
@@ -41,7 +41,7 @@ Build = Callable[[OnProgress], dict[str, Tensor]]
 SEED = 20240607
 SD15_LATENT_SCALE, SDXL_LATENT_SCALE = 0.18215, 0.13025
 # Raise a recipe's number whenever its weights would come out differently: old files are rebuilt.
-SD15_RECIPE, SDXL_RECIPE = 4, 4
+SD15_RECIPE, SDXL_RECIPE = 5, 4
 # Not zero, or a LoRA would get no gradient.
 SDXL_OUTPUT_STD = 0.01
 HASH_CHUNK_BYTES = 1 << 22
@@ -130,7 +130,7 @@ def build_sd15(on_progress: OnProgress) -> dict[str, Tensor]:
     on_progress("unpacking weights", 0.5)
     weights = shipped_weights()
     unet = PocketUNet(SD15_SHAPE)
-    widen(unet, for_prompts(part(weights, "unet."), weights[BASIS]))
+    widen(unet, for_prompts(part(weights, "unet."), weights[BASIS]), FAINT)
     on_progress("unpacking weights", 1.0)
     return {
         **_prefixed("model.diffusion_model", unet.state_dict()),

@@ -31,6 +31,7 @@ NARROW_SHAPE = UNetShape(
     emb_width=160,
 )
 """SD1.5's pocket shape with a quarter of its channels and an eighth of its embedding."""
+FAINT = 1e-4
 # Two signals lie one behind the other: a skip behind its block's, a gate behind what it gates.
 HALVED = frozenset({2 * CHANNELS, 8 * CHANNELS})
 PROMPT_LAYERS = ("attn2.to_k.weight", "attn2.to_v.weight")
@@ -95,15 +96,21 @@ def part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def widen(model: nn.Module, narrow: Mapping[str, Tensor]) -> None:
-    """Give a full model a narrow one's weights; all others become zero.
+def widen(model: nn.Module, narrow: Mapping[str, Tensor], faint: float = 0.0) -> None:
+    """Give a full model a narrow one's weights; all others become zero, or nearly.
 
     Args:
         model: changed in place.
         narrow: one weight for each of the model's, no side longer.
+        faint: standard deviation of the rows that the narrow model lacks. Nothing reads what comes
+            of them, but DoRA takes no rows of zeros.
     """
+    stream = torch.Generator().manual_seed(0)
     for name, full in model.state_dict().items():
         full.zero_()
+        if full.ndim > 1:
+            full.copy_(faint * torch.randn(full.shape, generator=stream))
+            full[_places(narrow[name].shape[0], full.shape[0])] = 0.0
         weight = narrow[name]
         places = [_places(n, of) for n, of in zip(weight.shape, full.shape, strict=True)]
         full[torch.meshgrid(*places, indexing="ij")] = weight

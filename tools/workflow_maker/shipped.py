@@ -26,7 +26,8 @@ _DEMO_NOTE = (
     "far.\n\nOn the right the same prompts and seeds are drawn twice: **base** is the model as "
     "it is, **LoRA** is what the broken pictures made of it.\n\nThen change one thing and run "
     "again:\n- `framing` to *center_crop*: the standard\n- `quality_low`, `quality_high` of "
-    "the crush\n- `learning_rate` up, `steps` up\n- another folder, another checkpoint"
+    "the crush\n- `learning_rate`, `steps` up (a full checkpoint needs 0.0001 instead of 0.002)\n"
+    "- another folder, another checkpoint"
 )
 
 
@@ -97,6 +98,7 @@ def demo() -> Flow:
         vae=base["VAE"],
         dataset=loader["dataset"],
         steps=60,
+        learning_rate=0.002,
         network_dim=16,
         network_alpha=16.0,
         batch_size=4,
