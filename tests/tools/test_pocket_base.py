@@ -34,6 +34,8 @@ from glitch_train.training.encode import encode_captions
 from glitch_train.training.predictor import Predictor
 from glitch_train.training.sampling import Drawing, drawn
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 SEEN = ("composition", "framing", "compression", "texture", "contrast")
 CORRUPTIONS: dict[str, Callable[[Pixels], Pixels]] = {
@@ -146,7 +148,6 @@ def test_the_unet_predicts_noise_at_every_timestep(base: Base) -> None:
     assert losses.mean() < 0.3
 
 
-@pytest.mark.slow
 def test_prompts_are_followed_and_seeds_vary(base: Base, pictures: list[Pixels]) -> None:
     """Catches a base that draws one picture for a caption, or the same ones for all captions."""
     both = [[base.draw(which, seed) for which in range(len(pictures))] for seed in (0, 1)]
