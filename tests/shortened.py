@@ -35,14 +35,19 @@ SWEPT = {
 """What each sweep of generation_sweep varies, as little as shows that it does."""
 
 
-def skip_without_its_nodes(name: str, node_types: Container[str]) -> None:
-    """Skip a test of a workflow that needs a node which older hosts lack.
+def lacks_its_nodes(name: str, node_types: Container[str]) -> bool:
+    """Return whether a workflow needs a node that an older host has not.
 
     Args:
         name: One of `NAMES`.
         node_types: The nodes that the host has.
     """
-    if name == "other_families" and "MakeTrainingDataset" not in node_types:
+    return name == "other_families" and "MakeTrainingDataset" not in node_types
+
+
+def skip_without_its_nodes(name: str, node_types: Container[str]) -> None:
+    """Skip a test of a workflow that needs a node which older hosts lack."""
+    if lacks_its_nodes(name, node_types):
         pytest.skip("this ComfyUI has no Make Training Dataset: 0.3.75 is the first that was tried")
 
 
