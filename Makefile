@@ -1,6 +1,6 @@
 # make demo       train a glitch LoRA in a real ComfyUI and show what it did (see demo_output/)
 # make test       every test, the real ComfyUI's and the browser's among them
-# make matrix     measure which technique glitches what, on the pocket models (about an hour)
+# make matrix     measure which technique glitches what, on the pocket models (hours; it says how many)
 # make workflows  write workflows/ anew from their description, after a node changed
 # make help-pictures  make the help pages' pictures anew, after a node changed
 # make check      the fast checks: style, types, the library's tests
