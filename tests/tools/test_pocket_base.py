@@ -12,9 +12,9 @@ import torch
 pytest.importorskip("skimage", reason="the demo's photographs come with scikit-image")
 
 from glitch_demo.photos import demo_photos, load
-from glitch_demo.pocket import pocket_sd15
-from glitch_demo.pocket_vae import PICTURE_PX, make_decoder, make_encoder
-from glitch_demo.pocket_weights import part, shipped_weights, widen
+from glitch_demo.pocket import pocket_sd15, shipped_autoencoder
+from glitch_demo.pocket_vae import PICTURE_PX
+from glitch_demo.pocket_weights import shipped_weights
 from glitch_train.cache import TensorCache
 from glitch_train.measure.calibration.corruptions import (
     add_noise,
@@ -67,10 +67,7 @@ def pictures() -> list[Pixels]:
 @pytest.fixture(scope="module")
 def round_trip() -> Callable[[Pixels], Pixels]:
     """What the autoencoder makes of a picture."""
-    weights = shipped_weights()
-    encoder, decoder = make_encoder(), make_decoder()
-    widen(encoder, part(weights, "encoder."))
-    widen(decoder, part(weights, "decoder."))
+    encoder, decoder = shipped_autoencoder(shipped_weights())
 
     @torch.no_grad()
     def through(picture: Pixels) -> Pixels:

@@ -131,11 +131,12 @@ def build_sd15(on_progress: OnProgress) -> dict[str, Tensor]:
     weights = shipped_weights()
     unet = PocketUNet(SD15_SHAPE)
     widen(unet, for_prompts(part(weights, "unet."), weights[BASIS]), FAINT)
+    autoencoder = shipped_autoencoder(weights)
     on_progress("unpacking weights", 1.0)
     return {
         **_prefixed("model.diffusion_model", unet.state_dict()),
         **_prefixed("cond_stage_model.transformer", text),
-        **_prefixed("first_stage_model", autoencoder_state(weights, SD15_LATENT_SCALE)),
+        **_prefixed("first_stage_model", vae_state(*autoencoder, SD15_LATENT_SCALE)),
     }
 
 
@@ -156,26 +157,26 @@ def build_sdxl(on_progress: OnProgress) -> dict[str, Tensor]:
     text_l = clip_l_weights(SEED)
     on_progress("drawing weights", 0.2)
     text_g = open_clip_g_weights(SEED)
+    autoencoder = shipped_autoencoder(shipped_weights())
     on_progress("drawing weights", 1.0)
     return {
         **_prefixed("model.diffusion_model", unet.state_dict()),
         **_prefixed("conditioner.embedders.0.transformer", text_l),
         **_prefixed("conditioner.embedders.1.model", text_g),
-        **_prefixed("first_stage_model", autoencoder_state(shipped_weights(), SDXL_LATENT_SCALE)),
+        **_prefixed("first_stage_model", vae_state(*autoencoder, SDXL_LATENT_SCALE)),
     }
 
 
-def autoencoder_state(weights: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
-    """Return the shipped autoencoder as a checkpoint holds it, without the prefix.
+def shipped_autoencoder(weights: Mapping[str, Tensor]) -> tuple[nn.Sequential, nn.Sequential]:
+    """Return the shipped encoder and decoder, as wide as hosts expect them.
 
     Args:
         weights: from `shipped_weights`.
-        scale: the family's latent scale.
     """
     encoder, decoder = make_encoder(), make_decoder()
     widen(encoder, part(weights, "encoder."))
     widen(decoder, part(weights, "decoder."))
-    return vae_state(encoder, decoder, scale)
+    return encoder, decoder
 
 
 @torch.no_grad()

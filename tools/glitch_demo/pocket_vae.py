@@ -3,11 +3,15 @@
 Source of the layout: madebyollin/taesd, taesd.py.
 """
 
+import itertools
+from collections.abc import Sequence
+
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-WIDTH = 64
+WIDTHS = (64, 64, 64, 64)
+"""Channels at 1, 1/2, 1/4 and 1/8 of the picture's size."""
 LATENT_CHANNELS = 4
 LATENT_LIMIT = 3.0  # TAESD's decoder squashes latents to ±3 with tanh(x / 3) * 3
 PICTURE_PX = 128
@@ -24,35 +28,47 @@ class Squash(nn.Module):
 class Block(nn.Module):
     """Three convolutions and a skip, then ReLU."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv = nn.Sequential(_conv(), nn.ReLU(), _conv(), nn.ReLU(), _conv())
+        a, b, c = (_conv(width, width) for _ in range(3))
+        self.conv = nn.Sequential(a, nn.ReLU(), b, nn.ReLU(), c)
         self.fuse = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, 64, H, W) to the same shape."""
+        """Map (B, width, H, W) to the same shape."""
         return self.fuse(self.conv(x) + x)
 
 
-def make_encoder() -> nn.Sequential:
-    """Return TAESD's encoder: (B, 3, H, W) in 0..1 to (B, 4, H/8, W/8)."""
+def make_encoder(widths: Sequence[int] = WIDTHS) -> nn.Sequential:
+    """Return TAESD's encoder: (B, 3, H, W) in 0..1 to (B, 4, H/8, W/8).
+
+    Args:
+        widths: channels from the full size down; fewer than TAESD's for a narrow one.
+    """
     down = [
         layer
-        for _ in range(3)
-        for layer in (_conv(stride=2, bias=False), Block(), Block(), Block())
+        for wide, below in itertools.pairwise(widths)
+        for layer in (_conv(wide, below, stride=2, bias=False), *_blocks(below, 3))
     ]
-    return nn.Sequential(_conv(3, WIDTH), Block(), *down, _conv(WIDTH, LATENT_CHANNELS))
+    ends = _conv(widths[-1], LATENT_CHANNELS)
+    return nn.Sequential(_conv(3, widths[0]), *_blocks(widths[0], 1), *down, ends)
 
 
-def make_decoder() -> nn.Sequential:
-    """Return TAESD's decoder: (B, 4, h, w) to (B, 3, 8h, 8w) in about 0..1."""
+def make_decoder(widths: Sequence[int] = WIDTHS) -> nn.Sequential:
+    """Return TAESD's decoder: (B, 4, h, w) to (B, 3, 8h, 8w) in about 0..1.
+
+    Args:
+        widths: channels from the full size down; fewer than TAESD's for a narrow one.
+    """
     up = [
         layer
-        for _ in range(3)
-        for layer in (Block(), Block(), Block(), nn.Upsample(scale_factor=2), _conv(bias=False))
-    ]
-    ends = (Block(), _conv(WIDTH, 3))
-    return nn.Sequential(Squash(), _conv(LATENT_CHANNELS, WIDTH), nn.ReLU(), *up, *ends)
+        for below, wide in itertools.pairwise(widths[::-1])
+        for layer in (
+            *_blocks(below, 3), nn.Upsample(scale_factor=2), _conv(below, wide, bias=False)
+        )
+    ]  # fmt: skip
+    first = (Squash(), _conv(LATENT_CHANNELS, widths[-1]), nn.ReLU())
+    return nn.Sequential(*first, *up, *_blocks(widths[0], 1), _conv(widths[0], 3))
 
 
 def to_tensor(picture: Image.Image) -> Tensor:
@@ -78,5 +94,9 @@ def vae_state(encoder: nn.Module, decoder: nn.Module, scale: float) -> dict[str,
     return state | {"vae_scale": torch.tensor(scale), "vae_shift": torch.tensor(0.0)}
 
 
-def _conv(n_in: int = WIDTH, n_out: int = WIDTH, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+def _blocks(width: int, count: int) -> list[nn.Module]:
+    return [Block(width) for _ in range(count)]
+
+
+def _conv(n_in: int, n_out: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
     return nn.Conv2d(n_in, n_out, 3, padding=1, stride=stride, bias=bias)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glitch_demo.photos import Photo
-from glitch_demo.pocket_vae import LATENT_CHANNELS, Squash
+from glitch_demo.pocket_vae import Block, make_decoder, make_encoder
 from glitch_demo.terminal import say
 
 from .cpu import fast_autocast
@@ -28,6 +28,7 @@ WIDTHS = (24, 32, 64, 64)
 """Channels that are used at 1, 1/2, 1/4 and 1/8 of the picture's size; TAESD has 64 at each."""
 STEPS = 9000
 BATCH_SIZE = 4
+BLOCK_GAIN = 0.3  # of what a block adds at first
 LEARNING_RATE, LAST_SHARE, WARMUP = 1.5e-3, 0.02, 100
 DECODER_STEPS, DECODER_LEARNING_RATE = 800, 5e-4
 WHOLE, STRETCHED = 0.3, 0.35
@@ -39,30 +40,15 @@ LEAST_SPREAD = 0.02  # of tones, so that a black picture does not rule
 LUMA = (0.299, 0.587, 0.114)
 
 
-class NarrowBlock(nn.Module):
-    """TAESD's block with another width."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        a, b, c = (nn.Conv2d(width, width, 3, padding=1) for _ in range(3))
-        with torch.no_grad():
-            c.weight.mul_(0.3)
-        self.conv = nn.Sequential(a, nn.ReLU(), b, nn.ReLU(), c)
-        self.fuse = nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, width, H, W) to the same shape."""
-        return self.fuse(self.conv(x) + x)
-
-
-def narrow_encoder() -> nn.Sequential:
-    """Return TAESD's encoder with fewer channels where pixels are many."""
-    layers: list[nn.Module] = [nn.Conv2d(3, WIDTHS[0], 3, padding=1), NarrowBlock(WIDTHS[0])]
-    for wide, next_wide in zip(WIDTHS, WIDTHS[1:], strict=False):
-        layers.append(nn.Conv2d(wide, next_wide, 3, padding=1, stride=2, bias=False))
-        layers += [NarrowBlock(next_wide) for _ in range(3)]
-    _start_with_edges(layers[0])
-    return nn.Sequential(*layers, nn.Conv2d(WIDTHS[-1], LATENT_CHANNELS, 3, padding=1))
+def autoencoder() -> nn.ModuleDict:
+    """Return narrow `encoder` and `decoder`, untrained."""
+    both = nn.ModuleDict({"encoder": make_encoder(WIDTHS), "decoder": make_decoder(WIDTHS)})
+    for module in both.modules():
+        if isinstance(module, Block):
+            with torch.no_grad():
+                module.conv[4].weight.mul_(BLOCK_GAIN)
+    _start_with_edges(both["encoder"][0])
+    return both
 
 
 @torch.no_grad()
@@ -77,26 +63,6 @@ def _start_with_edges(first: nn.Conv2d) -> None:
         first.weight[2 * index] = luma * kernel
         first.weight[2 * index + 1] = -luma * kernel
         first.bias[2 * index : 2 * index + 2] = 0.0
-
-
-def narrow_decoder() -> nn.Sequential:
-    """Return TAESD's decoder with fewer channels where pixels are many."""
-    widths = WIDTHS[::-1]
-    layers: list[nn.Module] = [
-        Squash(), nn.Conv2d(LATENT_CHANNELS, widths[0], 3, padding=1), nn.ReLU(),
-    ]  # fmt: skip
-    for wide, next_wide in zip(widths, widths[1:], strict=False):
-        layers += [NarrowBlock(wide) for _ in range(3)]
-        layers += [
-            nn.Upsample(scale_factor=2),
-            nn.Conv2d(wide, next_wide, 3, padding=1, bias=False),
-        ]
-    return nn.Sequential(*layers, NarrowBlock(widths[-1]), nn.Conv2d(widths[-1], 3, 3, padding=1))
-
-
-def autoencoder() -> nn.ModuleDict:
-    """Return narrow `encoder` and `decoder`, untrained."""
-    return nn.ModuleDict({"encoder": narrow_encoder(), "decoder": narrow_decoder()})
 
 
 def train_autoencoder(

@@ -16,13 +16,14 @@ from glitch_demo.pocket_unet import PocketUNet, ResBlock, SpatialTransformer
 from glitch_demo.pocket_vae import to_tensor
 from glitch_demo.pocket_weights import CONTEXT_WIDTH, NARROW_SHAPE
 from glitch_demo.terminal import say
-from glitch_train.model.noise_schedule import BETA_END, BETA_START, TRAIN_TIMESTEPS
+from glitch_train.model.noise_schedule import TRAIN_TIMESTEPS
+from glitch_train.training.objective import noise_schedule
 
 from .cpu import fast_autocast
 from .pictures import crop, source
 from .state import load_state, save_state
 
-STEPS = 20000
+STEPS = 5000
 BATCH_SIZE = 16
 LEARNING_RATE, LAST_SHARE, WARMUP = 1e-3, 0.01, 200
 CROPS = 192  # of each photograph, encoded once
@@ -66,16 +67,13 @@ def context_basis(embeddings: Tensor) -> Tensor:
     return directions[:CONTEXT_WIDTH] / (spread[:CONTEXT_WIDTH].mean() / len(rows) ** 0.5)
 
 
-def train_unet(
-    bank: Tensor, contexts: Tensor, path: Path, steps: int = STEPS, seed: int = 0
-) -> None:
+def train_unet(bank: Tensor, contexts: Tensor, path: Path, seed: int = 0) -> None:
     """Train, or go on training, and keep the state in a file.
 
     Args:
         bank: from `latent_bank`.
         contexts: (photos + 1, 77, 48), those of the captions and of the empty prompt.
         path: the state; its `ema` holds the weights to use.
-        steps: of the optimizer, all in all.
         seed: of weights, noise and choices.
     """
     torch.manual_seed(seed)
@@ -87,9 +85,9 @@ def train_unet(
     )
     step, ema = load_state(path, unet, optimizer)
     torch.manual_seed(seed + step)
-    alphas = alphas_cumprod()
+    alphas = noise_schedule("epsilon").alphas_cumprod
     begun, sums, counts = time.monotonic(), torch.zeros(BANDS), torch.zeros(BANDS)
-    while step < steps:
+    while step < STEPS:
         which = torch.randint(len(bank), (BATCH_SIZE,))
         latents = bank[which, torch.randint(bank.shape[1], (BATCH_SIZE,))]
         which[torch.rand(BATCH_SIZE) < UNCAPTIONED] = len(bank)
@@ -102,7 +100,7 @@ def train_unet(
         optimizer.zero_grad()
         squared.mean().backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        decay = max(LAST_SHARE, 0.5 * (1 + math.cos(math.pi * step / steps)))
+        decay = max(LAST_SHARE, 0.5 * (1 + math.cos(math.pi * step / STEPS)))
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * decay * min(1.0, (step + 1) / WARMUP)
         optimizer.step()
         step += 1
@@ -119,14 +117,8 @@ def train_unet(
             )
             sums.zero_()
             counts.zero_()
-        if step % SAVE_EVERY == 0 or step == steps:
+        if step % SAVE_EVERY == 0 or step == STEPS:
             save_state(path, unet, optimizer, step, ema)
-
-
-def alphas_cumprod() -> Tensor:
-    """Return Stable Diffusion's (1000,) products of 1 - beta."""
-    betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, TRAIN_TIMESTEPS) ** 2
-    return torch.cumprod(1 - betas, dim=0)
 
 
 def _start_as_identity(unet: PocketUNet) -> None:
