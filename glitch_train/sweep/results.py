@@ -21,8 +21,12 @@ DONE = "done.json"
 MORE = "more"  # what the matrix does not need: previews, contact sheets, texts
 
 
-class Noted(Protocol):
-    """A run of any engine."""
+class Planned(Protocol):
+    """A run of any engine, whose results may be there already."""
+
+    @property
+    def name(self) -> str:
+        """How the run is called."""
 
     @property
     def slug(self) -> str:
@@ -39,6 +43,10 @@ class Noted(Protocol):
     @property
     def dose(self) -> Dose | None:
         """The strength that it is run with, if it is one."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
 
 
 _PLAIN = {
@@ -101,7 +109,7 @@ def collect(
     return done
 
 
-def about_run(job: Noted) -> dict[str, Any]:
+def about_run(job: Planned) -> dict[str, Any]:
     """Return what the note of a complete run says it is."""
     about: dict[str, Any] = {"experiment": job.slug, "seed": job.seed, "key": job.key}
     return {**about, "dose": dataclasses.asdict(job.dose)} if job.dose else about

@@ -8,8 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from ..comfyui.client import ComfyClient
 from ..comfyui.errors import ServerLost, ServerUnreachable
@@ -19,29 +18,9 @@ from ..comfyui.run import Listener, ctrl_c_held_back, run_workflow
 from ..errors import DiskError, GlitchTrainError, ReportError
 from .matrix import read_run
 from .plan import Job
-from .results import collect, read_done
+from .results import Planned, collect, read_done
 
 log = logging.getLogger(__name__)
-
-
-class Planned(Protocol):
-    """A run whose results may be there already."""
-
-    @property
-    def name(self) -> str:
-        """How the run is called."""
-
-    @property
-    def seed(self) -> int:
-        """Of the training."""
-
-    @property
-    def folder(self) -> Path:
-        """Where the results go."""
-
-    @property
-    def key(self) -> str:
-        """What identifies what is done."""
 
 
 AnyJob = TypeVar("AnyJob", bound=Planned)
