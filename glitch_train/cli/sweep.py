@@ -34,8 +34,8 @@ EXPERIMENT.NAME=VALUE is for one experiment and wins over the others:
     python -m glitch_train sweep sd15_standard high_learning_rate overtrain --seeds 1 2 3 \\
         --out matrix --set ckpt=sd15.safetensors folder=faces steps=500 overtrain.steps=1500
 
---dose EXPERIMENT.NAME=VALUE, once for each strength, adds runs with one setting changed: summary
-and page show how every effect answers to it. They go to OUT/doses.
+--dose EXPERIMENT.NAME=VALUE, once for each strength, adds runs with one setting changed: the page
+shows how effects answer to it, matrix.json and .csv hold the numbers. They go to OUT/doses.
 
 Files: OUT/EXPERIMENT/seedN/ has loss.png, losses.csv, verdict.json and .md, grid.png, report.json,
 .csv and .md, radar.png, base/ and glitched/ pictures, workflow_api.json, and done.json, which also

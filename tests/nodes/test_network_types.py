@@ -18,7 +18,7 @@ def trained(pack, base: Any, kind: str) -> Any:
 
     def fill(model: torch.nn.Module, names: list[str]) -> Any:
         model.float()
-        if kind == "dora":  # the pocket SDXL's residual blocks are zero, which DoRA refuses
+        if kind == "dora":  # the pocket SDXL has rows of zeros, which DoRA refuses
             weights = {name: model.get_submodule(name).weight.flatten(1) for name in names}
             names = [name for name in names if weights[name].any(dim=1).all()]
         layers = lora.inject_lora(model, names, shape, torch.Generator().manual_seed(1))
