@@ -9,7 +9,7 @@ from pathlib import Path
 from ..encodings import Decoded, common_encoding, decode
 from ..plain_json import parse_json
 from ..wording import size_text
-from .names import by_letters, same_name, stem_of
+from .names import by_letters, callings, same_name, stem_of
 from .pictures import PICTURE_SUFFIXES
 
 SIDECAR_SUFFIXES = (".txt", ".caption")
@@ -38,8 +38,8 @@ class Captions:
     Attributes:
         source: the recipe's ``caption_source``.
         fixed: the caption of all pictures, for ``fixed``.
-        sidecars: picture stem, as :func:`.names.stem_of` has it, to names of caption files, best
-            first.
+        sidecars: their stem, as :func:`.names.stem_of` has it, to names of caption files, best
+            first: a picture's stem or its whole name, as in ``cat.txt`` and ``cat.png.txt``.
         respelt: stem of caption files to the picture's, where they differ in capitals.
         texts: caption file to what it says; what cannot be read is in ``reasons`` alone.
         metadata: file name, as :func:`.names.same_name` has it, to caption out of
@@ -72,7 +72,7 @@ class Captions:
             name = readable[0]
             first = self.used.setdefault(name, picture)
             note = "" if first == picture else f"shares {name} with {first}"
-            if not note and stem_of(name) != stem_of(picture):
+            if not note and stem_of(name) not in callings(picture):
                 note = f"its caption is {name}, which is spelt with other capitals"
             return self.texts[name], note if self.texts[name] else f"its caption {name} is empty"
         if same_name(picture) in self.metadata:
@@ -84,15 +84,15 @@ class Captions:
 
     def _sidecars_of(self, picture: str) -> list[str]:
         """Return a picture's caption files, best first: those of its own spelling first."""
-        found = self.sidecars.get(stem_of(picture), [])
-        return sorted(found, key=lambda name: Path(name).stem != Path(picture).stem)
+        found = [name for called in callings(picture) for name in self.sidecars.get(called, ())]
+        return sorted(found, key=lambda name: Path(name).stem not in (Path(picture).stem, picture))
 
-    def why_unused(self, name: str, pictures: set[str]) -> str:
+    def why_unused(self, name: str, owners: Mapping[str, str]) -> str:
         """Return the reason for a caption file that no picture took.
 
         Args:
             name: the file.
-            pictures: names of all pictures, readable or not.
+            owners: as :func:`.names.by_calling` has them.
         """
         if name in self.reasons:
             return self.reasons[name]
@@ -104,12 +104,11 @@ class Captions:
             return "no picture takes its caption from it"
         if self.source == "metadata":
             return "not read, because caption_source is metadata"
-        stem = self.respelt.get(stem_of(name), stem_of(name))
-        better = [other for other in self.sidecars.get(stem, ()) if other in self.used]
-        if better:
-            return f"{better[0]} is used instead"
-        owners = [picture for picture in pictures if stem_of(picture) == stem]
-        return f"its picture {owners[0]} is skipped" if owners else "caption without a picture"
+        owner = owners.get(self.respelt.get(stem_of(name), stem_of(name)))
+        if owner is None:
+            return "caption without a picture"
+        better = [other for other in self._sidecars_of(owner) if other in self.used]
+        return f"{better[0]} is used instead" if better else f"its picture {owner} is skipped"
 
 
 def is_caption(name: str) -> bool:
@@ -140,7 +139,8 @@ def find_captions(folder: Path, names: Sequence[str], source: str, fixed: str) -
 
 def _give_by_letters(captions: Captions, names: Sequence[str]) -> None:
     """Give captions whose name is no picture's to the one that differs in capitals alone."""
-    stems = {stem_of(name) for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES}
+    pictures = (name for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES)
+    stems = {called for picture in pictures for called in callings(picture)}
     without = by_letters(stems - captions.sidecars.keys())
     for letters, stem in by_letters(captions.sidecars.keys() - stems).items():
         if letters in without:

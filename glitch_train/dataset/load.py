@@ -24,6 +24,7 @@ from .folder import (
 )
 from .masks import FolderMasks
 from .mix import AnyDataset, MixedDataset, MixPart, mix_datasets
+from .names import by_calling
 from .numbered import NumberedFolder, numbered_folders
 from .recipe import DatasetRecipe
 
@@ -223,13 +224,14 @@ def _take(
 def _report_others(
     entries: Entries, captions: Captions, masks: FolderMasks, pictures: set[str]
 ) -> Iterator[FileReport]:
+    owners = by_calling(pictures)
     for name in filter(is_caption, entries.files):
         if name in captions.used:
             yield FileReport(name, True, captions.reasons.get(name, ""))
         else:
-            yield FileReport(name, False, captions.why_unused(name, pictures))
+            yield FileReport(name, False, captions.why_unused(name, owners))
     for name in entries.masks:
         used = name in masks.used
-        yield FileReport(name, used, "" if used else masks.why_unused(name, pictures))
+        yield FileReport(name, used, "" if used else masks.why_unused(name, owners))
     for name, reason in {**other_files(entries.files), **entries.odd}.items():
         yield FileReport(name, False, reason)

@@ -67,12 +67,12 @@ class FolderMasks:
         missing = {"beside": "no mask beside it", "alpha": "no transparency"}.get(self.choice)
         return f"{missing}: all of it counts" if missing else ""
 
-    def why_unused(self, name: str, pictures: set[str]) -> str:
+    def why_unused(self, name: str, owners: Mapping[str, str]) -> str:
         """Return the reason against a mask file that no picture took.
 
         Args:
             name: the file.
-            pictures: names of all pictures, readable or not.
+            owners: as :func:`.names.by_calling` has them.
         """
         owner = self._owners[name]
         if self.choice != "beside" or not _rank(name):
@@ -82,8 +82,8 @@ class FolderMasks:
         best = self._of[owner][0]
         if best != name:
             return f"a mask of {owner}: {best} is used instead"
-        theirs = [picture for picture in pictures if stem_of(picture) == owner]
-        return f"its picture {theirs[0]} is skipped" if theirs else "a mask without a picture"
+        theirs = owners.get(owner)
+        return f"its picture {theirs} is skipped" if theirs else "a mask without a picture"
 
 
 def open_mask(raw: bytes, name: str, *, alpha: bool) -> Image.Image | None:

@@ -40,6 +40,18 @@ def stem_of(name: str) -> str:
     return same_name(Path(name).stem)
 
 
+def callings(picture: str) -> tuple[str, str]:
+    """Return what a file beside a picture may be called without its ending, the usual one first."""
+    return stem_of(picture), same_name(picture)
+
+
+def by_calling(pictures: Iterable[str]) -> dict[str, str]:
+    """Return a picture for each of the :func:`callings` of all, readable or not."""
+    named = [(callings(picture), picture) for picture in sorted(pictures, reverse=True)]
+    whole = {full: picture for (_, full), picture in named}
+    return whole | {stem: picture for (stem, _), picture in named}
+
+
 def by_letters(names: Iterable[str]) -> dict[str, str]:
     """Return names by their small letters, without those that differ in capitals alone.
 

@@ -231,6 +231,23 @@ def test_captions_without_their_picture(folder: Path) -> None:
     assert about(dataset, "broken.txt").reason == "its picture broken.jpg is skipped"
 
 
+def test_a_caption_may_carry_the_whole_name_of_its_picture(folder: Path) -> None:
+    """Catches the sidecars of Hydrus and others (a.png.txt) taken for captions without pictures."""
+    (folder / "a.txt").unlink(missing_ok=True)
+    (folder / "A.PNG.txt").write_text("of the png alone")
+    (folder / "a.jpg").write_bytes((folder / "a.png").read_bytes())
+    dataset = load(folder)
+    assert {sample.name: sample.caption for sample in dataset.samples}[
+        "a.png"
+    ] == "of the png alone"
+    assert "spelt with other capitals" in about(dataset, "a.png").reason
+    assert about(dataset, "a.jpg").reason.startswith("no caption")
+    (folder / "a.txt").write_text("of both")
+    dataset = load(folder)
+    assert {sample.caption for sample in dataset.samples if sample.name[0] == "a"} == {"of both"}
+    assert about(dataset, "A.PNG.txt").reason == "a.txt is used instead"
+
+
 def test_duplicate_stems_share_their_caption(folder: Path) -> None:
     """Catches one of a.jpg and a.png left without a caption, or a.txt counted twice."""
     Image.new("RGB", (20, 20)).save(folder / "a.jpg")
