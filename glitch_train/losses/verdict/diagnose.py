@@ -22,6 +22,9 @@ from .stability import judge_stability
 UNSURE_BELOW = 0.6
 """Below this confidence the raw loss gives way to a probe, which has far less noise."""
 
+UNTOLD = "too_short"
+"""The state of what cannot be told."""
+
 DECAYED = 0.1
 """A learning rate below this share of its largest no longer moves the LoRA much."""
 
@@ -84,20 +87,22 @@ def diagnose(record: LossRecord) -> Verdict:
 
 def _with_probe(record: LossRecord, finding: Finding) -> Finding:
     """Judge convergence on a probe where the raw loss is too noisy to say."""
-    if finding.confidence >= UNSURE_BELOW and finding.state != "too_short":
+    if finding.confidence >= UNSURE_BELOW and finding.state != UNTOLD:
         return finding
     for column in ("train_probe_loss", "probe_loss"):
         curve = measured(record, column, MIN_TREND_POINTS)
         if curve is None:
             continue
         probed = judge_convergence(read_curve(curve), MIN_TREND_POINTS)
-        if probed.state != "too_short" and probed.confidence > finding.confidence:
-            evidence = probed.evidence | {
-                "judged_on": column,
-                "raw_loss_says": {"state": finding.state, "sentence": finding.sentence},
-            }
-            sentence = f"{probed.sentence} (Judged on the probe: the raw loss is too noisy.)"
-            return dataclasses.replace(probed, evidence=evidence, sentence=sentence)
+        if probed.state == finding.state == UNTOLD:
+            break
+        # What the probe cannot tell, an unsure raw loss cannot either.
+        evidence = probed.evidence | {
+            "judged_on": column,
+            "raw_loss_says": {"state": finding.state, "sentence": finding.sentence},
+        }
+        sentence = f"{probed.sentence} (Judged on the probe: the raw loss is too noisy.)"
+        return dataclasses.replace(probed, evidence=evidence, sentence=sentence)
     return finding
 
 

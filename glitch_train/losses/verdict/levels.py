@@ -10,7 +10,9 @@ from ...wording import change, number
 from ..record import LossRecord
 from .curve import SMALLEST
 from .finding import Finding
-from .reading import Reading
+from .fit import MIN_PROBES, read_probe
+from .reading import Reading, measured
+from .trend import GRID, START_ENDS
 
 NOTHING_PREDICTED = 0.9
 """The target, noise or velocity, has variance 1: so much is lost when the prediction is zero."""
@@ -47,8 +49,21 @@ def judge_levels(record: LossRecord, reading: Reading) -> Finding:
     size = max(abs(start - final), 0.1 * abs(start), SMALLEST)
     sure = 1 / (1 + (error / size) ** 2) if is_long else 0.3
     levels = {"start": start, "final": final, "drop": start - final, "drop_error": error}
-    words = f"Loss {number(start)} → {number(final)} ({by}). {words}".strip()
-    return Finding("measured", sure, words, levels | {"compared": compared})
+    by_probe, probe = _of_probe(record)
+    words = f"Loss {number(start)} → {number(final)} ({by}). {by_probe}{words}".strip()
+    return Finding("measured", sure, words, levels | probe | {"compared": compared})
+
+
+def _of_probe(record: LossRecord) -> tuple[str, dict[str, Any]]:
+    """Say the same of a probe, where there is one: its noise is the same at every step."""
+    for column in ("train_probe_loss", "probe_loss"):
+        curve, probe = measured(record, column, MIN_PROBES), read_probe(record, column)
+        if curve is not None and probe is not None:
+            first, last = float(curve.values[0]), probe.last
+            by = change(1 + (last - first) / max(abs(first), SMALLEST))
+            words = f"The probe, always with the same noise: {number(first)} → {number(last)}"
+            return f"{words} ({by}). ", {"probe": {"of": column, "start": first, "final": last}}
+    return "", {}
 
 
 def _ends(reading: Reading) -> tuple[float, float, float]:
@@ -59,7 +74,8 @@ def _ends(reading: Reading) -> tuple[float, float, float]:
     if trend is None:
         error = float(np.hypot(first.std(), last.std()) / np.sqrt(few))
         return float(first.mean()), float(last.mean()), error
-    start = reading.jump.before if reading.jump else trend.start.mean
+    begun = float(np.interp(START_ENDS, GRID, trend.curve))
+    start = reading.jump.before if reading.jump else max(trend.start.mean, begun)
     # A level that no loss ever had is none.
     seen = [
         level if values.min() <= level <= values.max() else float(there.mean())

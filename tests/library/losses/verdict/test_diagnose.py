@@ -481,6 +481,38 @@ def test_a_probe_decides_where_the_raw_loss_is_too_noisy() -> None:
     assert verdict.convergence.evidence["judged_on"] == "train_probe_loss"
 
 
+def test_an_unsure_flat_loss_beside_a_probe_that_fell_is_not_called_flat() -> None:
+    """Catches "flat from the start" beside a probe that halved and cannot tell its end."""
+    rng = np.random.default_rng(1)
+    x = np.linspace(0, 1, 400)
+    level = 0.14 + 0.12 * np.exp(-x / 0.06)
+    loss = level * rng.gamma(1.5, 1 / 1.5, 400)
+    swings = 0.03 * np.sin(15 * x) * (x > 0.2)
+    columns = {"step": np.arange(1, 401), "loss": loss}
+    columns["train_probe_loss"] = np.where(np.arange(400) % 10 == 0, level + swings, np.nan)
+    raw = judge({name: columns[name] for name in ("step", "loss")}).convergence
+    assert raw.state == "flat_from_start"
+    found = judge(columns).convergence
+    assert found.state != "flat_from_start"
+    assert found.evidence["judged_on"] == "train_probe_loss"
+    assert found.evidence["raw_loss_says"]["state"] == "flat_from_start"
+
+
+def test_a_few_lucky_losses_at_the_start_are_not_where_a_run_starts() -> None:
+    """Catches "+522 %" said of a loss that fell, because its first ten draws were easy ones."""
+    rng = np.random.default_rng(2)
+    x = np.linspace(0, 1, 400)
+    level = 0.13 + 0.12 * np.exp(-x / 0.06)
+    loss = level * rng.gamma(1.0, 1.0, 400)
+    loss[:10] = 0.02
+    probe = np.where(np.arange(400) % 10 == 0, level, np.nan)
+    columns = {"step": np.arange(1, 401), "loss": loss, "train_probe_loss": probe}
+    levels = judge(columns).levels
+    assert levels.evidence["start"] > 0.09
+    assert "probe" in levels.sentence
+    assert f"{level[0]:.4g} → {level[-1]:.4g}" in levels.sentence
+
+
 def test_a_learning_rate_that_ran_out_is_mentioned() -> None:
     """Catches "converged" said of a cosine schedule without its reason."""
     rate = 1e-4 * (0.5 + 0.5 * np.cos(np.linspace(0, np.pi, 600)))
