@@ -34,6 +34,13 @@ def add_matrix_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.md",
         help="write a page for readers too, its pictures in images/FILE beside it",
     )
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        help="write what the page is made of into this folder, small enough for a repository; "
+        "glitch_train matrix FOLDER makes the page of it again",
+    )
     parser.add_argument("--style", choices=STYLES, default="dark", help="of the pictures")
 
 
@@ -61,6 +68,7 @@ def write_all(
     """
     from ..sweep.matrix import read_matrix
     from ..sweep.page import write_matrix, write_page
+    from ..sweep.records import keep_records
     from ..sweep.tables import matrix_dict
 
     check_page(options)
@@ -68,5 +76,7 @@ def write_all(
     files = write_matrix(matrix, folder, options.style)
     if options.page:
         files += write_page(matrix, options.page, options.style)
+    if options.keep:
+        files += keep_records(matrix, folder, options.keep)
     paths = [str(path) for path in files]
     return {"text": "\n".join(paths), "files": paths, **matrix_dict(matrix)}

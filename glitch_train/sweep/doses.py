@@ -25,11 +25,15 @@ class Dose:
         slug: the experiment's name.
         setting: what is varied, as ``--set`` names it.
         value: the strength, as ``--set`` takes it.
+        own: the strength that the experiment has without it; empty where that is not named.
+        standard: the same of the run that the experiment is compared with.
     """
 
     slug: str
     setting: str
     value: str
+    own: str = ""
+    standard: str = ""
 
     @property
     def assignment(self) -> str:
@@ -83,8 +87,9 @@ def read_doses(texts: Iterable[str], slugs: Collection[str]) -> list[Dose]:
 def noted_dose(done: Mapping[str, Any]) -> Dose | None:
     """Return the dose that the note of a complete run names, or None."""
     match done.get("dose"):
-        case {"slug": str(slug), "setting": str(setting), "value": str(value)}:
-            return Dose(slug, setting, value)
+        case {"slug": str(slug), "setting": str(setting), "value": str(value), **others}:
+            own, standard = (str(others.get(name, "")) for name in ("own", "standard"))
+            return Dose(slug, setting, value, own, standard)
     return None
 
 

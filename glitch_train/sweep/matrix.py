@@ -22,6 +22,9 @@ from .results import read_done
 SWEEP = "sweep.json"
 """In a sweep's folder: what was asked for."""
 
+REPORT, VERDICT = "report.json", "verdict.json"
+"""In a run's folder."""
+
 
 @dataclasses.dataclass(frozen=True)
 class SeedRun:
@@ -124,6 +127,13 @@ class MatrixRow:
         values = [run.verdict[where] for run in self.runs if run.verdict[where] is not None]
         return fmean(values) if values else None
 
+    def probe(self, where: str) -> float | None:
+        """Return the mean over seeds of the probe at ``start`` or ``final``, which all need."""
+        probes = [
+            run.verdict.get("levels", {}).get("evidence", {}).get("probe") for run in self.runs
+        ]
+        return fmean(probe[where] for probe in probes) if all(probes) else None
+
 
 @dataclasses.dataclass(frozen=True)
 class Matrix:
@@ -219,13 +229,13 @@ def read_run(folder: Path, seed: int) -> SeedRun:
     """
     effects: dict[str, Any] = {}
     pairs = 0
-    match _json(folder / "report.json"):
+    match _json(folder / REPORT):
         case None:  # a run without pictures
             pass
         case {"runs": [{"effects": dict(effects), "pairs": int(pairs)}, *_]}:
             pass
         case _:
-            raise damaged(folder, "report.json")
+            raise damaged(folder, REPORT)
     try:
         record = read_csv(folder / LOSSES)
     except RecordError:
@@ -234,7 +244,7 @@ def read_run(folder: Path, seed: int) -> SeedRun:
 
 
 def _read_verdict(folder: Path, record: LossRecord) -> Mapping[str, Any]:
-    verdict = _json(folder / "verdict.json")
+    verdict = _json(folder / VERDICT)
     if isinstance(verdict, list):  # one per curve of the loss graph
         verdict = next(iter(verdict), {})
     if verdict is None:
@@ -245,7 +255,7 @@ def _read_verdict(folder: Path, record: LossRecord) -> Mapping[str, Any]:
         case {"convergence": {"state": _}, "stability": {"state": _}, "fit": {"state": _},
               "start": _, "final": _}:  # fmt: skip
             return dict(verdict)
-    raise damaged(folder, "verdict.json")
+    raise damaged(folder, VERDICT)
 
 
 def _json(path: Path) -> Any:

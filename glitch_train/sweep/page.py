@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,9 +26,14 @@ _READ = (
     "Glitch index: 0 is the base model, 1 the reference named at the end. Mean over training "
     "seeds; brackets: smallest and largest seed. What the development log expects is framed."
 )
+_LOSSES = (
+    "From the start to the end of the training, mean over seeds. The probe is the loss on training "
+    "pictures with the same noise at every step, so it shows what the noise of the loss hides."
+)
 _DOSES = (
-    "One setting at several strengths, all else as in the experiment. Lines: mean over training "
-    "seeds; bars: smallest and largest seed."
+    "One setting at several strengths, all else as in the experiment; the experiment as it is and "
+    "its standard run are points too where they differ in that setting alone. Lines: mean over "
+    "training seeds; bars: smallest and largest seed."
 )
 
 
@@ -88,7 +94,7 @@ def write_page(matrix: Matrix, page: Path, style: str = "dark") -> list[Path]:
     lines = [_summary(matrix, pictures).rstrip("\n"), ""]
     if matrix.doses:
         lines += ["## Dose and response", "", _DOSES, ""]
-    for rows in _by_setting(matrix):
+    for rows in doses_by_setting(matrix):
         dose = rows[0][0]
         files.append(images / f"{dose.slug}_{plain_tag(dose.setting)}.png")
         save_figure(draw_doses(rows, style), files[-1])
@@ -112,12 +118,28 @@ def write_page(matrix: Matrix, page: Path, style: str = "dark") -> list[Path]:
     return files
 
 
-def _by_setting(matrix: Matrix) -> list[list[tuple[Dose, MatrixRow]]]:
+def doses_by_setting(matrix: Matrix) -> list[list[tuple[Dose, MatrixRow]]]:
     """Return the doses of each experiment and setting together."""
     together: dict[tuple[str, str], list[tuple[Dose, MatrixRow]]] = {}
     for dose, row in matrix.doses:
         together.setdefault((dose.slug, dose.setting), []).append((dose, row))
-    return list(together.values())
+    return [_with_own(rows, matrix) for rows in together.values()]
+
+
+def _with_own(
+    rows: Sequence[tuple[Dose, MatrixRow]], matrix: Matrix
+) -> list[tuple[Dose, MatrixRow]]:
+    """Add the experiment as it is, and its standard run, where their strengths are known."""
+    dose, row = rows[0]
+    more = [(dose.own, matrix.row(dose.slug))]
+    if set(row.experiment.settings) <= {dose.setting}:
+        more.append((dose.standard, matrix.standard_of(row)))
+    found = list(rows)
+    for value, known in more:
+        one = dataclasses.replace(dose, value=value)
+        if known and value and all(one.strength != other.strength for other, _ in found):
+            found.append((one, known))
+    return sorted(found, key=lambda one: (one[0].strength, one[0].value))
 
 
 def _summary(matrix: Matrix, pictures: Sequence[tuple[str, str]]) -> str:
@@ -138,7 +160,7 @@ def _summary(matrix: Matrix, pictures: Sequence[tuple[str, str]]) -> str:
         lines += [f"![{alt}]({link})", ""]
     if matrix.effects:
         lines += ["## Index", "", *_index_table(matrix), ""]
-    lines += ["## Losses", "", *_loss_table(matrix)]
+    lines += ["## Losses", "", _LOSSES, "", *_loss_table(matrix)]
     return "\n".join(lines) + "\n"
 
 
@@ -183,12 +205,11 @@ def _index_table(matrix: Matrix) -> list[str]:
 
 def _loss_table(matrix: Matrix) -> list[str]:
     lines = [
-        "| experiment | start | final | convergence | stability | fit |",
+        "| experiment | loss | probe | convergence | stability | fit |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in matrix.rows:
-        losses = [row.loss(where) for where in ("start", "final")]
-        cells = ["–" if loss is None else f"{loss:.4f}" for loss in losses]
+        cells = [_ends(row.loss) or "–", _ends(row.probe) or "–"]
         cells += [_states(row, aspect) for aspect in ("convergence", "stability", "fit")]
         lines.append(f"| {row.slug} | " + " | ".join(cells) + " |")
     return lines
@@ -204,14 +225,18 @@ def _states(row: MatrixRow, aspect: str) -> str:
 
 
 def _about(matrix: Matrix, row: MatrixRow) -> list[str]:
-    losses = [row.loss(where) for where in ("start", "final")]
     said = sentences(matrix, row)
-    if None not in losses:
-        said.append(
-            f"Loss {losses[0]:.4f} → {losses[1]:.4f}; {_states(row, 'convergence')}, "
-            f"{_states(row, 'stability')}."
-        )
+    if losses := _ends(row.loss):
+        probe = f", probe {ends}" if (ends := _ends(row.probe)) else ""
+        states = f"{_states(row, 'convergence')}, {_states(row, 'stability')}"
+        said.append(f"Loss {losses}{probe}; {states}.")
     return [f"- {one}" for one in said]
+
+
+def _ends(level: Callable[[str], float | None]) -> str:
+    """Return where a level starts and ends, or empty where that is not known."""
+    start, final = level("start"), level("final")
+    return "" if start is None or final is None else f"{start:.4f} → {final:.4f}"
 
 
 def _link(path: Path, page: Path) -> str:

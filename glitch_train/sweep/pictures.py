@@ -28,7 +28,7 @@ WORTH_SHOWING = 0.15
 """An index that a glance at the pictures confirms."""
 SHOWN = tuple(key for key in EFFECTS if key not in ("overall", "perceptual", "weight_loudness"))
 """Effects of one kind each; distances and loudness belong to every change."""
-_MOST_PAIRS = 6
+MOST_PAIRS = 6
 _MOST_BESIDES = 2
 
 
@@ -60,7 +60,7 @@ def draw_overview(
     cells = {}
     for down, row in enumerate(rows):
         for across, kind in enumerate(("base", "glitched")):
-            pictures = _pictures(row.runs[0].folder / kind)
+            pictures = pictures_of(row.runs[0].folder / kind)
             if pictures:
                 cells[down, across] = _read(pictures[0], cell_px)
     names = [[Label(row.slug.replace("_", " "), 3), *_indices(row)] for row in rows]
@@ -92,9 +92,9 @@ def draw_strip(matrix: Matrix, style: str = "dark", cell_px: int = CELL_PX) -> I
         return None
     cells = {}
     for down, row in enumerate(rows):
-        cells[down, 0] = _read(_pictures(row.runs[0].folder / "base")[0], cell_px)
+        cells[down, 0] = _read(pictures_of(row.runs[0].folder / "base")[0], cell_px)
         for run in row.runs:
-            glitched = _pictures(run.folder / "glitched")
+            glitched = pictures_of(run.folder / "glitched")
             if glitched:
                 cells[down, 1 + seeds.index(run.seed)] = _read(glitched[0], cell_px)
     names = [[Label(row.slug.replace("_", " "), 3)] for row in rows]
@@ -108,15 +108,15 @@ def draw_row(row: MatrixRow, style: str = "dark", cell_px: int = CELL_PX) -> Ima
     Returns:
         The picture, or None when no run has pictures.
     """
-    bases = _pictures(row.runs[0].folder / "base")
+    bases = pictures_of(row.runs[0].folder / "base")
     if not bases:
         return None
-    cells = {(0, across): _read(path, cell_px) for across, path in enumerate(bases[:_MOST_PAIRS])}
+    cells = {(0, across): _read(path, cell_px) for across, path in enumerate(bases[:MOST_PAIRS])}
     for down, run in enumerate(row.runs, 1):
-        for across, path in enumerate(_pictures(run.folder / "glitched")[:_MOST_PAIRS]):
+        for across, path in enumerate(pictures_of(run.folder / "glitched")[:MOST_PAIRS]):
             cells[down, across] = _read(path, cell_px)
     names = [[Label("base", 1, FAINT)], *([Label(f"seed {run.seed}", 1)] for run in row.runs)]
-    heads: list[list[Label]] = [[] for _ in bases[:_MOST_PAIRS]]
+    heads: list[list[Label]] = [[] for _ in bases[:MOST_PAIRS]]
     return _drawn(names, heads, cells, style)
 
 
@@ -205,11 +205,12 @@ def _drawn(
 
 
 def _with_pictures(matrix: Matrix) -> list[MatrixRow]:
-    return [row for row in matrix.rows if _pictures(row.runs[0].folder / "base")]
+    return [row for row in matrix.rows if pictures_of(row.runs[0].folder / "base")]
 
 
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.png")) if folder.is_dir() else []
+def pictures_of(folder: Path) -> list[Path]:
+    """Return the pictures of a run in their order; a record that was kept small has JPEGs."""
+    return sorted([*folder.glob("*.png"), *folder.glob("*.jpg")])
 
 
 def _read(path: Path, cell_px: int) -> Image.Image:

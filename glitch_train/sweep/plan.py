@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..comfyui.fetch import check_room_for_names
 from ..comfyui.graph import Graph, GraphError, load_graph, nodes_of
 from ..comfyui.our_nodes import FILENAME_PREFIX, GRID, LOSS_GRAPH, OUTPUT_NAME, TRAINER
 from ..comfyui.overrides import with_overrides
-from ..recipe.experiments import EXPERIMENTS, in_order, slug_of
+from ..recipe.experiments import EXPERIMENTS, experiment, in_order, slug_of
 from ..settings import nearest
 from .doses import Dose, each_run, read_doses, run_folder, run_name
 
@@ -106,7 +106,8 @@ def plan_sweep(
         for needed in (TRAINER, GRID, LOSS_GRAPH):
             if not nodes_of(graph, needed.node_id):
                 raise GraphError(f"{workflows[slug]} is no experiment: it has no {needed.node_id}.")
-    for slug, dose, seed in each_run(list(graphs), read_doses(doses, graphs), seeds):
+    given = placed_doses(doses, graphs, assignments)
+    for slug, dose, seed in each_run(list(graphs), given, seeds):
         own = [*settings_of(slug, assignments, dose), f"seed={seed}"]
         which = f"{dose.tag}_seed{seed}" if dose else f"seed{seed}"
         set_up = _set_up(graphs[slug], slug, which, own, object_info)
@@ -127,6 +128,37 @@ def settings_of(slug: str, assignments: Sequence[str], dose: Dose | None = None)
         elif not dot or where not in EXPERIMENTS:
             general.append(assignment)
     return general + own + ([dose.assignment] if dose else [])
+
+
+def placed_doses(
+    texts: Iterable[str], slugs: Collection[str], assignments: Sequence[str]
+) -> list[Dose]:
+    """Return doses beside the strengths that their experiments and standard runs have anyway.
+
+    Args:
+        texts: as ``--dose`` takes them.
+        slugs: the experiments of the sweep.
+        assignments: as ``--set`` takes them.
+
+    Raises:
+        RecipeError: as :func:`.doses.read_doses`.
+    """
+    return [
+        dataclasses.replace(
+            dose,
+            own=_strength(dose.slug, dose.setting, assignments),
+            standard=_strength(experiment(dose.slug).against, dose.setting, assignments),
+        )
+        for dose in read_doses(texts, slugs)
+    ]
+
+
+def _strength(slug: str, setting: str, assignments: Sequence[str]) -> str:
+    """Return the value that an experiment has for a setting, or empty where nobody names it."""
+    named = [one.partition("=") for one in settings_of(slug, assignments)]
+    values = [value for name, _, value in named if name == setting]
+    known = experiment(slug).settings.get(setting, "")
+    return values[-1] if values else str(known)
 
 
 def graph_key(graph: Mapping[str, Mapping[str, Any]]) -> str:

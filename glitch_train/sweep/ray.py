@@ -20,10 +20,10 @@ from ..grid.plan import SETTINGS, GridRecipe
 from ..recipe.experiments import EXPERIMENTS, combined_presets, in_order, slug_of
 from ..recipe.recipe import Recipe
 from ..settings import declared, nearest
-from .doses import Dose, each_run, read_doses, run_folder, run_name
+from .doses import Dose, each_run, run_folder, run_name
 from .hostless import KEY, Order, check_grid
 from .matrix import read_run
-from .plan import settings_of
+from .plan import placed_doses, settings_of
 from .results import about_run, finish
 from .run import SweepOutcome, missing_runs
 
@@ -167,7 +167,7 @@ def plan_jobs(
             raise RecipeError(f"There is no preset {name!r}{nearest(name, EXPERIMENTS)}")
     chosen = in_order(set(names) or set(EXPERIMENTS))
     found = []
-    for slug, dose, seed in each_run(chosen, read_doses(doses, chosen), seeds):
+    for slug, dose, seed in each_run(chosen, placed_doses(doses, chosen, assignments), seeds):
         if slug in _NEEDS_HOST:
             continue
         own = [*settings_of(slug, assignments, dose), f"seed={seed}"]

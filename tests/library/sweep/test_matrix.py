@@ -18,7 +18,7 @@ from glitch_train.recipe.experiments import EXPERIMENTS
 from glitch_train.sweep.doses import Dose
 from glitch_train.sweep.findings import chance_of_order, compare, how_sure, sentences
 from glitch_train.sweep.matrix import read_matrix
-from glitch_train.sweep.page import write_page
+from glitch_train.sweep.page import doses_by_setting, write_page
 from glitch_train.sweep.pictures import draw_doses
 from glitch_train.sweep.tables import matrix_csv, matrix_dict
 
@@ -160,7 +160,7 @@ def test_matrix_writes_its_files(out: Path, capsys: pytest.CaptureFixture[str]) 
     assert (wide["effect"], wide["seeds"], wide["loss_final"]) == ("", "1 2 3", "0.12")
     table = (out / "matrix.md").read_text("utf-8")
     assert "| high_learning_rate | – | **0.70 [0.60, 0.80]** | **0.30 [0.20, 0.40]** |" in table
-    assert "| wide | 0.2000 | 0.1200 | converged | stable | cannot tell |" in table
+    assert "| wide | 0.2000 → 0.1200 | – | converged | stable | cannot tell |" in table
 
 
 def test_the_strip_holds_every_seed(out: Path) -> None:
@@ -213,7 +213,7 @@ def test_doses_become_a_curve(out: Path, tmp_path: Path) -> None:
     high = "high_learning_rate"
     for value, index in (("2e-3", 0.9), ("4e-4", 0.6), ("1e-4", 0.2)):
         for seed in (1, 2):
-            dose = Dose(high, "learning_rate", value)
+            dose = Dose(high, "learning_rate", value, own="2e-4", standard="1e-4")
             _run(out, f"doses/{high}/{dose.tag}", seed, texture=index + seed / 100)
             done = out / "doses" / high / dose.tag / f"seed{seed}" / "done.json"
             note = json.loads(done.read_text()) | {"experiment": high, "dose": vars(dose)}
@@ -225,6 +225,10 @@ def test_doses_become_a_curve(out: Path, tmp_path: Path) -> None:
     assert "## Dose and response" in files[0].read_text("utf-8")
     curve = tmp_path / "page" / "images" / "matrix" / f"{high}_learning-rate.png"
     assert curve in files
+    (drawn,) = doses_by_setting(matrix)
+    # The experiment's own strength between them; the standard's was given as a dose.
+    assert [one.value for one, _ in drawn] == ["1e-4", "2e-4", "4e-4", "2e-3"]
+    assert [row for _, row in drawn][1] == matrix.row(high)
     axes = draw_doses(matrix.doses).axes[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1e-4", "4e-4", "2e-3"]
     assert list(axes.containers[0][0].get_ydata()) == pytest.approx([0.215, 0.615, 0.915])
@@ -234,6 +238,30 @@ def test_doses_become_a_curve(out: Path, tmp_path: Path) -> None:
     assert {line["dose"] for line in lines} == {
         "", "learning_rate=1e-4", "learning_rate=4e-4", "learning_rate=2e-3",
     }  # fmt: skip
+
+
+def test_small_records_make_the_same_page(out: Path, tmp_path: Path) -> None:
+    """Catches a page that nobody can make again without the trained runs."""
+    kept, pages = tmp_path / "kept", [tmp_path / name / "matrix.md" for name in ("a", "b")]
+    dose = Dose("high_learning_rate", "steps", "9")
+    _run(out, f"doses/high_learning_rate/{dose.tag}", 1, texture=0.4)
+    note = out / "doses" / "high_learning_rate" / dose.tag / "seed1" / "done.json"
+    about = {"experiment": "high_learning_rate", "dose": vars(dose)}
+    note.write_text(json.dumps(json.loads(note.read_text()) | about))
+    assert main(["matrix", str(out), "--page", str(pages[0]), "--keep", str(kept)]) == 0
+    assert main(["matrix", str(kept), "--page", str(pages[1])]) == 0
+    assert pages[0].read_text("utf-8") == pages[1].read_text("utf-8")
+    names = [{path.name for path in page.parent.rglob("*.*")} for page in pages]
+    assert names[0] == names[1]
+    assert matrix_csv(read_matrix(kept)) == matrix_csv(read_matrix(out))
+    assert {path.suffix for path in kept.glob("**/seed*/**/*") if path.is_file()} == {
+        ".csv", ".json", ".jpg",
+    }  # fmt: skip
+
+
+def test_records_in_the_sweep_s_own_folder_are_refused(out: Path) -> None:
+    """Catches runs replaced by what is kept of them."""
+    assert main(["matrix", str(out), "--keep", str(out)]) == 1
 
 
 def test_a_run_that_lost_a_file_is_not_complete(out: Path) -> None:

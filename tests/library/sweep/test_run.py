@@ -22,6 +22,7 @@ from glitch_train.comfyui.our_nodes import GRID, TRAINER
 from glitch_train.errors import DiskError, GridError, RecipeError
 from glitch_train.recipe.experiments import EXPERIMENTS
 from glitch_train.recipe.partial import parse_settings
+from glitch_train.sweep.doses import Dose
 from glitch_train.sweep.hostless import Made
 from glitch_train.sweep.plan import Job, find_workflows, plan_sweep
 from glitch_train.sweep.ray import plan_jobs, run_sweep_on_ray
@@ -122,6 +123,9 @@ def test_doses_are_runs_of_their_own(workflows: Path, tmp_path: Path) -> None:
     assert [job.name for job in jobs[:2]] == [
         "overtrain, seed 1", "overtrain with steps=20, seed 1"
     ]  # fmt: skip
+    assert [(job.dose.own, job.dose.standard) for job in jobs if job.dose] == [("10", "10")] * 4
+    jobs = plan_sweep(found, [1], tmp_path, [], doses=["overtrain.steps=20"])
+    assert jobs[-1].dose == Dose("overtrain", "steps", "20", own="6000", standard="2000")
 
 
 @pytest.mark.parametrize("dose", ["steps=20", "nowhere.steps=20", "overtrain.steps"])
