@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ def pictures(
 ) -> Iterator[tuple[Shot, Picture]]:
     """Yield every picture of a plan, each as KSampler, VAE Decode and Save Image would make it.
 
-    A LoRA is read and patched once per strength, a prompt encoded once per patched CLIP.
+    A LoRA is read and patched once per strength, a prompt encoded once per patched CLIP, and what
+    the last grid drew of the same base is taken from it.
 
     Args:
         plan: what to sample.
@@ -46,9 +48,9 @@ def pictures(
         on_step: called with (pictures done, sampling steps done in the next one); it may raise.
     """
     recipe = plan.recipe
-    names = itertools.groupby(plan.shots(), key=lambda shot: shot.lora)
+    drawn = _base_pictures.of([*base, vae], recipe)
     done = 0
-    for name, of_lora in names:
+    for name, of_lora in itertools.groupby(plan.shots(), key=lambda shot: shot.lora):
         state = loras[name]() if name in loras else None
         for strength, group in itertools.groupby(of_lora, key=lambda shot: shot.strength):
             models = patched.get(name or "", base)
@@ -57,14 +59,52 @@ def pictures(
                 models = host.with_lora(*models, state, strength, clip_strength)
             encode = _Encoder(models[1])
             shots = list(group)
-            for text in dict.fromkeys([recipe.negative, *(shot.prompt for shot in shots)]):
+            before = drawn if models is base else {}
+            missing = [shot for shot in shots if shot not in before]
+            for text in dict.fromkeys(
+                text for shot in missing for text in (recipe.negative, shot.prompt)
+            ):
                 on_step(done, 0)
                 encode(text)
             for shot in shots:
-                conditions = encode(shot.prompt), encode(recipe.negative)
-                latent = _sampled(models[0], *conditions, shot, recipe, done, on_step)
-                yield shot, _decoded(vae, latent)
+                on_step(done, 0)
+                if shot not in before:
+                    conditions = encode(shot.prompt), encode(recipe.negative)
+                    latent = _sampled(models[0], *conditions, shot, recipe, done, on_step)
+                    picture = _decoded(vae, latent)
+                    if models is base:
+                        _base_pictures.add(shot, picture)
+                else:
+                    picture = before[shot]
+                yield shot, picture
                 done += 1
+
+
+class _BasePictures:
+    """What the last grid drew of its base, while the host still holds the very same models."""
+
+    MOST_BYTES = 256 << 20
+
+    def __init__(self) -> None:
+        self._drawn_with: tuple[Any, ...] = ()
+        self._pictures: dict[Shot, Picture] = {}
+
+    def of(self, models: Sequence[Any], recipe: GridRecipe) -> Mapping[Shot, Picture]:
+        """Return what was drawn with these objects, none of them changed, and these settings."""
+        patched = [getattr(getattr(one, "patcher", one), "patches_uuid", None) for one in models]
+        sampling = (recipe.negative, recipe.sampler_name, recipe.scheduler, recipe.denoise)
+        drawn_with = (*map(weakref.ref, models), *patched, *sampling)
+        if drawn_with != self._drawn_with:
+            self._drawn_with, self._pictures = drawn_with, {}
+        return self._pictures
+
+    def add(self, shot: Shot, picture: Picture) -> None:
+        """Keep a picture, as long as there is room."""
+        if sum(one.nbytes for one in self._pictures.values()) + picture.nbytes <= self.MOST_BYTES:
+            self._pictures[shot] = picture
+
+
+_base_pictures = _BasePictures()
 
 
 class _Encoder:

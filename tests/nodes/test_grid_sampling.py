@@ -65,6 +65,44 @@ def test_cells_are_bit_for_bit_the_plain_nodes(
     assert seen[-1] == (5, 2)
 
 
+def test_the_base_is_drawn_once_for_grids_of_one_base(
+    pack: Callable[[str], ModuleType], loaded: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches base pictures drawn again for each LoRA, and old ones shown of a changed base."""
+    import comfy.sample
+
+    model, clip, vae = loaded[0].clone(), loaded[1], loaded[2]
+    plans, sampling = pack("glitch_train.grid.plan"), pack("nodes.grid.sampling")
+    sampled: list[int] = []
+    of_host = comfy.sample.sample
+    monkeypatch.setattr(
+        comfy.sample, "sample", lambda *a, **more: sampled.append(1) or of_host(*a, **more)
+    )
+
+    def grid(name: str, **settings: str) -> tuple[dict, int]:
+        """Return the pictures by LoRA or base, and how many were sampled."""
+        sampled.clear()
+        recipe = plans.GridRecipe(prompts="a cat", steps="2", cfg="1", sizes="64", **settings)
+        plan = plans.plan_grid(recipe, [plans.Variant(name)])
+        models = (model, clip), {name: lambda: LORA}, {}, vae
+        with torch.inference_mode():
+            found = dict(sampling.pictures(plan, *models, lambda *_: None))
+        return {shot.lora: picture for shot, picture in found.items()}, len(sampled)
+
+    first, count = grid("A")
+    assert count == 2
+    second, count = grid("B")
+    assert count == 1
+    assert (second[None] == first[None]).all()
+    assert (second["B"] == first["A"]).all()  # the same LoRA under another name
+    assert grid("B", scheduler="karras")[1] == 2
+    assert grid("B")[1] == 2
+    model.add_patches({"diffusion_model.out.2.bias": (torch.ones(4),)})
+    third, count = grid("B")
+    assert count == 2
+    assert (third[None] != first[None]).any()
+
+
 def test_a_lora_that_the_host_would_ignore_is_refused(
     pack: Callable[[str], ModuleType], loaded: tuple, tmp_path: Path
 ) -> None:
