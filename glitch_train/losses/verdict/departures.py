@@ -193,6 +193,8 @@ def find_hump(curve: Curve) -> Hump | None:
         sides = medians[max(0, begin - HUMP_SIDES) : begin], medians[end : end + HUMP_SIDES]
         if end - begin < HUMP_BLOCKS or not all(map(len, sides)):
             continue
+        if medians[begin:end].min() <= max(float(side.max()) for side in sides):
+            continue  # noise does that: three blocks above twenty others are rare by chance
         around = max(float(np.median(side)) for side in sides)
         height = float(np.median(medians[begin:end])) / max(around, SMALLEST)
         if around > 0 and height > HUMP:

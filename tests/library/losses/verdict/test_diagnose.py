@@ -22,6 +22,7 @@ from glitch_train.losses.record import LossRecord
 from glitch_train.losses.smoothing import epoch_average, smooth
 from glitch_train.losses.verdict.correlation import average_window, without_average
 from glitch_train.losses.verdict.curve import clean_curve
+from glitch_train.losses.verdict.departures import find_hump
 from glitch_train.losses.verdict.diagnose import Verdict, diagnose
 from glitch_train.losses.verdict.trend import Estimate
 from glitch_train.wording import plain
@@ -317,6 +318,18 @@ def test_a_hump_is_named(falls: bool) -> None:
     assert finding.evidence["hump_steps"] == pytest.approx([301, 500], abs=15)
     assert "A hump: from about step" in finding.sentence
     assert judge_loss(loss - 100).stability.state != "spiky", "below zero a ratio says nothing"
+
+
+def test_the_noise_of_one_picture_a_step_is_no_hump() -> None:
+    """Catches "a hump" of a flat run whose losses differ a hundredfold with their timesteps."""
+    rng = np.random.default_rng(SEED)
+    by_timestep = np.array([0.7, 0.15, 0.05, 0.007])
+    found = []
+    for _ in range(200):
+        length = int(rng.choice([300, 500, 800, 3000]))
+        loss = rng.choice(by_timestep, length) * rng.gamma(2, 1 / 2, length)
+        found.append(find_hump(clean_curve(np.arange(length), loss)) is not None)
+    assert sum(found) <= most_of(200, 0.02)
 
 
 def test_a_lasting_step_is_no_spike() -> None:
