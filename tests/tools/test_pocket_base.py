@@ -47,7 +47,7 @@ CORRUPTIONS: dict[str, Callable[[Pixels], Pixels]] = {
 }
 LEAST_KEPT, MOST_OF_CLEAN = 0.6, 0.1
 BANDS, DRAWS = 5, 2
-STEPS = 12
+STEPS = 8
 MOST_RIGHT = 0.8
 
 
