@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -238,6 +239,24 @@ def test_doses_become_a_curve(out: Path, tmp_path: Path) -> None:
     assert {line["dose"] for line in lines} == {
         "", "learning_rate=1e-4", "learning_rate=4e-4", "learning_rate=2e-3",
     }  # fmt: skip
+
+
+def test_the_standard_run_is_a_dose_where_nothing_else_differs(out: Path) -> None:
+    """Catches a curve that lays the standard run beside what differs from it in more than one."""
+    matrix = read_matrix(out)
+    high, crop = (matrix.row(slug) for slug in ("high_learning_rate", "random_crop_and_flip"))
+    standard = matrix.row("sd15_standard")
+    assert high
+    assert crop
+    doses = (
+        (Dose("high_learning_rate", "learning_rate", "4e-4", "2e-4", "1e-4"), high),
+        (Dose("random_crop_and_flip", "variants_per_picture", "3", "10", "1"), crop),
+    )
+    found = doses_by_setting(dataclasses.replace(matrix, doses=doses))
+    assert [[(one.value, row) for one, row in rows] for rows in found] == [
+        [("1e-4", standard), ("2e-4", high), ("4e-4", high)],
+        [("3", crop), ("10", crop)],
+    ]
 
 
 def test_small_records_make_the_same_page(out: Path, tmp_path: Path) -> None:
