@@ -37,7 +37,7 @@ def pictures(
     """Yield every picture of a plan, each as KSampler, VAE Decode and Save Image would make it.
 
     A LoRA is read and patched once per strength, a prompt encoded once per patched CLIP, and what
-    the last grid drew of the same base is taken from it.
+    grids before drew of the same base is taken from them.
 
     Args:
         plan: what to sample.
@@ -68,20 +68,19 @@ def pictures(
                 encode(text)
             for shot in shots:
                 on_step(done, 0)
-                if shot not in before:
+                picture = before.get(shot)
+                if picture is None:
                     conditions = encode(shot.prompt), encode(recipe.negative)
                     latent = _sampled(models[0], *conditions, shot, recipe, done, on_step)
                     picture = _decoded(vae, latent)
                     if models is base:
                         _base_pictures.add(shot, picture)
-                else:
-                    picture = before[shot]
                 yield shot, picture
                 done += 1
 
 
 class _BasePictures:
-    """What the last grid drew of its base, while the host still holds the very same models."""
+    """What grids drew last of one base, while the host still holds the very same models."""
 
     MOST_BYTES = 256 << 20
 
@@ -99,9 +98,10 @@ class _BasePictures:
         return self._pictures
 
     def add(self, shot: Shot, picture: Picture) -> None:
-        """Keep a picture, as long as there is room."""
-        if sum(one.nbytes for one in self._pictures.values()) + picture.nbytes <= self.MOST_BYTES:
-            self._pictures[shot] = picture
+        """Keep a picture, and let go of the oldest where there is no room."""
+        self._pictures[shot] = picture
+        while sum(one.nbytes for one in self._pictures.values()) > self.MOST_BYTES:
+            del self._pictures[next(iter(self._pictures))]
 
 
 _base_pictures = _BasePictures()
