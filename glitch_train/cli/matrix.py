@@ -9,7 +9,7 @@ from typing import Any
 
 from ..drawing.style import STYLES
 from ..errors import ReportError
-from .options import add_json_option, check_output
+from .options import add_json_option, check_output, check_output_folder
 
 
 def add_verb(verbs: Any) -> None:
@@ -44,10 +44,23 @@ def add_matrix_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--style", choices=STYLES, default="dark", help="of the pictures")
 
 
-def check_page(options: argparse.Namespace) -> None:
-    """Refuse a page whose name lies about its format, or a ``GlitchTrainError``."""
+def check_matrix_options(folder: Path, options: argparse.Namespace) -> None:
+    """Refuse a page whose name lies about its format, and records where the runs are.
+
+    Args:
+        folder: the sweep's.
+        options: as :func:`add_matrix_options` declares them.
+
+    Raises:
+        GlitchTrainError: says why.
+    """
+    from ..sweep.records import check_place
+
     if options.page:
         check_output(options.page, ".md", option="--page")
+    if options.keep:
+        check_output_folder(options.keep, option="--keep")
+        check_place(folder, options.keep)
 
 
 def write_all(
@@ -71,7 +84,7 @@ def write_all(
     from ..sweep.records import keep_records
     from ..sweep.tables import matrix_dict
 
-    check_page(options)
+    check_matrix_options(folder, options)
     matrix = read_matrix(folder, on_damaged)
     files = write_matrix(matrix, folder, options.style)
     if options.page:

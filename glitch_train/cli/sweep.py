@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ReportError
-from .matrix import add_matrix_options, check_page, write_all
+from .matrix import add_matrix_options, check_matrix_options, write_all
 from .options import add_json_option, check_output_folder
 from .queue import SETTING_HELP, add_host_options, terminal_bar
 
@@ -105,7 +105,7 @@ def add_verb(verbs: Any) -> None:
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     check_output_folder(options.out)
-    check_page(options)
+    check_matrix_options(options.out, options)
     if options.summary_only:
         return write_all(options.out, options)
     outcome = _on_ray(options) if options.engine == "ray" else _on_comfyui(options)

@@ -60,6 +60,16 @@ def save_figure(figure: Figure, path: Path, metadata: Mapping[str, str] | None =
         part.write_bytes(content.getvalue())
 
 
+def save_jpeg(image: Image.Image, path: Path, quality: int) -> None:
+    """Write a JPEG, small for its quality.
+
+    Raises:
+        DiskError: when the disk does not take it.
+    """
+    with disk_errors_said(path), atomic_path(path) as part:
+        image.convert("RGB").save(part, "JPEG", quality=quality, optimize=True)
+
+
 def save_png(image: Image.Image, path: Path, texts: Mapping[str, str]) -> None:
     """Write a PNG with texts in it, compressed as the host's Save Image does.
 

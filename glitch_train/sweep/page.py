@@ -6,19 +6,15 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..drawing.figures import save_figure, save_png
-from ..files import atomic_path, disk_errors_said, write_text
+from ..drawing.figures import save_figure, save_jpeg, save_png
+from ..files import write_text
 from ..measure.measurement import EFFECTS
 from .doses import Dose, plain_tag
 from .findings import how_sure, outcome, sentences, shown
 from .matrix import Matrix, MatrixRow
 from .pictures import draw_curves, draw_doses, draw_heat_map, draw_overview, draw_row, draw_strip
 from .tables import matrix_csv, matrix_dict
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 JPEG_QUALITY = 82
 PAGE_CELL_PX = 160
@@ -84,7 +80,7 @@ def write_page(matrix: Matrix, page: Path, style: str = "dark") -> list[Path]:
     overview = draw_overview(matrix, style, PAGE_CELL_PX)
     if overview is not None:
         files.append(images / "overview.jpg")
-        _save_jpeg(overview, files[-1])
+        save_jpeg(overview, files[-1], JPEG_QUALITY)
         alt = "Every experiment: base, the same prompt and seed glitched, and what it did"
         pictures.append((alt, _link(files[-1], page)))
     if matrix.effects:
@@ -106,7 +102,7 @@ def write_page(matrix: Matrix, page: Path, style: str = "dark") -> list[Path]:
         picture = draw_row(row, style, PAGE_CELL_PX)
         if picture is not None:
             files.append(images / f"{row.slug}.jpg")
-            _save_jpeg(picture, files[-1])
+            save_jpeg(picture, files[-1], JPEG_QUALITY)
             alt = f"{row.experiment.title}: base pictures, and the same prompts and seeds glitched"
             lines += [f"![{alt}]({_link(files[-1], page)})", ""]
         files.append(images / f"{row.slug}_loss.png")
@@ -170,11 +166,6 @@ def _outcome(matrix: Matrix) -> list[str]:
         if found:
             lines += [f"## {head}", "", *(f"- {one}" for one in found), ""]
     return lines
-
-
-def _save_jpeg(picture: Image.Image, path: Path) -> None:
-    with disk_errors_said(path), atomic_path(path) as part:
-        picture.save(part, "JPEG", quality=JPEG_QUALITY, optimize=True)
 
 
 def _expectations(matrix: Matrix) -> str:

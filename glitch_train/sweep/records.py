@@ -9,8 +9,9 @@ from typing import Any
 
 from PIL import Image
 
+from ..drawing.figures import save_jpeg
 from ..errors import ReportError
-from ..files import atomic_path, disk_errors_said, read_object, write_text
+from ..files import read_object, write_text
 from ..losses.read import LOSSES, read_csv
 from .matrix import REPORT, SWEEP, VERDICT, Matrix, SeedRun
 from .pictures import MOST_PAIRS, pictures_of
@@ -18,6 +19,20 @@ from .results import DONE
 
 COLUMNS = ("step", "loss", "train_probe_loss", "probe_loss")
 JPEG_QUALITY = 90
+
+
+def check_place(sweep: Path, folder: Path) -> None:
+    """Refuse a place for records that would put them over the runs.
+
+    Args:
+        sweep: the sweep's folder.
+        folder: where the records are to go.
+
+    Raises:
+        ReportError: both are the same.
+    """
+    if folder.resolve() == sweep.resolve():
+        raise ReportError(f"{folder} is the sweep itself: keep its records in another folder.")
 
 
 def keep_records(matrix: Matrix, sweep: Path, folder: Path) -> list[Path]:
@@ -35,11 +50,10 @@ def keep_records(matrix: Matrix, sweep: Path, folder: Path) -> list[Path]:
         The files.
 
     Raises:
-        ReportError: the records would lie in the sweep's own folder.
+        ReportError: as :func:`check_place`.
         DiskError: the disk does not take a file.
     """
-    if folder.resolve() == sweep.resolve():
-        raise ReportError(f"{folder} is the sweep itself: keep its records in another folder.")
+    check_place(sweep, folder)
     files = [_keep_json(folder / SWEEP, matrix.asked)] if matrix.asked else []
     for row in matrix.rows:
         for run in row.runs:
@@ -78,7 +92,6 @@ def _keep_json(path: Path, content: Any) -> Path:
 
 
 def _keep_picture(source: Path, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with disk_errors_said(path), Image.open(source) as picture, atomic_path(path) as part:
-        picture.convert("RGB").save(part, "JPEG", quality=JPEG_QUALITY, optimize=True)
+    with Image.open(source) as picture:
+        save_jpeg(picture, path, JPEG_QUALITY)
     return path

@@ -278,9 +278,15 @@ def test_small_records_make_the_same_page(out: Path, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_records_in_the_sweep_s_own_folder_are_refused(out: Path) -> None:
-    """Catches runs replaced by what is kept of them."""
+def test_records_in_the_sweep_s_own_folder_are_refused(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches runs replaced by what is kept of them, and a refusal after hours of runs."""
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     assert main(["matrix", str(out), "--keep", str(out)]) == 1
+    assert main(["sweep", "--out", str(out), "--keep", str(out), "--server", "127.0.0.1:1"]) == 1
+    assert capsys.readouterr().err.count("is the sweep itself") == 2
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
 def test_a_run_that_lost_a_file_is_not_complete(out: Path) -> None:
