@@ -135,7 +135,7 @@ def _plan_commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return ""
     said = found.stdout.strip()
-    return f"The plan is commit {said}, before the first of these runs." if said else ""
+    return f"The plan is commit {said}." if said else ""
 
 
 def write_photographs(folder: Path, photos: Sequence[Photo]) -> None:

@@ -41,7 +41,8 @@ e^4.5 = 90 has a false spike."""
 
 HUMP, HUMP_BLOCKS, HUMP_SIDES = 3.0, 3, 10
 """A hump is at least three of up to 60 blocks long, and lies this many times above as many as ten
-blocks before and after: noise that drifts stays below."""
+blocks before and after, and above each of them: noise that drifts stays below, and three blocks
+above twenty others are rare by chance."""
 
 SIGMAS_TO_90 = 1.2816
 """Where a normal distribution's 90 % quantile lies."""
@@ -194,7 +195,7 @@ def find_hump(curve: Curve) -> Hump | None:
         if end - begin < HUMP_BLOCKS or not all(map(len, sides)):
             continue
         if medians[begin:end].min() <= max(float(side.max()) for side in sides):
-            continue  # noise does that: three blocks above twenty others are rare by chance
+            continue
         around = max(float(np.median(side)) for side in sides)
         height = float(np.median(medians[begin:end])) / max(around, SMALLEST)
         if around > 0 and height > HUMP:
