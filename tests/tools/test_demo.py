@@ -115,6 +115,24 @@ def test_a_link_replaces_what_was_there(tmp_path: Path) -> None:
         assert [p.name for p in target.iterdir()] == ["__init__.py"]
 
 
+def test_a_copy_leaves_out_what_tools_write_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a copy, where links cannot be made, that fails because a test run tidies up."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("A required privilege is not held by the client")
+
+    source, target = tmp_path / "pack", tmp_path / "custom_nodes" / "pack"
+    for name in ("__init__.py", "nodes/a.py", ".hypothesis/b", ".git/c", "demo_output/d"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).touch()
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    link_or_copy(source, target)
+    copied = {p.relative_to(target).as_posix() for p in target.rglob("*") if p.is_file()}
+    assert copied == {"__init__.py", "nodes/a.py"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -48,9 +48,10 @@ _BASE_FOLDERS = (
         )
     ),
 )
-# What a copy of the pack leaves out, where the system has no symlinks.
+# What a copy of the pack leaves out, where the system has no symlinks: also what tools write there
+# meanwhile.
 _NOT_PART_OF_THE_PACK = shutil.ignore_patterns(
-    ".git", ".venv", "demo_output", "__pycache__", ".*_cache", "tests", "*.egg-info"
+    ".*", "__pycache__", "tests", "*_output", "*.egg-info"
 )
 _PROBE = """
 import json, torch
