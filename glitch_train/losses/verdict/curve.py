@@ -37,6 +37,8 @@ class Curve:
         averaged: losses behind each value, where a moving average was logged.
         correlation: how much the noise of neighbouring losses may correlate.
         logged: how many finite values the record has; 0 where that is all of these.
+        steady: whether every value was measured in the same way, as a probe is: then it varies only
+            as much as the model itself.
     """
 
     steps: Floats
@@ -48,6 +50,7 @@ class Curve:
     averaged: int = 1
     correlation: float = 0.0
     logged: int = 0
+    steady: bool = False
 
     def __len__(self) -> int:
         return len(self.values)
@@ -124,7 +127,7 @@ def block_means(values: Floats, blocks: Blocks) -> Floats:
     return np.array([values[block].mean() for block in blocks])
 
 
-def local_noise(values: Floats, blocks: Blocks) -> Floats:
+def local_noise(values: Floats, blocks: Blocks, steady: bool = False) -> Floats:
     """Return the noise around the trend in each block, up to a factor that they share.
 
     Noise changes along a run: it shrinks with the loss. Where blocks hold enough values it is
@@ -134,11 +137,13 @@ def local_noise(values: Floats, blocks: Blocks) -> Floats:
     Args:
         values: (N,) the series.
         blocks: its blocks.
+        steady: few values are enough, since a probe has no noise but the model's own steps.
     """
-    if len(values) < ENOUGH * len(blocks):
+    if len(values) < ENOUGH * len(blocks) and not steady:
         return running_median(np.abs(block_means(values, blocks)), 11)
-    pieces = [np.diff(values[max(0, block.start - 1) : block.stop]) for block in blocks]
-    return running_median(np.array([np.sqrt(np.mean(piece**2)) for piece in pieces]), 5)
+    pieces = [np.diff(values[max(0, block.start - 1) : max(2, block.stop)]) for block in blocks]
+    noise = running_median(np.array([np.sqrt(np.mean(piece**2)) for piece in pieces]), 5)
+    return np.minimum(noise, np.median(noise)) if steady else noise
 
 
 def running_median(values: Floats, width: int) -> Floats:

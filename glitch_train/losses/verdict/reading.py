@@ -78,4 +78,5 @@ def measured(record: LossRecord, column: str, least: int) -> Curve | None:
     values = record.array(column)
     finite = np.isfinite(values)
     curve = clean_curve(record.array("step")[finite], values[finite])
+    curve = dataclasses.replace(curve, steady=True)
     return curve if len(curve) >= least else None

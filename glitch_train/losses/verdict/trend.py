@@ -30,6 +30,10 @@ CORRELATIONS = (0.0, 0.2, 0.4, 0.55, 0.7, 0.8, 0.88, 0.93, 0.96, 0.98, 0.99, 0.9
 ALWAYS_TRIED = 0.22
 """Correlations of block means up to this are tried whatever neighbours show."""
 
+LEAST_SEEN, LASTING = 5, 2.0
+"""Values of a probe that show a fall by themselves, and what their error grows by because what a
+step does to the model lasts for some steps."""
+
 MAX_BLOCKS = 60
 POINTS_PER_BLOCK = 5
 MIN_BLOCKS = 16
@@ -132,13 +136,31 @@ def fit_trend(curve: Curve, cycles: float = 0.0) -> Trend:
         start=fits.estimate(start),
         final=fits.estimate(final),
         drop=drop,
-        tail_fall=fits.estimate(on_grid[:, tail] - final),
+        tail_fall=_better(fits.estimate(on_grid[:, tail] - final), _seen_tail_fall(curve)),
         rise=fits.estimate(final - on_grid[:, lowest]),
         flat=float(fits.weights[:, 0].sum()),
         correlation=float(by_correlation @ tried),
         blocks=len(y),
         resolution=float(by_correlation @ drop.errors.reshape(fits.weights.shape)[:, 1]),
     )
+
+
+def _seen_tail_fall(curve: Curve) -> Estimate | None:
+    """Return the fall of a line through the tail of a probe, which shows the model as it was."""
+    late = curve.position >= TAIL_FROM
+    count = int(late.sum())
+    if not curve.steady or count < LEAST_SEEN:
+        return None
+    x, y = curve.position[late] - curve.position[late].mean(), curve.values[late]
+    slope = float(x @ y / (x @ x))
+    rest = y - y.mean() - slope * x
+    error = LASTING * math.sqrt(rest @ rest / (count - 2) / (x @ x))
+    fall, error = -slope * (1 - TAIL_FROM), error * (1 - TAIL_FROM)
+    return Estimate(*(np.array([one]) for one in (fall, error, 1.0, count - 2.0)))
+
+
+def _better(fitted: Estimate, seen: Estimate | None) -> Estimate:
+    return seen if seen is not None and seen.error < fitted.error else fitted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +223,7 @@ def _block_data(curve: Curve) -> tuple[Floats, Floats, Floats]:
     length = len(curve)
     few = min(MIN_BLOCKS, length if length < 3 * MIN_BLOCKS else length // 3)
     equal = equal_blocks(length, min(MAX_BLOCKS, max(few, length // POINTS_PER_BLOCK)))
-    noise = local_noise(curve.values, equal)
+    noise = local_noise(curve.values, equal, curve.steady)
     level = float(np.median(np.abs(curve.values)))
     noise = np.maximum(noise, max(0.05 * float(np.median(noise)), 1e-6 * level, SMALLEST))
     blocks = fine_start(equal)

@@ -494,6 +494,59 @@ def test_a_probe_decides_where_the_raw_loss_is_too_noisy() -> None:
     assert verdict.convergence.evidence["judged_on"] == "train_probe_loss"
 
 
+def drawn_probe(rng: np.random.Generator, decays: bool) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return steps, probe losses and the tail's share of the drop.
+
+    What each step does to the model is as large as its learning rate and lasts for some steps; for
+    a while early on the run is thrown off its way, as Adam does before it knows its gradients.
+    """
+    steps, every = int(rng.integers(200, 800)), int(rng.integers(8, 20))
+    x = np.arange(steps) / steps
+    rate = 0.5 + 0.5 * np.cos(np.pi * x) if decays else np.ones(steps)
+    done = np.cumsum(rate) / steps
+    time = rng.uniform(0.03, 0.3) if decays else rng.uniform(0.6, 1.5)
+    fall, drop = -np.expm1(-done / time), rng.uniform(0.1, 0.6)
+    kicks = drop * rng.uniform(0.002, 0.01) * rate * rng.standard_normal(steps)
+    walk, pull = np.zeros(steps), rng.uniform(0.02, 0.2)
+    for step in range(1, steps):
+        walk[step] = (1 - pull * rate[step]) * walk[step - 1] + kicks[step]
+    hump = 0.4 * rng.uniform() * np.exp(-(((x - rng.uniform(0.1, 0.25)) / 0.05) ** 2))
+    values = 1 - drop * (fall - hump * fall) + walk
+    kept = np.unique(np.r_[0, np.arange(every - 1, steps, every)])
+    return kept + 1.0, values[kept], (fall[-1] - fall[int(0.8 * steps)]) / fall[-1]
+
+
+def of_probe(steps: np.ndarray, probe: np.ndarray, seed: int) -> str:
+    """Return the state of a run whose raw losses are too noisy to tell."""
+    every = np.arange(1.0, steps[-1] + 1)
+    at = np.isin(every, steps)
+    measured = np.full(len(every), np.nan)
+    measured[at] = probe
+    noise = np.random.default_rng(seed).gamma(0.5, 2.0, len(every))
+    loss = np.interp(every, steps, probe) * noise
+    return judge({"step": every, "loss": loss, "train_probe_loss": measured}).convergence.state
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_a_probe_whose_rate_ran_out_is_flat_at_its_end(seed: int) -> None:
+    """Catches "cannot be told" of a probe that has not moved for a fifth of the run."""
+    rng = np.random.default_rng(seed)
+    drawn = [drawn_probe(rng, decays=True) for _ in range(40)]
+    flat = [one for one in drawn if one[2] < 0.05]
+    states = [of_probe(steps, probe, seed) for steps, probe, _ in flat]
+    assert states.count("converged") >= 0.95 * len(states), states
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_a_probe_that_falls_to_its_end_has_not_converged(seed: int) -> None:
+    """Catches a probe's few values taken for more than they show."""
+    rng = np.random.default_rng(seed)
+    drawn = [drawn_probe(rng, decays=False) for _ in range(40)]
+    falling = [one for one in drawn if one[2] > 0.13]
+    states = [of_probe(steps, probe, seed) for steps, probe, _ in falling]
+    assert states.count("converged") <= 0.05 * len(states), states
+
+
 def test_an_unsure_flat_loss_beside_a_probe_that_fell_is_not_called_flat() -> None:
     """Catches "flat from the start" beside a probe that halved and cannot tell its end."""
     rng = np.random.default_rng(1)
