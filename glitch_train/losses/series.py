@@ -30,6 +30,9 @@ from .tags import (
 )
 from .tensorboard import Scalars
 
+NAMED = 3
+"""Of several things left out so many are named."""
+
 
 @dataclasses.dataclass
 class Log:
@@ -82,9 +85,18 @@ def logs_of_rows(rows: Sequence[Row]) -> list[Log]:
 def _of_training(rows: Sequence[Row], by_tag: Mapping[str, str]) -> tuple[Sequence[Row], list[str]]:
     """Return the rows of the training, where a column tells them from others, and what to say.
 
-    Rows of a validation are left out, and of several processes the first one's stay.
+    Rows that sum the others up or belong to a validation are left out, and of several processes
+    the first one's stay.
     """
     notes = []
+    for counting in filter(None, map(by_tag.get, STEPS)):
+        summing = [row for row in rows if isinstance(row.get(counting), str)]
+        if 0 < 2 * len(summing) < len(rows):
+            rows = [row for row in rows if not isinstance(row.get(counting), str)]
+            called = ", ".join(dict.fromkeys(_words(row[counting])[:40] for row in summing[:NAMED]))
+            notes.append(
+                f"Rows whose {counting} is no number ({called}) were left out: {len(summing):,}."
+            )
     for kinds, taken in ((SPLITS, is_training), (RANKS, None)):
         name = by_tag.get(found_in(by_tag, kinds), "")
         words = [_words(row.get(name)) for row in rows] if name else []

@@ -179,6 +179,18 @@ def test_only_an_average_is_judged_with_a_word(tmp_path: Path) -> None:
     assert "loss/average is an average" in said(record)
 
 
+def test_rows_that_sum_the_others_up(tmp_path: Path) -> None:
+    """Catches a mean below the table taken for the last loss, and a time for one that broke."""
+    rows = "step,loss\n10,0.5\n20,0.25\n30,0.125\n"
+    record = read_record(written(tmp_path, "a.csv", rows + "mean,0.29\n\nTotal time,3 h\n"))
+    assert record.columns["loss"] == [0.5, 0.25, 0.125]
+    assert record.about.notes == [
+        "Rows whose step is no number (mean, Total time) were left out: 2."
+    ]
+    record = read_record(written(tmp_path, "b.csv", "step,loss\n1/3,0.5\n2/3,0.25\n3/3,0.125\n"))
+    assert record.columns["loss"] == [0.5, 0.25, 0.125]
+
+
 def test_words_in_the_loss(tmp_path: Path) -> None:
     """Catches a graph of nothing where the column holds words, and single ones unsaid."""
     with pytest.raises(RecordError, match=r"a\.csv needs numbers in its column loss.*'abc'"):
