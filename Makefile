@@ -50,7 +50,9 @@ test: env
 	$(TEST)
 
 matrix: env
-	@$(RUN) -m glitch_demo.matrix --page docs/matrix.md
+	@$(RUN) -m glitch_demo.matrix
+	@$(RUN) -m glitch_train matrix demo_output/matrix/matrix --page docs/matrix.md \
+	  --keep docs/matrix_records --reasons docs/matrix_reasons.toml
 	@$(RUN) -m workflow_maker --matrix demo_output/matrix/matrix
 
 workflows: env

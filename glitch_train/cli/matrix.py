@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,11 +42,18 @@ def add_matrix_options(parser: argparse.ArgumentParser) -> None:
         help="write what the page is made of into this folder, small enough for a repository; "
         "glitch_train matrix FOLDER makes the page of it again",
     )
+    parser.add_argument(
+        "--reasons",
+        type=Path,
+        metavar="FILE.toml",
+        help="why expected effects stayed away, for the page: [jpeg_crushed] and below it "
+        'compression = "the autoencoder cannot draw it"',
+    )
     parser.add_argument("--style", choices=STYLES, default="dark", help="of the pictures")
 
 
 def check_matrix_options(folder: Path, options: argparse.Namespace) -> None:
-    """Refuse a page whose name lies about its format, and records where the runs are.
+    """Refuse a page whose name lies about its format, odd reasons, and records where the runs are.
 
     Args:
         folder: the sweep's.
@@ -58,6 +66,10 @@ def check_matrix_options(folder: Path, options: argparse.Namespace) -> None:
 
     if options.page:
         check_output(options.page, ".md", option="--page")
+    if options.reasons:
+        from ..sweep.reasons import read_reasons
+
+        read_reasons(options.reasons)
     if options.keep:
         check_output_folder(options.keep, option="--keep")
         check_place(folder, options.keep)
@@ -81,11 +93,16 @@ def write_all(
     """
     from ..sweep.matrix import read_matrix
     from ..sweep.page import write_matrix, write_page
+    from ..sweep.reasons import read_reasons, tell_unused
     from ..sweep.records import keep_records
     from ..sweep.tables import matrix_dict
 
     check_matrix_options(folder, options)
     matrix = read_matrix(folder, on_damaged)
+    if options.reasons:
+        reasons = read_reasons(options.reasons)
+        tell_unused(matrix, reasons)
+        matrix = dataclasses.replace(matrix, asked={**matrix.asked, "reasons": reasons})
     files = write_matrix(matrix, folder, options.style)
     if options.page:
         files += write_page(matrix, options.page, options.style)

@@ -106,18 +106,20 @@ def outcome(matrix: Matrix) -> tuple[list[str], list[str]]:
             elif one.state == TOO_FEW:
                 missing.append(f"{title}: one seed with so few pairs does not tell, {one.numbers}.")
             elif one.here is not None and one.there is not None:
-                missing.append(f"{title}, {one.numbers}; {_why_not(matrix, row)}.")
+                missing.append(f"{title}, {one.numbers}; {_why_not(matrix, row, effect)}.")
             else:
                 missing.append(f"{title}: {row.untold(effect) or 'nothing to compare it with.'}")
     return appeared, missing
 
 
-def _why_not(matrix: Matrix, row: MatrixRow) -> str:
-    """Return what the runs themselves say of an effect that stayed away."""
+def _why_not(matrix: Matrix, row: MatrixRow, effect: str) -> str:
+    """Return what a person measured, or else the runs say, of an effect that stayed away."""
+    if told := matrix.asked.get("reasons", {}).get(row.slug, {}).get(effect):
+        return str(told)
     states = row.states("convergence")
     if 2 * sum(state in UNFINISHED for state in states) > len(states):
         return "its losses had not settled when the training ended"
-    moved = [compare(matrix, row, effect) for effect in matrix.effects]
+    moved = [compare(matrix, row, one) for one in matrix.effects]
     instead = [
         _title(one).lower() for one in moved
         if one.state == MORE and not one.is_slight and one.effect not in row.experiment.expected

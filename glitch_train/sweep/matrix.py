@@ -206,15 +206,22 @@ def read_matrix(
 def read_asked(folder: Path) -> dict[str, Any]:
     """Return what a sweep was asked for: the ``commands``, the last one last, and ``about`` it.
 
+    With them the ``reasons`` that were given for its page, experiment to effect to sentence.
+
     Raises:
         ReportError: the file is damaged.
     """
-    match _json(folder / SWEEP):
-        case None:
-            return {}
-        case {"commands": list()} as asked:
-            return dict(asked)
+    asked = _json(folder / SWEEP)
+    if asked is None:
+        return {}
+    whole = asked and isinstance(asked, dict) and isinstance(asked.get("commands", []), list)
+    if whole and _are_tables(asked.get("reasons", {})):
+        return dict(asked)
     raise ReportError(f"{folder / SWEEP} is damaged: remove it; the results do not need it.")
+
+
+def _are_tables(content: object) -> bool:
+    return isinstance(content, dict) and all(isinstance(one, dict) for one in content.values())
 
 
 def read_run(folder: Path, seed: int) -> SeedRun:

@@ -278,6 +278,57 @@ def test_small_records_make_the_same_page(out: Path, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_measured_reason_stands_beside_what_stayed_away(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Catches a reason that is lost on the way to the page or its records."""
+    caplog.set_level("INFO")
+    page, kept, reasons = tmp_path / "a.md", tmp_path / "kept", tmp_path / "reasons.toml"
+    command = ["matrix", str(out), "--page", str(page)]
+    assert main(command) == 0
+    assert "high learning rate (2e-4)**: collapsed contrast" in page.read_text("utf-8")
+    reasons.write_text(
+        '[high_learning_rate]\ncontrast = "the rate is\\n too low for it."\n'
+        'texture = "none"\nburn = "none"\n[overtrain]\nmode_collapse = "none"\n'
+    )
+    assert main([*command, "--reasons", str(reasons), "--keep", str(kept)]) == 0
+    text = page.read_text("utf-8")
+    (line,) = [one for one in text.splitlines() if "**: collapsed contrast" in one]
+    assert line.endswith("; the rate is too low for it.")
+    assert "none" not in text
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        "high_learning_rate did show texture",
+        "high_learning_rate is not expected to show burn",
+        "overtrain was not run",
+    ]
+    again = tmp_path / "b" / "a.md"
+    assert main(["matrix", str(kept), "--page", str(again)]) == 0
+    assert again.read_text("utf-8") == text
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("[jpeg_crush]\n", "has no experiment 'jpeg_crush'; did you mean 'jpeg_crushed'?"),
+        ("[overtrain]\ncollapse = 'x'\n", "[overtrain] has no effect 'collapse'"),
+        ("[overtrain]\nmode_collapse = 3\n", "overtrain.mode_collapse is a sentence, got 3."),
+        ("overtrain = 'x'\n", "[overtrain] holds effects and sentences, got 'x'."),
+        ("[", "is not valid TOML"),
+        (None, "cannot be read: No such file or directory."),
+    ],
+)
+def test_odd_reasons_are_refused(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, sentence: str
+) -> None:
+    """Catches a reason for what no matrix has, left out without a word or after hours of runs."""
+    path = tmp_path / "reasons.toml"
+    if content is not None:
+        path.write_text(content)
+    for command in (["matrix", str(out)], ["sweep", "--out", str(out), "--server", "127.0.0.1:1"]):
+        assert main([*command, "--reasons", str(path)]) == 1
+        assert sentence in capsys.readouterr().err
+
+
 def test_records_in_the_sweep_s_own_folder_are_refused(
     out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -332,7 +383,7 @@ def test_a_page_that_cannot_be_written_is_named(out: Path, tmp_path: Path, capsy
     assert f"Cannot write {tmp_path / 'file' / 'images'}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"commands": 5}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"commands": 5}', '{"reasons": {"wide": 5}}'])
 def test_a_damaged_list_of_commands_is_named(out: Path, content: str) -> None:
     """Catches a traceback where removing one small file helps."""
     (out / "sweep.json").write_text(content)

@@ -1,0 +1,70 @@
+"""Reasons, measured by a person, why an effect that was expected stayed away."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from ..errors import ReportError
+from ..files import read_text
+from ..measure.measurement import EFFECTS
+from ..recipe.experiments import EXPERIMENTS
+from ..recipe.text import parse_toml
+from ..settings import nearest
+from .findings import MORE, compare
+from .matrix import Matrix
+
+log = logging.getLogger(__name__)
+
+Reasons = dict[str, dict[str, str]]
+"""Experiment to effect to a sentence without its stop."""
+
+
+def read_reasons(path: Path) -> Reasons:
+    """Read a TOML file: a table for each experiment, with a sentence for each effect.
+
+    Args:
+        path: the file.
+
+    Raises:
+        RecipeError: it is no TOML.
+        ReportError: it cannot be read, names what no matrix has, or holds no sentences.
+    """
+    try:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ReportError(f"The reasons in {path} cannot be read: {why}.") from error
+    reasons: Reasons = {}
+    for slug, sentences in parse_toml(path, text).items():
+        if slug not in EXPERIMENTS:
+            raise ReportError(f"{path} has no experiment {slug!r}{nearest(slug, EXPERIMENTS)}")
+        if not isinstance(sentences, dict):
+            raise ReportError(f"{path}: [{slug}] holds effects and sentences, got {sentences!r}.")
+        for effect, sentence in sentences.items():
+            if effect not in EFFECTS:
+                raise ReportError(
+                    f"{path}: [{slug}] has no effect {effect!r}{nearest(effect, EFFECTS)}"
+                )
+            if not isinstance(sentence, str) or not sentence.strip():
+                raise ReportError(f"{path}: {slug}.{effect} is a sentence, got {sentence!r}.")
+            reasons.setdefault(slug, {})[effect] = " ".join(sentence.split()).rstrip(".")
+    return reasons
+
+
+def tell_unused(matrix: Matrix, reasons: Reasons) -> None:
+    """Say which reasons a page does not show, and why.
+
+    Args:
+        matrix: what the page is of.
+        reasons: as given.
+    """
+    for slug, sentences in reasons.items():
+        row = matrix.row(slug)
+        for effect in sentences:
+            if row is None:
+                log.info("%s was not run: the reason for its %s is not shown.", slug, effect)
+            elif effect not in row.experiment.expected:
+                log.info("%s is not expected to show %s: no reason is shown.", slug, effect)
+            elif compare(matrix, row, effect).state == MORE:
+                log.info("%s did show %s: no reason is shown.", slug, effect)
