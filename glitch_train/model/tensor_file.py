@@ -61,7 +61,7 @@ class TensorFile(Mapping[str, torch.Tensor]):
         """Read the header and check it against the file's size.
 
         Raises:
-            LoraFileError: the file is missing, a pickle, cut short, or not safetensors.
+            LoraFileError: the file is missing, a pickle, cut short, too long, or not safetensors.
         """
         self.path = path
         try:
@@ -76,8 +76,14 @@ class TensorFile(Mapping[str, torch.Tensor]):
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, torch.dtype] = {}
         self._spans: dict[str, tuple[int, int]] = {}
+        self._end = self._start
         for name, entry in header.items():
             self._add(name, entry)
+        if self._end < self._size:
+            raise LoraFileError(
+                f"{path.name} has {self._size - self._end:,} bytes after its last tensor, which no "
+                "loader takes (a download that was begun twice?); download or copy it again."
+            )
 
     def __getitem__(self, name: str) -> torch.Tensor:
         begin, end = self._spans[name]
@@ -113,6 +119,7 @@ class TensorFile(Mapping[str, torch.Tensor]):
                 f"{self.path.name} is cut short: its header promises {self._start + end} bytes, "
                 f"the file has {self._size}; download or copy it again."
             )
+        self._end = max(self._end, self._start + end)
         dtype = DTYPES.get(kind)
         if dtype is None:
             self.unread[name] = kind

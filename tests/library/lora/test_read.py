@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from loras import dense, everything, lora_state, some
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from glitch_train.errors import LoraFileError
@@ -308,6 +309,13 @@ def _truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def _continued(path: Path) -> None:
+    save_file(PAIR, path)
+    path.write_bytes(path.read_bytes() + b"more")
+    with pytest.raises(SafetensorError):  # the host's own reader
+        load_file(path)
+
+
 def _cut_header(path: Path) -> None:
     save_file(PAIR, path)
     path.write_bytes(path.read_bytes()[:40])
@@ -324,6 +332,7 @@ def _pickled(path: Path) -> None:
 
 FILES = {
     "truncated": (_truncated, "is cut short: its header promises"),
+    "continued": (_continued, "has 4 bytes after its last tensor"),
     "cut in the header": (_cut_header, "is cut short inside its header"),
     "wrong sizes": (_lying_header, "is damaged"),
     "pickle inside": (_pickled, "is a pickle, which can run code"),
