@@ -101,8 +101,9 @@ def outcome(matrix: Matrix) -> tuple[list[str], list[str]]:
             one = compare(matrix, row, effect)
             title = f"**{row.experiment.title}**: {_title(one).lower()}"
             if one.state == MORE:
-                slight = ", slightly" if one.is_slight else ""
-                appeared.append(f"{title}{slight}, {one.numbers}.")
+                told = _told(matrix, row, effect) if one.is_slight else ""
+                slight, why = ", slightly" * one.is_slight, f"; {told}" * bool(told)
+                appeared.append(f"{title}{slight}, {one.numbers}{why}.")
             elif one.state == TOO_FEW:
                 missing.append(f"{title}: one seed with so few pairs does not tell, {one.numbers}.")
             elif one.here is not None and one.there is not None:
@@ -112,10 +113,14 @@ def outcome(matrix: Matrix) -> tuple[list[str], list[str]]:
     return appeared, missing
 
 
+def _told(matrix: Matrix, row: MatrixRow, effect: str) -> str:
+    return str(matrix.asked.get("reasons", {}).get(row.slug, {}).get(effect, ""))
+
+
 def _why_not(matrix: Matrix, row: MatrixRow, effect: str) -> str:
     """Return what a person measured, or else the runs say, of an effect that stayed away."""
-    if told := matrix.asked.get("reasons", {}).get(row.slug, {}).get(effect):
-        return str(told)
+    if told := _told(matrix, row, effect):
+        return told
     states = row.states("convergence")
     if 2 * sum(state in UNFINISHED for state in states) > len(states):
         return "its losses had not settled when the training ended"

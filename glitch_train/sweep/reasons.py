@@ -1,4 +1,4 @@
-"""Reasons, measured by a person, why an effect that was expected stayed away."""
+"""Reasons, measured by a person, why an effect that was expected stayed away or is slight."""
 
 from __future__ import annotations
 
@@ -66,5 +66,5 @@ def tell_unused(matrix: Matrix, reasons: Reasons) -> None:
                 log.info("%s was not run: the reason for its %s is not shown.", slug, effect)
             elif effect not in row.experiment.expected:
                 log.info("%s is not expected to show %s: no reason is shown.", slug, effect)
-            elif compare(matrix, row, effect).state == MORE:
+            elif (one := compare(matrix, row, effect)).state == MORE and not one.is_slight:
                 log.info("%s did show %s: no reason is shown.", slug, effect)
