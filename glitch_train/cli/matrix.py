@@ -6,11 +6,14 @@ import argparse
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..drawing.style import STYLES
 from ..errors import ReportError
 from .options import add_json_option, check_output, check_output_folder
+
+if TYPE_CHECKING:
+    from ..sweep.reasons import Reasons
 
 
 def add_verb(verbs: Any) -> None:
@@ -52,8 +55,8 @@ def add_matrix_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--style", choices=STYLES, default="dark", help="of the pictures")
 
 
-def check_matrix_options(folder: Path, options: argparse.Namespace) -> None:
-    """Refuse a page whose name lies about its format, odd reasons, and records where the runs are.
+def check_matrix_options(folder: Path, options: argparse.Namespace) -> Reasons:
+    """Return the reasons given; refuse a page whose name lies and records where the runs are.
 
     Args:
         folder: the sweep's.
@@ -66,13 +69,14 @@ def check_matrix_options(folder: Path, options: argparse.Namespace) -> None:
 
     if options.page:
         check_output(options.page, ".md", option="--page")
-    if options.reasons:
-        from ..sweep.reasons import read_reasons
-
-        read_reasons(options.reasons)
     if options.keep:
         check_output_folder(options.keep, option="--keep")
         check_place(folder, options.keep)
+    if options.reasons:
+        from ..sweep.reasons import read_reasons
+
+        return read_reasons(options.reasons)
+    return {}
 
 
 def write_all(
@@ -93,20 +97,23 @@ def write_all(
     """
     from ..sweep.matrix import read_matrix
     from ..sweep.page import write_matrix, write_page
-    from ..sweep.reasons import read_reasons, tell_unused
+    from ..sweep.reasons import unused_reasons
     from ..sweep.records import keep_records
     from ..sweep.tables import matrix_dict
 
-    check_matrix_options(folder, options)
+    reasons = check_matrix_options(folder, options)
     matrix = read_matrix(folder, on_damaged)
-    if options.reasons:
-        reasons = read_reasons(options.reasons)
-        tell_unused(matrix, reasons)
+    if reasons:
         matrix = dataclasses.replace(matrix, asked={**matrix.asked, "reasons": reasons})
     files = write_matrix(matrix, folder, options.style)
     if options.page:
         files += write_page(matrix, options.page, options.style)
     if options.keep:
         files += keep_records(matrix, folder, options.keep)
-    paths = [str(path) for path in files]
-    return {"text": "\n".join(paths), "files": paths, **matrix_dict(matrix)}
+    paths, unused = [str(path) for path in files], unused_reasons(matrix, reasons)
+    return {
+        "text": "\n".join(paths + unused),
+        "files": paths,
+        "reasons_not_shown": unused,
+        **matrix_dict(matrix),
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from ..errors import ReportError
@@ -13,8 +12,6 @@ from ..recipe.text import parse_toml
 from ..settings import nearest
 from .findings import MORE, compare
 from .matrix import Matrix
-
-log = logging.getLogger(__name__)
 
 Reasons = dict[str, dict[str, str]]
 """Experiment to effect to a sentence without its stop."""
@@ -52,19 +49,21 @@ def read_reasons(path: Path) -> Reasons:
     return reasons
 
 
-def tell_unused(matrix: Matrix, reasons: Reasons) -> None:
-    """Say which reasons a page does not show, and why.
+def unused_reasons(matrix: Matrix, reasons: Reasons) -> list[str]:
+    """Return which reasons a page does not show, and why, a sentence for each.
 
     Args:
         matrix: what the page is of.
         reasons: as given.
     """
+    said = []
     for slug, sentences in reasons.items():
         row = matrix.row(slug)
         for effect in sentences:
             if row is None:
-                log.info("%s was not run: the reason for its %s is not shown.", slug, effect)
+                said.append(f"{slug} was not run: the reason for its {effect} is not shown.")
             elif effect not in row.experiment.expected:
-                log.info("%s is not expected to show %s: no reason is shown.", slug, effect)
+                said.append(f"{slug} is not expected to show {effect}: no reason is shown.")
             elif (one := compare(matrix, row, effect)).state == MORE and not one.is_slight:
-                log.info("%s did show %s: no reason is shown.", slug, effect)
+                said.append(f"{slug} did show {effect}: no reason is shown.")
+    return said

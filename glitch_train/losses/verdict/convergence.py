@@ -45,6 +45,9 @@ METHOD = (
     "the slope over the last fifth of the run against its own error, from a regression on the "
     "means of {blocks} blocks without the spikes, whose noise correlates by {correlation:.2f}"
 )
+METHOD_SEEN = (
+    "the slope of a line through the losses of the last fifth of the run against its error"
+)
 
 
 def judge_convergence(reading: Reading, min_points: int = MIN_POINTS) -> Finding:
@@ -120,7 +123,9 @@ def _evidence(curve: Curve, trend: Trend, rose: float) -> dict[str, Any]:
         "chance_it_rises": rose,
         "chance_of_no_change": trend.flat,
         "autocorrelation_of_blocks": trend.correlation,
-        "method": METHOD.format(blocks=trend.blocks, correlation=trend.correlation),
+        "method": (METHOD_SEEN if trend.tail_is_seen else METHOD).format(
+            blocks=trend.blocks, correlation=trend.correlation
+        ),
     }
 
 

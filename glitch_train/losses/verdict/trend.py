@@ -87,6 +87,7 @@ class Trend:
         final: at the last step.
         drop: start minus final.
         tail_fall: fall over the tail.
+        tail_is_seen: the fall over the tail is read off its own values, not off the regression.
         rise: final minus lowest.
         flat: probability that nothing changes.
         correlation: averaged correlation of neighbouring block means.
@@ -99,6 +100,7 @@ class Trend:
     final: Estimate
     drop: Estimate
     tail_fall: Estimate
+    tail_is_seen: bool
     rise: Estimate
     flat: float
     correlation: float
@@ -131,12 +133,15 @@ def fit_trend(curve: Curve, cycles: float = 0.0) -> Trend:
     lowest, tail = settled + int(np.argmin(mean[settled:])), np.searchsorted(GRID, TAIL_FROM)
     start, final = on_grid[:, 0], on_grid[:, -1]
     drop, by_correlation = fits.estimate(start - final), fits.weights.sum(axis=1)
+    fitted, seen = fits.estimate(on_grid[:, tail] - final), _seen_tail_fall(curve)
+    is_seen = seen is not None and seen.error < fitted.error
     return Trend(
         curve=mean,
         start=fits.estimate(start),
         final=fits.estimate(final),
         drop=drop,
-        tail_fall=_better(fits.estimate(on_grid[:, tail] - final), _seen_tail_fall(curve)),
+        tail_fall=seen if seen is not None and is_seen else fitted,
+        tail_is_seen=is_seen,
         rise=fits.estimate(final - on_grid[:, lowest]),
         flat=float(fits.weights[:, 0].sum()),
         correlation=float(by_correlation @ tried),
@@ -157,10 +162,6 @@ def _seen_tail_fall(curve: Curve) -> Estimate | None:
     error = LASTING * math.sqrt(rest @ rest / (count - 2) / (x @ x))
     fall, error = -slope * (1 - TAIL_FROM), error * (1 - TAIL_FROM)
     return Estimate(*(np.array([one]) for one in (fall, error, 1.0, count - 2.0)))
-
-
-def _better(fitted: Estimate, seen: Estimate | None) -> Estimate:
-    return seen if seen is not None and seen.error < fitted.error else fitted
 
 
 @dataclasses.dataclass(frozen=True)

@@ -279,10 +279,9 @@ def test_small_records_make_the_same_page(out: Path, tmp_path: Path) -> None:
 
 
 def test_a_measured_reason_stands_beside_what_stayed_away(
-    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Catches a reason that is lost on the way to the page or its records."""
-    caplog.set_level("INFO")
     page, kept, reasons = tmp_path / "a.md", tmp_path / "kept", tmp_path / "reasons.toml"
     command = ["matrix", str(out), "--page", str(page)]
     assert main(command) == 0
@@ -291,12 +290,14 @@ def test_a_measured_reason_stands_beside_what_stayed_away(
         '[high_learning_rate]\ncontrast = "the rate is\\n too low for it."\n'
         'texture = "none"\nburn = "none"\n[overtrain]\nmode_collapse = "none"\n'
     )
-    assert main([*command, "--reasons", str(reasons), "--keep", str(kept)]) == 0
+    capsys.readouterr()
+    assert main([*command, "--reasons", str(reasons), "--keep", str(kept), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
     text = page.read_text("utf-8")
     (line,) = [one for one in text.splitlines() if "**: collapsed contrast" in one]
     assert line.endswith("; the rate is too low for it.")
     assert "none" not in text
-    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+    assert [sentence.split(":")[0] for sentence in told["reasons_not_shown"]] == [
         "high_learning_rate did show texture",
         "high_learning_rate is not expected to show burn",
         "overtrain was not run",

@@ -547,6 +547,19 @@ def test_a_probe_that_falls_to_its_end_has_not_converged(seed: int) -> None:
     assert states.count("converged") <= 0.05 * len(states), states
 
 
+def test_the_method_is_the_one_that_decided() -> None:
+    """Catches a regression named where the end was read off the probe's own values."""
+    rng = np.random.default_rng(3)
+    steps = np.arange(1, 201)
+    hump = 0.3 * np.exp(-(((steps - 40) / 10) ** 2))
+    level = 0.5 + 0.5 * np.exp(-steps / 20) + hump
+    probe = np.where(steps % 8 == 0, level, np.nan)
+    noisy = {"step": steps, "loss": level * rng.gamma(0.5, 2.0, 200), "train_probe_loss": probe}
+    calm = {"step": steps, "loss": level + 0.01 * rng.standard_normal(200)}
+    methods = [judge(one).convergence.evidence["method"] for one in (noisy, calm)]
+    assert ["regression" in method for method in methods] == [False, True], methods
+
+
 def test_an_unsure_flat_loss_beside_a_probe_that_fell_is_not_called_flat() -> None:
     """Catches "flat from the start" beside a probe that halved and cannot tell its end."""
     rng = np.random.default_rng(1)
