@@ -104,10 +104,13 @@ def add_verb(verbs: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
+    from ..recipe.experiments import with_slug
+
     check_output_folder(options.out)
     check_matrix_options(options.out, options)
     if options.summary_only:
         return write_all(options.out, options)
+    options.set, options.dose = ([*map(with_slug, given)] for given in (options.set, options.dose))
     outcome = _on_ray(options) if options.engine == "ray" else _on_comfyui(options)
     result: dict[str, Any] = {"text": "", "files": []}
     if outcome.done or outcome.kept:
