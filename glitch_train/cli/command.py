@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ..comfyui.run import terminate_as_ctrl_c
 from ..environment import environment_said
 from ..errors import EnvironmentFault, GlitchTrainError, RecipeError
 from ..wording import shown_name
@@ -57,14 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0, 1 after an error (one sentence on stderr, with ``--json`` also as
-        ``error`` on stdout), 2 for wrong arguments, 130 after Ctrl-C.
+        ``error`` on stdout), 2 for wrong arguments, 130 after Ctrl-C or a request to end.
     """
     let_consoles_print_all()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = argparse.Namespace(json="--json" in words, debug="--debug" in words)
     try:
-        with environment_said():
+        with terminate_as_ctrl_c(), environment_said():
             _check_place()
             build_parser().parse_args(words, options)
             _check_texts(options)

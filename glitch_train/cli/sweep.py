@@ -131,13 +131,12 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
 
 def _on_comfyui(options: argparse.Namespace) -> SweepOutcome:
     from ..comfyui.client import ComfyClient
-    from ..comfyui.run import terminate_as_ctrl_c
     from ..sweep.plan import find_workflows, plan_sweep
     from ..sweep.run import run_sweep
 
     _check_workflows(options.workflows)
     workflows = find_workflows(options.workflows, options.names)
-    with terminate_as_ctrl_c(), ComfyClient(options.server) as client:
+    with ComfyClient(options.server) as client:
         info = client.object_info()
         jobs = plan_sweep(workflows, options.seeds, options.out, options.set, info, options.dose)
         note_what_was_asked(options, list(workflows))

@@ -6,6 +6,7 @@ import argparse
 import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -144,6 +145,25 @@ def test_streams_that_were_closed_from_the_start(tmp_path: Path) -> None:
         )  # fmt: skip
         assert (ended.returncode, ended.stderr) == (0, ""), closed
         (tmp_path / "a.png").unlink()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGTERM")
+def test_a_request_to_end_is_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a verb that ends without a word, and leaves half of a file under another name."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+
+    def end(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Image.Image, "save", end)
+    words = ["prepare", str(tmp_path), "--out", str(tmp_path / "out"), "--workers", "1", "--json"]
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(words) == 130
+    assert json.loads(capsys.readouterr().out) == {"error": "Interrupted."}
+    assert not list((tmp_path / "out").glob(".*"))
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.slow
