@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .environment import system_advice
 from .errors import TrainingError
 from .file_names import check_path_lengths
 from .files import atomic_path, is_held, nearest_existing
@@ -50,6 +51,24 @@ class TensorCache:
 
     def __contains__(self, key: str) -> bool:
         return self._path(key).is_file()
+
+    def holds(self, key: str, name: str) -> bool:
+        """Say whether a tensor of a name is stored under a key, by a look at the file's header.
+
+        One that is damaged or another file is to be made anew; :meth:`load` says why one that is
+        there cannot be opened.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        if key not in self:
+            return False
+        try:
+            with safe_open(self._path(key), "pt") as opened:
+                return name in opened.keys()  # noqa: SIM118
+        except SafetensorError:
+            return False
+        except OSError:
+            return True
 
     def load(self, key: str) -> dict[str, torch.Tensor]:
         """Return the tensors stored under a key, on the CPU.
@@ -97,7 +116,8 @@ class TensorCache:
                 return
             raise TrainingError(
                 f"Cannot write to the cache {self.folder}: "
-                f"{getattr(error, 'strerror', None) or error}."
+                f"{getattr(error, 'strerror', None) or error}; "
+                f"{system_advice(error) or 'free space there, or choose another folder'}."
             ) from error
 
     def _path(self, key: str) -> Path:

@@ -35,6 +35,7 @@ _ADVICE = {
     errno.EACCES: "give this user the right to it, or choose another place",
     errno.EPERM: "give this user the right to it, or choose another place",
     errno.EROFS: "choose a place that can be written to",
+    errno.EFBIG: "choose a drive that takes larger files (FAT32 takes 4 GB)",
     errno.ENOMEM: "close other programs, or ask for less",
     errno.EEXIST: "choose another name, for that one is taken",
     errno.ENOTDIR: "choose another place, for a file is where a folder should be",

@@ -9,17 +9,18 @@ MAX_DEPTH = 100
 """How deep lists and objects may stand in each other: what walks through them is recursive."""
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, *, once: bool = False) -> Any:
     """Return what a JSON text says.
 
     Args:
         text: the JSON; bytes are UTF-8, UTF-16 or UTF-32.
+        once: refuse a name that stands twice in an object, of which the first would be lost.
 
     Raises:
         ValueError: it is no JSON, or is nested deeper than :data:`MAX_DEPTH`.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_each_once if once else None)
     except RecursionError:
         raise _too_deep() from None
     level = _holders([value])
@@ -37,6 +38,15 @@ def json_object(text: str | bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in values if names.count(name) > 1)
+        raise ValueError(f"{twice[:80]!r} stands twice in one object")
+    return values
 
 
 def _holders(value: Any) -> list[Any]:

@@ -8,6 +8,7 @@ people are told it in other words. Nothing heavy is imported before a verb runs.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import importlib
 import logging
@@ -17,10 +18,11 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from ..comfyui.run import terminate_as_ctrl_c
 from ..environment import environment_said
-from ..errors import GlitchTrainError, RecipeError
+from ..errors import EnvironmentFault, GlitchTrainError, RecipeError
 from ..wording import shown_name
 from .console import json_for_stdout, let_consoles_print_all, stdout_kept
 
@@ -44,6 +46,7 @@ _NO_TEXT = re.compile("[\x00\ud800-\udc7f\udd00-\udfff]")
 
 EXIT_OK = 0
 EXIT_FAILED = 1
+EXIT_WRONG_ARGUMENTS = 2
 EXIT_INTERRUPTED = 130
 
 
@@ -54,14 +57,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line without the program's name; ``sys.argv`` by default.
 
     Returns:
-        The exit code: 0, 1 after an error (one sentence on stderr), 2 for wrong arguments,
-        130 after Ctrl-C.
+        The exit code: 0, 1 after an error (one sentence on stderr, with ``--json`` also as
+        ``error`` on stdout), 2 for wrong arguments, 130 after Ctrl-C or a request to end.
     """
     let_consoles_print_all()
-    options = build_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = argparse.Namespace(json="--json" in words, debug="--debug" in words)
     try:
-        with environment_said():
+        with terminate_as_ctrl_c(), environment_said():
+            _check_place()
+            build_parser().parse_args(words, options)
             _check_texts(options)
             with stdout_kept():
                 result = options.run(options)
@@ -69,14 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return EXIT_OK
             as_json = options.json or "text" not in result
             _write(_as_json(result) if as_json else f"{result['text']}\n")
+    except WrongArguments as error:
+        return _failed(options, error, EXIT_WRONG_ARGUMENTS)
     except GlitchTrainError as error:
-        if options.debug:
-            traceback.print_exc()
-        sys.stderr.write(f"{shown_name(str(error))}\n")  # a file's name may hold a line break
-        return EXIT_FAILED
+        return _failed(options, error, EXIT_FAILED)
     except KeyboardInterrupt:
-        sys.stderr.write("Interrupted.\n")
-        return EXIT_INTERRUPTED
+        return _failed(options, "Interrupted.", EXIT_INTERRUPTED)
     if result.get("interrupted"):
         return EXIT_INTERRUPTED
     if "error" in result:  # a report is still worth having when the work itself failed
@@ -85,9 +89,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return EXIT_OK
 
 
+def _failed(options: argparse.Namespace, error: object, code: int) -> int:
+    """Say an error on stderr, and to the reader of JSON too; return the exit code."""
+    if options.debug:
+        traceback.print_exc()
+    sentence = shown_name(str(error))  # a file's name may hold a line break
+    sys.stderr.write(f"{sentence}\n")
+    if options.json and (os.environ.get("RANK", "0") == "0" or "WORLD_SIZE" not in os.environ):
+        with contextlib.suppress(OSError):  # a stdout that takes nothing has been said
+            _write(_as_json({"error": sentence}))
+    return code
+
+
+class WrongArguments(GlitchTrainError):
+    """The command line is not one of a verb."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises what is wrong with the arguments, so that it is said as every error is."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        raise WrongArguments(f"{self.prog}: error: {message}")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with every verb."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="glitch_train", description="Train, read and transfer glitch LoRAs without ComfyUI."
     )
     parser.add_argument(
@@ -97,6 +125,21 @@ def build_parser() -> argparse.ArgumentParser:
     for module in VERB_MODULES:
         importlib.import_module(f".{module}", __package__).add_verb(verbs)
     return parser
+
+
+def _check_place() -> None:
+    """Refuse a working folder that is gone: torch would end the process without a word.
+
+    Raises:
+        EnvironmentFault: says so.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise EnvironmentFault(
+            f"The folder that this was started in cannot be used ({error.strerror}): change to "
+            "one that is there."
+        ) from error
 
 
 def _check_texts(options: argparse.Namespace) -> None:

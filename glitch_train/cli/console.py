@@ -36,8 +36,14 @@ _STDOUT, _STDERR = 1, 2
 
 
 def let_consoles_print_all() -> None:
-    """Have stdout and stderr write what they have no character for in others, and never raise."""
+    """Have stdout and stderr write what they have no character for in others, and never raise.
+
+    One that was closed from the start, as a service's may be, takes everything and keeps nothing.
+    """
     codecs.register_error(_HANDLER, _in_others)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_HANDLER)

@@ -90,6 +90,7 @@ def write_prepared(dataset: AnyDataset, out: Path, workers: int | None = None) -
             read, or the disk does not take the files.
         DiskError: when their paths would be too long.
     """
+    from ..environment import system_advice
     from ..errors import DatasetError
     from ..file_names import check_path_lengths
     from ..workers import in_order
@@ -107,7 +108,8 @@ def write_prepared(dataset: AnyDataset, out: Path, workers: int | None = None) -
         write = lambda job: _write_variant(out / job[0], *job[1:])  # noqa: E731
         return list(in_order(write, jobs, workers))
     except OSError as error:
-        raise DatasetError(f"Cannot write to {out}: {error.strerror}.") from error
+        advice = system_advice(error) or "choose another folder"
+        raise DatasetError(f"Cannot write to {out}: {error.strerror}; {advice}.") from error
 
 
 def _check_out(out: Path, names: set[str]) -> None:

@@ -82,13 +82,13 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     from ..comfyui.fetch import GRAPH_FILE, check_room_for_names, fetch_outputs, save_graph
     from ..comfyui.graph import load_graph
     from ..comfyui.overrides import with_overrides
-    from ..comfyui.run import run_workflow, terminate_as_ctrl_c
+    from ..comfyui.run import run_workflow
 
     out = options.out or Path("glitch_output") / options.workflow.stem
     check_output_folder(out)
     check_overwrites_none([out / GRAPH_FILE], [options.workflow], option="--out")
     graph = load_graph(options.workflow)
-    with terminate_as_ctrl_c(), ComfyClient(options.server) as client:
+    with ComfyClient(options.server) as client:
         info = client.object_info()
         graph = with_overrides(graph, options.set, info)
         check_room_for_names(out)

@@ -104,10 +104,13 @@ def add_verb(verbs: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
+    from ..recipe.experiments import with_slug
+
     check_output_folder(options.out)
     check_matrix_options(options.out, options)
     if options.summary_only:
         return write_all(options.out, options)
+    options.set, options.dose = ([*map(with_slug, given)] for given in (options.set, options.dose))
     outcome = _on_ray(options) if options.engine == "ray" else _on_comfyui(options)
     result: dict[str, Any] = {"text": "", "files": []}
     if outcome.done or outcome.kept:
@@ -128,13 +131,12 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
 
 def _on_comfyui(options: argparse.Namespace) -> SweepOutcome:
     from ..comfyui.client import ComfyClient
-    from ..comfyui.run import terminate_as_ctrl_c
     from ..sweep.plan import find_workflows, plan_sweep
     from ..sweep.run import run_sweep
 
     _check_workflows(options.workflows)
     workflows = find_workflows(options.workflows, options.names)
-    with terminate_as_ctrl_c(), ComfyClient(options.server) as client:
+    with ComfyClient(options.server) as client:
         info = client.object_info()
         jobs = plan_sweep(workflows, options.seeds, options.out, options.set, info, options.dose)
         note_what_was_asked(options, list(workflows))

@@ -31,7 +31,7 @@ def load_graph(path: Path) -> Graph:
     if not path.is_file():
         raise GraphError(f"The workflow {path} is missing: give the path of a .json file.")
     try:
-        graph = parse_json(read_text(path))
+        graph = parse_json(read_text(path), once=True)
     except (OSError, ValueError) as error:
         raise GraphError(f"The workflow {path} is not readable JSON: {error}.") from error
     if isinstance(graph, dict) and "nodes" in graph:

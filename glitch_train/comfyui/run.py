@@ -122,10 +122,13 @@ def ctrl_c_held_back() -> Iterator[None]:
 
 @contextlib.contextmanager
 def terminate_as_ctrl_c() -> Iterator[None]:
-    """Treat a request to end as Ctrl-C inside the block, so that the host is told too.
+    """Treat a request to end as Ctrl-C inside the block: the host is told, part files removed.
 
     It comes as SIGTERM, on Windows as SIGBREAK.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread alone
+        return
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt

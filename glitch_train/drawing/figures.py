@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +17,22 @@ from ..files import atomic_path, disk_errors_said
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def load_matplotlib() -> None:
+    """Import matplotlib without the backend that a notebook names to all that it starts.
+
+    It would refuse one that is not installed here, and figures are drawn without any.
+    """
+    if "matplotlib" in sys.modules or "MPLBACKEND" not in os.environ:
+        return
+    named = os.environ.pop("MPLBACKEND")
+    try:
+        import matplotlib
+    finally:
+        os.environ["MPLBACKEND"] = named
+    with contextlib.suppress(ValueError):  # it is for the other packs of a host
+        matplotlib.rcParams["backend"] = named
 
 
 def to_image(figure: Figure) -> Image.Image:
@@ -33,6 +52,7 @@ def figure_format(path: Path) -> str:
     Raises:
         RecordError: for a suffix matplotlib cannot write.
     """
+    load_matplotlib()
     from matplotlib.backend_bases import FigureCanvasBase
 
     kind = path.suffix.lstrip(".").lower()

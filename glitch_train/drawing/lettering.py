@@ -7,6 +7,8 @@ from pathlib import Path
 
 from PIL import ImageFont
 
+from .figures import load_matplotlib
+
 
 def wrapped(text: str, font: ImageFont.FreeTypeFont, width: int, lines: int) -> list[str]:
     """Break text into lines of a width; what does not fit ends in an ellipsis."""
@@ -38,6 +40,7 @@ def cut(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
 def lettering(size_px: int) -> ImageFont.FreeTypeFont:
     """Return matplotlib's DejaVu Sans, which has more letters than Pillow's own font."""
     try:
+        load_matplotlib()
         import matplotlib
 
         return ImageFont.truetype(

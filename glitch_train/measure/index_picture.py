@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ..drawing.figures import load_matplotlib
 from ..drawing.style import PALETTES
 from ..wording import index_text
 from .measurement import EFFECTS
@@ -46,6 +47,7 @@ def draw_indices(rows: Sequence[IndexRow], effects: Sequence[str], style: str = 
         effects: keys of :data:`.measurement.EFFECTS`, from left to right.
         style: ``dark`` or ``light``.
     """
+    load_matplotlib()
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle

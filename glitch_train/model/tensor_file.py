@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import torch
 
 from ..errors import LoraFileError
-from ..files import atomic_path
+from ..files import atomic_path, disk_errors_said
 from ..plain_json import parse_json
 from ..wording import size_text
 from .file_kind import what_it_is
@@ -178,7 +178,7 @@ def write_tensors(
         metadata: written in the order of its keys.
 
     Raises:
-        LoraFileError: when the disk does not take it; an older file of that name stays whole.
+        DiskError: when the disk does not take it; an older file of that name stays whole.
     """
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     offset = 0
@@ -194,14 +194,11 @@ def write_tensors(
         offset = end
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    try:
-        with atomic_path(path) as part, part.open("wb") as opened:
-            opened.write(len(text).to_bytes(8, "little") + text)
-            for name in order:
-                flat = tensors[name].detach().cpu().contiguous().reshape(-1)
-                opened.write(flat.view(torch.uint8).numpy().data)
-    except OSError as error:
-        raise LoraFileError(f"Cannot write {path}: {error.strerror or error}.") from error
+    with disk_errors_said(path), atomic_path(path) as part, part.open("wb") as opened:
+        opened.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            flat = tensors[name].detach().cpu().contiguous().reshape(-1)
+            opened.write(flat.view(torch.uint8).numpy().data)
 
 
 def _as_text(metadata: Any) -> dict[str, str]:

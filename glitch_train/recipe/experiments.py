@@ -342,6 +342,15 @@ def slug_of(name: str) -> str:
     return next(slug for slug, one in EXPERIMENTS.items() if one is found)
 
 
+def with_slug(text: str) -> str:
+    """Return ``EXPERIMENT.NAME=VALUE`` with a slug where it has a title, others as they are."""
+    name = text.partition("=")[0]
+    for dot in re.finditer(r"\.", name):  # a title may have one too
+        if (slug := slug_of(name[: dot.start()])) in EXPERIMENTS:
+            return slug + text[dot.start() :]
+    return text
+
+
 def combined_presets(names: Iterable[str]) -> PartialRecipe:
     """Return the settings of experiments laid over each other in this order.
 

@@ -227,7 +227,7 @@ def parse_settings(text: str, source: str = OWN_SETTINGS) -> PartialRecipe:
 def _parse(text: str) -> dict[str, Any]:
     if text.lstrip().startswith("{"):
         try:
-            values: dict[str, Any] = parse_json(text)
+            values: dict[str, Any] = parse_json(text, once=True)
         except ValueError as error:
             raise RecipeError(f"The recipe is not valid JSON: {error}.") from error
         return values

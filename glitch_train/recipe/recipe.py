@@ -130,11 +130,11 @@ def read_recipe(path: Path) -> Recipe:
 
 def _json_object(text: str, what: str) -> dict[str, Any]:
     try:
-        values = parse_json(text)
+        values = parse_json(text, once=True)
     except ValueError as error:
         raise RecipeError(f"{what} is not valid JSON: {error}.") from error
     if not isinstance(values, dict):
-        raise RecipeError(f"{what} is not a JSON object.")
+        raise RecipeError(f"{what} is not a JSON object with names and values, {{…}}.")
     return values
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from ..drawing.figures import load_matplotlib
 from ..drawing.picture_table import FAINT, GridPicture, Label
 from ..drawing.sizes import fitted
 from ..drawing.style import PALETTES
@@ -143,6 +144,7 @@ def draw_doses(rows: Sequence[tuple[Dose, MatrixRow]], style: str = "dark") -> F
         rows: of one experiment and setting, from the least strength up.
         style: of the picture.
     """
+    load_matplotlib()
     from matplotlib.figure import Figure
 
     palette = PALETTES[style]

@@ -13,6 +13,7 @@ from ..comfyui.fetch import check_room_for_names
 from ..comfyui.graph import Graph, GraphError, load_graph, nodes_of
 from ..comfyui.our_nodes import FILENAME_PREFIX, GRID, LOSS_GRAPH, OUTPUT_NAME, TRAINER
 from ..comfyui.overrides import with_overrides
+from ..errors import RecipeError
 from ..recipe.experiments import EXPERIMENTS, experiment, in_order, slug_of
 from ..settings import nearest
 from .doses import Dose, each_run, read_doses, run_folder, run_name
@@ -141,8 +142,16 @@ def placed_doses(
         assignments: as ``--set`` takes them.
 
     Raises:
-        RecipeError: as :func:`.doses.read_doses`.
+        RecipeError: as :func:`.doses.read_doses`, or a setting is for an experiment that
+            is not run.
     """
+    for assignment in assignments:
+        where, dot, _ = assignment.partition(".")
+        if dot and where in EXPERIMENTS and where not in slugs:
+            raise RecipeError(
+                f"--set {assignment}: this sweep does not run {where!r}; name it too, or leave "
+                "the setting out."
+            )
     return [
         dataclasses.replace(
             dose,

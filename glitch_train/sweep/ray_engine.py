@@ -14,6 +14,8 @@ import dataclasses
 import logging
 import os
 import platform
+import signal
+import threading
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -229,6 +231,7 @@ def _join(address: str | None) -> tuple[Any, bool]:
     ray = find_ray()
     if ray.is_initialized():
         return ray, False
+    ends = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:
             ray.init(address="local", include_dashboard=False, log_to_driver=False)
@@ -237,4 +240,7 @@ def _join(address: str | None) -> tuple[Any, bool]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise TrainingError(f"The Ray cluster {address!r} cannot be reached: {first}") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ends)  # Ray's own would end the process without a word
     return ray, True

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import ReportError
 from ..files import read_text
 from ..measure.measurement import EFFECTS
-from ..recipe.experiments import EXPERIMENTS
+from ..recipe.experiments import EXPERIMENTS, slug_of
 from ..recipe.text import parse_toml
 from ..settings import nearest
 from .findings import MORE, compare
@@ -33,7 +33,8 @@ def read_reasons(path: Path) -> Reasons:
         why = getattr(error, "strerror", None) or error
         raise ReportError(f"The reasons in {path} cannot be read: {why}.") from error
     reasons: Reasons = {}
-    for slug, sentences in parse_toml(path, text).items():
+    for name, sentences in parse_toml(path, text).items():
+        slug = slug_of(name)
         if slug not in EXPERIMENTS:
             raise ReportError(f"{path} has no experiment {slug!r}{nearest(slug, EXPERIMENTS)}")
         if not isinstance(sentences, dict):

@@ -96,7 +96,7 @@ def encode_masks(dataset: AnyDataset, cache: TensorCache) -> Iterator[str]:
         key = part.mask_key(sample, variant)
         if not key:
             return ""
-        if key not in cache and (mask := part.mask(sample, variant)):
+        if not cache.holds(key, "mask") and (mask := part.mask(sample, variant)):
             cache.store(key, {"mask": latent_mask(mask)})
         return "" if bool((cache.load(key)["mask"] == 1).all()) else key
 
@@ -144,7 +144,7 @@ def encode_captions(
             chunks = tokenize(caption)
             ids = b"".join(part.numpy().tobytes() + b"|" for part in chunks)
             key = content_key("prompt with tokens", towers, ids)
-            if key not in cache:
+            if not cache.holds(key, "prompt_embeds"):
                 if not in_use:
                     towers_in_use.enter_context(_in_fp32(encoders, device))
                     in_use = True
@@ -195,7 +195,7 @@ def encode_prompt(encoders: Sequence[TextEncoder], chunks: TokenChunks) -> Promp
 
 def _holds_numbers(cache: TensorCache, key: str) -> bool:
     """Say whether usable latents are stored; files of before they were checked may hold NaN."""
-    return key in cache and bool(cache.load(key)["latents"].isfinite().all())
+    return cache.holds(key, "latents") and bool(cache.load(key)["latents"].isfinite().all())
 
 
 def _check_prompt(tensors: Mapping[str, torch.Tensor], caption: str) -> None:

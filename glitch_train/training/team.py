@@ -74,10 +74,19 @@ def join_team(device: str | None = None) -> Team:
 
     Args:
         device: ``cpu`` keeps the processes off the GPUs.
+
+    Raises:
+        TrainingError: when accelerate is not installed, or the variables do not fit each other.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-        return ALONE
-    return TeamOfProcesses(on_cpu=device == "cpu")
+    try:
+        if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+            return ALONE
+        return TeamOfProcesses(on_cpu=device == "cpu")
+    except (ValueError, KeyError) as error:
+        raise TrainingError(
+            f"The environment variables of a launcher, such as WORLD_SIZE and RANK, cannot be used "
+            f"({error}): start with accelerate launch, or unset WORLD_SIZE to train alone."
+        ) from error
 
 
 # One process encodes pictures while the others wait for it, which can take long.

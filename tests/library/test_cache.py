@@ -144,3 +144,15 @@ def test_no_more_is_held_than_a_process_may_map(
     shutil.rmtree(tmp_path)
     with pytest.raises(TrainingError, match="k2.safetensors is missing"):
         kept.load("k2")
+
+
+def test_what_is_damaged_or_another_file_is_to_be_made_anew(cache: TensorCache) -> None:
+    """Catches one run refused for each damaged file, or a traceback for one that was exchanged."""
+    assert cache.holds("abc", next(iter(TENSORS)))
+    assert not cache.holds("abc", "another")
+    assert not cache.holds("nothing", "latents")
+    path = cache._path("abc")
+    whole = path.read_bytes()
+    for content in (whole[:-1], whole[:20], b"", b"<html>"):
+        path.write_bytes(content)
+        assert not cache.holds("abc", next(iter(TENSORS)))

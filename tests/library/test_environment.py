@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
+import json
 import os
 import re
 import subprocess
@@ -154,11 +155,27 @@ def test_train_beside_a_torchvision_of_another_build(place: Path, checkpoint: Pa
         [*command, *more, "--out", str(place / "out")],
         capture_output=True, text=True, env=environ, check=False,
     )  # fmt: skip
-    assert (ended.returncode, ended.stdout) == (1, "")
     said = ended.stderr.splitlines()[-1]
+    assert (ended.returncode, json.loads(ended.stdout)) == (1, {"error": said})
     assert "torchvision::nms does not exist" in said
     assert re.search(r"-m pip install --force-reinstall --no-deps torchvision==0\.\d+\.\d+", said)
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package", ["PIL", "numpy"])
+def test_a_package_that_every_verb_needs(tmp_path: Path, package: str) -> None:
+    """Catches a traceback for a package that is loaded before a verb is known."""
+    (tmp_path / f"{package}.py").write_text(
+        f"raise ModuleNotFoundError('No module named {package}', name='{package}')"
+    )
+    environ = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{PACK}"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "glitch_train", "recipe"],
+        capture_output=True, text=True, env=environ, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert re.fullmatch(r"The package \w+ is missing: run .+\.\n", ended.stderr)
 
 
 def bounds_in(text: str) -> dict[str, str]:

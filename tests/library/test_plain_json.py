@@ -18,6 +18,7 @@ from glitch_train.losses.read import read_record
 from glitch_train.model.tensor_file import TensorFile, write_tensors
 from glitch_train.plain_json import MAX_DEPTH, json_object, parse_json
 from glitch_train.recipe.partial import parse_settings
+from glitch_train.recipe.recipe import read_recipe
 from glitch_train.sweep.results import read_done
 
 DEEP = 100_000 * "[" + 100_000 * "]"
@@ -98,3 +99,17 @@ def test_a_verb_says_one_sentence(verb: str, tmp_path: Path, capsys) -> None:
     assert "deep.json is not" in said
     assert said.count("\n") == 1
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_that_stands_twice(tmp_path: Path) -> None:
+    """Catches a setting or a node that is lost without a word."""
+    recipe, graph = tmp_path / "a.json", tmp_path / "b.json"
+    recipe.write_text('{"train": {"steps": 2}, "train": {"network_dim": 4}}')
+    with pytest.raises(RecipeError, match=r"a\.json is not valid JSON: 'train' stands twice"):
+        read_recipe(recipe)
+    with pytest.raises(RecipeError, match="'steps' stands twice"):
+        parse_settings('{"steps": 2, "steps": 5}')
+    graph.write_text('{"1": {"class_type": "A"}, "1": {"class_type": "B"}}')
+    with pytest.raises(GraphError, match="'1' stands twice"):
+        load_graph(graph)
+    assert parse_json('{"a": 1, "a": 2}') == {"a": 2}  # a program's, as it always was

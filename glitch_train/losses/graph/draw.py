@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...drawing.figures import save_figure, to_image
+from ...drawing.figures import load_matplotlib, save_figure, to_image
 from ...drawing.lettering import cut, lettering
 from ...drawing.style import PALETTES, PREVIEW_SIZE, GraphOptions, GraphSize, Palette
 from ...wording import MINUS
@@ -54,6 +54,7 @@ def draw_losses(
     Returns:
         A matplotlib figure of its own, touching no global state.
     """
+    load_matplotlib()
     from matplotlib.figure import Figure
 
     size, options = size or GraphSize(), options or GraphOptions()

@@ -39,6 +39,7 @@ _MAY_DIFFER = (
     "sample_width",
     "sample_height",
 )
+_HELD = {"version", "material", "base", "training", "record"}
 # What a record knows of the run's past; the rest is the recipe's and the base's.
 _PAST = ("snapshots", "passed_over", "skipped", "samples_missing")
 
@@ -128,9 +129,11 @@ def load_state(path: Path, *, mapped: bool = False) -> dict[str, Any]:
         raise TrainingError(
             f"The state {path} cannot be read ({type(error).__name__}); set resume to never."
         ) from error
-    if state.get("version") != STATE_VERSION:
+    if not isinstance(state, dict) or not state.keys() >= _HELD or "step" not in state["training"]:
+        raise TrainingError(f"{path} holds no state of a run; set resume to never.")
+    if state["version"] != STATE_VERSION:
         raise TrainingError(
-            f"The state {path} has version {state.get('version')}, this pack reads "
+            f"The state {path} has version {state['version']}, this pack reads "
             f"{STATE_VERSION}; set resume to never."
         )
     return state

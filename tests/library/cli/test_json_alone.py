@@ -6,6 +6,7 @@ import argparse
 import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -81,8 +82,8 @@ def test_every_verb(
     parser = command.build_parser()
     as_usual = parser.parse_args
 
-    def noisily(words: list[str]) -> argparse.Namespace:
-        options = as_usual(words)
+    def noisily(words: list[str], options: argparse.Namespace) -> argparse.Namespace:
+        options = as_usual(words, options)
         verb = options.run
 
         def run(options: argparse.Namespace) -> Any:
@@ -104,7 +105,81 @@ def test_every_verb(
         said = capfd.readouterr()
         assert code == (verb in FAILS), (verb, said.err)
         assert "noise of a descriptor" in said.err, verb
-        assert (said.out == "") if code else isinstance(json.loads(said.out), dict), verb
+        told = json.loads(said.out)
+        assert ("error" in told) == bool(code), verb
+        assert not code or told["error"] == said.err.splitlines()[-1], verb
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["verdict", "nosuch.csv"], 1, "Cannot read nosuch.csv"),
+        (["verdict"], 2, "arguments are required: record"),
+        (["train", "a.toml", "--resume", "soon"], 2, "invalid choice: 'soon'"),
+        (["nosuch"], 2, "invalid choice: 'nosuch'"),
+        ([], 2, "arguments are required: VERB"),
+    ],
+)
+def test_errors_are_json_too(
+    capsys: pytest.CaptureFixture[str], words: list[str], code: int, said: str
+) -> None:
+    """Catches a script that finds nothing to read where a verb did not do its work."""
+    assert main([*words, "--json"]) == code
+    told, err = capsys.readouterr()
+    assert json.loads(told) == {"error": err.splitlines()[-1]}
+    assert said in err
+    assert main(words) == code
+    assert capsys.readouterr() == ("", err)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="closes descriptors as a Unix shell does")
+def test_streams_that_were_closed_from_the_start(tmp_path: Path) -> None:
+    """Catches a traceback, or a picture not drawn, for want of a stdout or stderr."""
+    (tmp_path / "a.csv").write_text("step,loss\n1,0.5\n2,0.4\n")
+    verb = f'"{sys.executable}" -m glitch_train graph a.csv -o'
+    for closed in (">&-", "2>&-", "<&- >&- 2>&-"):
+        ended = subprocess.run(
+            ["sh", "-c", f"{verb} a.png {closed}"], cwd=tmp_path, env=process_environment(),
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (ended.returncode, ended.stderr) == (0, ""), closed
+        (tmp_path / "a.png").unlink()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGTERM")
+def test_a_request_to_end_is_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a verb that ends without a word, and leaves half of a file under another name."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+
+    def end(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Image.Image, "save", end)
+    words = ["prepare", str(tmp_path), "--out", str(tmp_path / "out"), "--workers", "1", "--json"]
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(words) == 130
+    assert json.loads(capsys.readouterr().out) == {"error": "Interrupted."}
+    assert not list((tmp_path / "out").glob(".*"))
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.slow
+@pytest.mark.not_on_windows(reason="removes the working folder")
+@pytest.mark.skipif(sys.platform == "win32", reason="removes the working folder")
+def test_a_working_folder_that_is_gone(tmp_path: Path) -> None:
+    """Catches a library that ends the process, in words of its own or none."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    verb = f'rmdir "{gone}"; exec "{sys.executable}" -m glitch_train inspect a.safetensors --json'
+    ended = subprocess.run(
+        ["sh", "-c", verb], cwd=gone, env=process_environment(),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert "change to one that is there" in json.loads(ended.stdout)["error"]
 
 
 def test_prints_of_python_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

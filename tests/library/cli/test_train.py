@@ -126,7 +126,7 @@ def test_bad_input_is_one_sentence(
     said = capsys.readouterr()
     assert sentence in said.err
     assert said.err.count("\n") == 1
-    assert said.out == ""
+    assert json.loads(said.out) == {"error": said.err.strip()}
     assert not (place / "out").exists()
 
 

@@ -23,10 +23,10 @@ COUNTS = {"total", "exact", "fitted", "skipped", "target_total", "target_reached
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, Any]:
-    """Run a verb with ``--json``; return its exit code and what it printed."""
+    """Run a verb with ``--json``; return its exit code and what it printed, or its sentence."""
     code = main([*map(str, arguments), "--json"])
     captured = capsys.readouterr()
-    return code, json.loads(captured.out) if captured.out else captured.err
+    return code, captured.err if code else json.loads(captured.out)
 
 
 @pytest.fixture

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +13,7 @@ from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.errors import TrainingError
 from glitch_train.recipe.recipe import Recipe
 from glitch_train.recipe.train import TrainRecipe
+from glitch_train.sweep import ray_engine
 from glitch_train.sweep.hostless import Made, Order, made_before, note_done
 from glitch_train.sweep.ray_board import Row, view
 from glitch_train.sweep.ray_engine import run_all
@@ -78,3 +81,21 @@ def test_gpus_that_no_machine_has(gpus: float) -> None:
     with pytest.raises(TrainingError, match="takes 0 GPUs, a fraction of one, or a whole number"):
         Share(gpus=gpus)
     assert Share(gpus=0.5).gpus == 0.5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGTERM")
+def test_a_request_to_end_reaches_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches Ray's own handler, which ends the process before anything is told or written."""
+    handlers: list[object] = []
+    ray = SimpleNamespace(
+        is_initialized=lambda: False,
+        init=lambda **_: signal.signal(signal.SIGTERM, lambda *_: handlers.append("Ray's")),
+    )
+    monkeypatch.setattr(ray_engine, "find_ray", lambda: ray)
+    before = signal.signal(signal.SIGTERM, lambda *_: handlers.append("ours"))
+    try:
+        assert ray_engine._join(None) == (ray, True)
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert handlers == ["ours"]

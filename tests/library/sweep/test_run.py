@@ -20,13 +20,14 @@ from glitch_train.comfyui.events import Event, Executed, Finished
 from glitch_train.comfyui.graph import GraphError, load_graph, nodes_of
 from glitch_train.comfyui.our_nodes import GRID, TRAINER
 from glitch_train.errors import DiskError, GridError, RecipeError
-from glitch_train.recipe.experiments import EXPERIMENTS
+from glitch_train.recipe.experiments import EXPERIMENTS, with_slug
 from glitch_train.recipe.partial import parse_settings
 from glitch_train.sweep.doses import Dose
 from glitch_train.sweep.hostless import Made
 from glitch_train.sweep.plan import Job, find_workflows, plan_sweep
 from glitch_train.sweep.ray import plan_jobs, run_sweep_on_ray
 from glitch_train.sweep.ray_engine import RunResult
+from glitch_train.sweep.reasons import read_reasons
 from glitch_train.sweep.results import read_done
 from glitch_train.sweep.run import SweepOutcome, run_sweep
 
@@ -104,7 +105,7 @@ def test_results_that_nodes_keep_are_watched(workflows: Path, tmp_path: Path) ->
 
 def test_a_setting_of_one_experiment_wins(workflows: Path, tmp_path: Path) -> None:
     """Catches an experiment's own setting given to all, or lost to the general one."""
-    settings = ["overtrain.steps=30", "steps=10", "overtrain.GlitchGrid.steps=4", "wide.steps=9"]
+    settings = ["overtrain.steps=30", "steps=10", "overtrain.GlitchGrid.steps=4"]
     jobs = plan_sweep(find_workflows(workflows), [1], tmp_path, settings)
     steps = {job.slug: (job.graph["3"]["inputs"]["steps"], job.graph["5"]["inputs"]["steps"])
              for job in jobs}  # fmt: skip
@@ -482,3 +483,34 @@ def test_a_link_to_itself_is_planned_and_told_later(tmp_path: Path) -> None:
     (job,) = plan_jobs(["wide"], [1], settings, tmp_path, SweepOutcome())
     recipe = job.order.recipe
     assert (recipe.checkpoint, recipe.dataset.folder) == (str(tmp_path / "round"),) * 2
+
+
+def test_experiments_by_title_wherever_they_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a title that names an experiment and none of its settings, doses and reasons."""
+    assert with_slug("SD1.5 standard.GlitchGrid.cfg=1.5") == "sd15_standard.GlitchGrid.cfg=1.5"
+    assert with_slug("Overtrain (> 5000 steps).steps=9") == "overtrain.steps=9"
+    for as_it_is in (
+        "overtrain.steps=9",
+        "steps=9",
+        "Overtrain=1.5",
+        "nosuch.steps=9",
+        "*.cfg=1.5",
+    ):
+        assert with_slug(as_it_is) == as_it_is
+    monkeypatch.setitem(sys.modules, "ray", None)
+    titled = ["sweep", "Wide", "--engine", "ray", "--out", str(tmp_path / "out"), "--dose"]
+    named = ["Wide.network_dim=4", "--set", "ckpt=a", "folder=b", "WIDE.steps=7"]
+    assert main([*titled, *named]) == 1  # planned, and then there is no Ray
+    assert "run pip install ray" in capsys.readouterr().err
+    reasons = tmp_path / "reasons.toml"
+    reasons.write_text('["High learning rate"]\ntexture = "none"\n')
+    assert read_reasons(reasons) == {"high_learning_rate": {"texture": "none"}}
+
+
+def test_a_setting_of_an_experiment_that_is_not_run() -> None:
+    """Catches a setting that is passed over without a word."""
+    settings = ["ckpt=a", "folder=b", "overtrain.steps=5"]
+    with pytest.raises(RecipeError, match="does not run 'overtrain'; name it too"):
+        plan_jobs(["wide"], [1], settings, Path(), SweepOutcome())

@@ -17,6 +17,7 @@ from tiny import tiny_base, tiny_source
 from tiny_checkpoint import HELPERS, process_environment
 from train_verb import arguments, train
 
+from glitch_train.errors import TrainingError
 from glitch_train.lora.file import read_metadata
 from glitch_train.losses.read import read_csv
 from glitch_train.recipe.train import TrainRecipe
@@ -164,3 +165,12 @@ def test_a_signal_to_one_process_stops_all(place: Path, checkpoint: Path) -> Non
     stopped = json.loads(out[: out.rindex("}") + 1])
     assert stopped["interrupted"], err
     assert int(read_metadata(Path(stopped["lora"]))["ss_steps"]) == stopped["steps"] >= 3
+
+
+@pytest.mark.parametrize("values", [{"WORLD_SIZE": "all"}, {"WORLD_SIZE": "2", "LOCAL_RANK": "x"}])
+def test_variables_that_no_launcher_sets(monkeypatch: pytest.MonkeyPatch, values: dict) -> None:
+    """Catches the traceback of a number that is none."""
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(TrainingError, match="unset WORLD_SIZE to train alone"):
+        join_team("cuda")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_checkpoint import process_environment
 
 from glitch_train.cli.command import main
 from glitch_train.drawing.figures import save_figure, to_image
@@ -309,3 +310,16 @@ def test_a_format_that_is_none_is_said_first(
     assert main(["graph", str(tmp_path / "gone.csv"), "-o", str(tmp_path / "a.xyz")]) == 1
     said = capsys.readouterr().err
     assert said == "Cannot save a picture as 'a.xyz'; use .png, .svg or .pdf.\n"
+
+
+@pytest.mark.slow
+def test_a_backend_that_a_notebook_named(tmp_path: Path) -> None:
+    """Catches a graph refused in what a notebook started, where its own backend is missing."""
+    (tmp_path / "a.csv").write_text("step,loss\n1,0.5\n2,0.4\n")
+    named = process_environment(MPLBACKEND="module://a_notebook.of_nobody")
+    verb = [sys.executable, "-m", "glitch_train", "graph", "a.csv", "-o"]
+    ended = subprocess.run(
+        [*verb, "a.png"], cwd=tmp_path, env=named, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (tmp_path / "a.png").is_file()

@@ -204,7 +204,7 @@ def test_verdict_of_no_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main(["verdict", str(tmp_path / "a.csv"), "--json"]) == 1
     captured = capsys.readouterr()
     assert "columns step and loss" in captured.err
-    assert captured.out == ""
+    assert json.loads(captured.out) == {"error": captured.err.strip()}
 
 
 def test_the_verdict_needs_neither_torch_nor_matplotlib(tmp_path: Path) -> None:

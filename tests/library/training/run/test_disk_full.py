@@ -12,7 +12,7 @@ import pytest
 import torch
 from runs import Counted, make_run, start, stop_after, weights
 
-from glitch_train.errors import DiskError
+from glitch_train.errors import DiskError, TrainingError
 from glitch_train.files import check_space
 from glitch_train.losses.record import LossRecord
 from glitch_train.recipe.train import OPTIMIZERS
@@ -125,3 +125,11 @@ def test_losses_that_cannot_be_written_do_not_cost_the_lora(
             pass
     assert run.paths.lora.is_file()
     assert torch.load(run.paths.state, weights_only=True)["training"]["step"] >= 3
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"version": 1}, {"version": 1, "training": {}}, 5])
+def test_a_file_that_is_no_state(tmp_path: Path, content: object) -> None:
+    """Catches the traceback of a state that another file took the place of."""
+    torch.save(content, tmp_path / "state.pt")
+    with pytest.raises(TrainingError, match="holds no state of a run; set resume to never"):
+        load_state(tmp_path / "state.pt")
