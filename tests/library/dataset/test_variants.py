@@ -258,7 +258,9 @@ def test_cache_keys_stay_what_they_are(folder: Path) -> None:
     sample = Sample("anywhere", "a.png", "", (96, 64), "content")
     recipe = load(folder, **EVERYTHING).recipe
     dataset = GlitchDataset(recipe, (sample,))
-    assert dataset.picture_key(sample, 3) == ("d6373a147bdf0dd4e688ab912e8a1f5ca2a3df8062a6c103777fddb3a91e680c")
+    assert dataset.picture_key(sample, 3) == (
+        "d6373a147bdf0dd4e688ab912e8a1f5ca2a3df8062a6c103777fddb3a91e680c"
+    )
 
 
 def test_two_runs_share_a_cache(folder: Path, tmp_path: Path) -> None:
