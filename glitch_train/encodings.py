@@ -20,6 +20,8 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _ALL = CODE_PAGES | UNICODE
+_NO_LETTERS = "\ufeff\x1a"
+"""A second byte order mark, and what DOS ended a text with."""
 _CONTROLS = re.compile(r"[\0-\x08\x0e-\x19\x1b-\x1f]")
 
 _ASCII = math.log(1 / 60)
@@ -126,7 +128,7 @@ def _text(raw: bytes, codec: str) -> str:
 def _checked(text: str) -> str:
     if _CONTROLS.search(text):
         raise ValueError("it has control characters, which no text has")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.replace("\r\n", "\n").replace("\r", "\n").strip(_NO_LETTERS)
 
 
 def _by_zeros(raw: bytes) -> str:
@@ -158,7 +160,7 @@ def _likelihood(raw: bytes, codec: str) -> float:
     beyond = [char for char in text if char > "\x7f"]
     known = [[one.get(char, UNLIKELY) for char in beyond] for one in alphabets(codec)]
     letters = max(known, key=sum)
-    if letters.count(UNLIKELY) > _MOST_STRANGERS * len(beyond):
+    if codec != "utf-8" and letters.count(UNLIKELY) > _MOST_STRANGERS * len(beyond):
         return -math.inf
     broken = len(BROKEN.findall(text))
     if broken > max(1, _MOST_STRANGERS * len(beyond)):

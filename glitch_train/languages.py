@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import re
 from collections.abc import Mapping
@@ -54,6 +55,8 @@ _LETTERS = {
     "cp1257": "ėšąųžįčūę āīēšņūļžčģķ äõüöšž",
     "cp874": "านรก่อเง้มิยลวัดทสีตะปบคุห์แจำพชืใขูไึซธโผณภ็ศถญษฉฝฐฟฮฤฆ๊๋ฎฏๆฑฒฌฯฬ",
 }
+# Source: Unicode Standard, blocks 2600, 2700 and 1F300 to 1FAFF; what joins and colours them.
+_EMOJI = (range(0x2600, 0x27C0), range(0x1F300, 0x1FB00), (0x200D, 0xFE0F))
 _QUOTES = "“”‘’–—€"
 _SIGNS = "„…«»•°ºª©®™½×·¿¡،؟\u00a0"
 _WIDE_SIGNS = "、。，．・「」『』（）！？：；“”‘’—…《》【】～〜ー０１２３４５６７８９"
@@ -97,6 +100,7 @@ def alphabets(codec: str) -> tuple[dict[str, float], ...]:
     if codec in UNICODE:
         every = [one for name in CODE_PAGES for one in alphabets(name)]
         rest = [chr(code) for code in range(0x80, 0x1000) if chr(code).isalpha()]
+        rest += map(chr, itertools.chain(*_EMOJI))
         known = {
             char: max(one.get(char, UNLIKELY) for one in every) for one in every for char in one
         }

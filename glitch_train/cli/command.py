@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if result.get("interrupted"):
         return EXIT_INTERRUPTED
     if "error" in result:  # a report is still worth having when the work itself failed
-        sys.stderr.write(f"{result['error']}\n")
+        sys.stderr.write(f"{shown_name(str(result['error']))}\n")
         return EXIT_FAILED
     return EXIT_OK
 
@@ -124,6 +124,8 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     for module in VERB_MODULES:
         importlib.import_module(f".{module}", __package__).add_verb(verbs)
+    for verb in verbs.choices.values():
+        verb.register("type", Path, _given_path)
     return parser
 
 
@@ -140,6 +142,13 @@ def _check_place() -> None:
             f"The folder that this was started in cannot be used ({error.strerror}): change to "
             "one that is there."
         ) from error
+
+
+def _given_path(text: str) -> Path:
+    """Return a path; an empty one, as out of a variable that is not set, would mean this folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; name a file or folder (. is this folder)")
+    return Path(text)
 
 
 def _check_texts(options: argparse.Namespace) -> None:

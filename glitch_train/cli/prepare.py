@@ -40,7 +40,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     from ..dataset.load import load_dataset, no_pictures
     from ..dataset.mix_report import report_of
     from ..dataset.recipe import DatasetRecipe
-    from ..errors import DatasetError, RecipeError
+    from ..errors import RecipeError
     from ..recipe.experiments import combined_presets
     from ..recipe.recipe import Recipe, read_recipe
 
@@ -48,8 +48,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
         raise RecipeError(f"--workers must be 1 to 64, got {options.workers}.")
     check_output_folder(options.out)
     folder = Path(os.path.realpath(options.folder))
-    if os.path.realpath(options.out) == str(folder):
-        raise DatasetError(f"--out must be another folder than the pictures' own, {folder}.")
+    _check_apart(options.out, folder)
     given = read_recipe(options.recipe) if options.recipe else Recipe()
     if given.mix:
         raise RecipeError(
@@ -102,6 +101,8 @@ def write_prepared(dataset: AnyDataset, out: Path, workers: int | None = None) -
             jobs.append((_name_of(part, index, variant, number), part, index, variant))
     names = [name for name, *_ in jobs]
     check_path_lengths(*(out / f"{name}.png" for name in names))
+    for part in dataset.parts:
+        _check_apart(out, Path(part.recipe.folder))
     try:
         _check_out(out, set(names))
         out.mkdir(parents=True, exist_ok=True)
@@ -110,6 +111,15 @@ def write_prepared(dataset: AnyDataset, out: Path, workers: int | None = None) -
     except OSError as error:
         advice = system_advice(error) or "choose another folder"
         raise DatasetError(f"Cannot write to {out}: {error.strerror}; {advice}.") from error
+
+
+def _check_apart(out: Path, folder: Path) -> None:
+    """Refuse to write where pictures are read from, by whatever name."""
+    from ..errors import DatasetError
+
+    same = os.path.realpath(out) == os.path.realpath(folder)
+    if same or (os.path.exists(out) and os.path.exists(folder) and os.path.samefile(out, folder)):
+        raise DatasetError(f"--out must be another folder than the pictures' own, {folder}.")
 
 
 def _check_out(out: Path, names: set[str]) -> None:

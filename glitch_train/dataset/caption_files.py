@@ -77,7 +77,8 @@ class Captions:
             return self.texts[name], note if self.texts[name] else f"its caption {name} is empty"
         if same_name(picture) in self.metadata:
             self.used.setdefault(METADATA_NAME, picture)
-            return self.metadata[same_name(picture)], ""
+            text = self.metadata[same_name(picture)]
+            return text, "" if text else f"its caption in {METADATA_NAME} is empty"
         if self.otherwise:
             return self.otherwise, "no caption: the folder's name is its caption"
         return "", "no caption: trained with an empty one"
@@ -242,7 +243,7 @@ def _read_entry(
     caption = next((entry[key] for key in CAPTION_FIELDS if isinstance(entry.get(key), str)), None)
     if caption is None:
         return f"{name} has no text"
-    called = same_name(name)
+    called = same_name(name.removeprefix("./"))
     picture = called if called in pictures else letters.get(called.casefold(), "")
     if not picture:
         return f"there is no picture {_whole(name)}"

@@ -25,7 +25,7 @@ from .masks import SampleMask, open_mask
 from .pictures import open_picture, parse_color
 from .recipe import DatasetRecipe
 
-PREPARATION = "1"
+PREPARATION = "2"
 """Raised when the same settings give other pixels than before: old cache entries then miss."""
 
 
@@ -62,12 +62,15 @@ class FileReport:
     Attributes:
         name: the file's name.
         used: whether it is trained on.
-        reason: why not; for a used one what is odd about it, or empty.
+        reason: why not; for a used one what is odd about it, or empty; on one line.
     """
 
     name: str
     used: bool
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", shown_name(self.reason))  # names of others are in it
 
 
 @dataclasses.dataclass(frozen=True)

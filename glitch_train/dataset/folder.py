@@ -11,13 +11,34 @@ from pathlib import Path
 from ..drawing.sizes import Size
 from ..errors import DatasetError
 from ..file_names import foreign_path
-from ..wording import shown_name
+from ..wording import shown_name, size_text
 from ..workers import in_order
-from .caption_files import is_caption
+from .caption_files import METADATA_NAME, SIDECAR_SUFFIXES, is_caption
 from .masks import FolderMasks, SampleMask, check_mask, open_mask
 from .names import is_system_folder, masked_stem, stem_of
 from .numbered import numbered_folders
 from .pictures import CHECK_ONLY, PICTURE_SUFFIXES, open_picture
+
+MOST_BYTES = 400_000_000
+"""A larger picture is not read into memory; the largest that is decoded has less as JPEG or PNG."""
+
+_OTHER_KINDS = {
+    **dict.fromkeys(
+        (".arw", ".cr2", ".cr3", ".dng", ".exr", ".ico", ".jp2", ".jxl", ".kra", ".nef", ".pcx",
+         ".ppm", ".psd", ".raf", ".svg", ".tga", ".xcf"),
+        "a kind of picture that is not read; save it as PNG or JPEG",
+    ),
+    **dict.fromkeys(
+        (".7z", ".gz", ".rar", ".tar", ".tgz", ".zip"),
+        "an archive, which is not looked into; unpack it",
+    ),
+    **dict.fromkeys(
+        (".csv", ".json", ".jsonl", ".parquet", ".tags", ".tsv", ".yaml", ".yml"),
+        f"not read, if it holds captions: they come from {' or '.join(SIDECAR_SUFFIXES)} files "
+        f"beside the pictures, or from {METADATA_NAME}",
+    ),
+}  # fmt: skip
+"""Endings of files that people look for in vain among the pictures, to what is said of them."""
 
 LEADS_OUT = "a link that leads out of the folder"
 """Reason against a link: who may choose a folder must not read the whole disk through it."""
@@ -66,6 +87,11 @@ def list_folder(folder: Path) -> Entries:
         DatasetError: when the folder is missing or cannot be read.
     """
     if not os.path.isdir(folder):  # also of a name that no file system takes
+        if os.path.exists(folder):
+            raise DatasetError(
+                f"{folder} is a file; choose the folder that your pictures lie in, and unpack them "
+                "where it is an archive."
+            )
         named = f"{folder}{foreign_path(str(folder))}"
         raise DatasetError(f"There is no folder {named}; choose one that holds your pictures.")
     files: list[str] = []
@@ -140,10 +166,11 @@ def scan_pictures(
 
 def other_files(names: tuple[str, ...]) -> dict[str, str]:
     """Return the files that are neither pictures nor captions, with the reason."""
+    others = (name for name in names if not is_picture(name) and not is_caption(name))
+    suffixes = ((name, Path(name).suffix.lower()) for name in others)
     return {
-        name: f"not a picture or caption ({Path(name).suffix.lower() or 'no suffix'})"
-        for name in names
-        if not is_picture(name) and not is_caption(name)
+        name: _OTHER_KINDS.get(suffix, f"not a picture or caption ({suffix or 'no suffix'})")
+        for name, suffix in suffixes
     }
 
 
@@ -154,7 +181,10 @@ def read_file(folder: Path, name: str) -> bytes:
         DatasetError: says why it cannot be read, without its name.
     """
     try:
-        return (folder / name).read_bytes()
+        with open(folder / name, "rb") as file:
+            if os.fstat(file.fileno()).st_size > MOST_BYTES:
+                raise DatasetError(f"it has more than {size_text(MOST_BYTES)}; save it smaller")
+            return file.read()
     except FileNotFoundError as error:
         raise DatasetError("it disappeared while the folder was read") from error
     except OSError as error:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import DatasetError
+from ..errors import DatasetError, RecipeError
 from ..wording import shown_name
 from .caption_files import Captions, find_captions, is_caption
 from .dataset import FileReport, GlitchDataset, Sample
@@ -91,7 +91,10 @@ def _read_numbered(
     reasons: dict[str, str] = {}
     for one in numbered:
         folder = Path(root.recipe.folder) / one.name
-        own = dataclasses.replace(root.recipe, folder=str(folder), repeats=one.repeats)
+        try:
+            own = dataclasses.replace(root.recipe, folder=str(folder), repeats=one.repeats)
+        except RecipeError as error:
+            raise DatasetError(f"The name of the folder {folder}: {error}") from error
         empty = dataclasses.replace(root, recipe=own, origins=origins)
         part = _read(empty, list_folder(folder), one.words, on_progress, workers)
         if part.samples:
@@ -103,7 +106,8 @@ def _read_numbered(
     trained = {Path(part.recipe.folder).name for part in parts}
     unread = (name for name in entries.subfolders if name not in trained)
     said = (f"{name} ({reasons[name]})" if name in reasons else name for name in unread)
-    return MixedDataset(root.recipe, tuple(parts), subfolders=tuple(said))
+    files = _unread(entries, root.recipe.caption_source)
+    return MixedDataset(root.recipe, tuple(parts), files=files, subfolders=tuple(said))
 
 
 def load_parts(
@@ -177,9 +181,7 @@ def check_folder(folder: Path) -> None:
         numbered = numbered_folders(entries.subfolders)
         if any(has_pictures(list_folder(folder / one.name)) for one in numbered):
             return
-        masks = FolderMasks("none", entries.masks)
-        others = tuple(_report_others(entries, Captions("auto"), masks, set()))
-        raise DatasetError(no_pictures(folder, others, entries.subfolders))
+        raise DatasetError(no_pictures(folder, _unread(entries), entries.subfolders))
 
 
 def no_pictures(folder: Path, skipped: Sequence[FileReport], subfolders: Sequence[str]) -> str:
@@ -194,6 +196,7 @@ def no_pictures(folder: Path, skipped: Sequence[FileReport], subfolders: Sequenc
         if subfolders:
             return f"The folder {folder} holds only subfolders; choose one of them."
         return f"The folder {folder} is empty; put pictures with captions into it."
+    below = f", or choose one of its subfolders, such as {subfolders[0]}" if subfolders else ""
     first = next((file for file in skipped if is_picture(file.name)), skipped[0])
     if first.reason == LEADS_OUT:
         target = os.path.realpath(folder / first.name)
@@ -206,7 +209,7 @@ def no_pictures(folder: Path, skipped: Sequence[FileReport], subfolders: Sequenc
     return (
         f"The folder {folder} holds no readable picture ({len(skipped)} files skipped, "
         f"for example {shown_name(first.name)}: {first.reason}); use jpg, png, webp, bmp, tiff "
-        "or gif."
+        f"or gif{below}."
     )
 
 
@@ -219,6 +222,13 @@ def _take(
     reason = "; ".join(filter(None, (picture.note, note)))
     sample = Sample(str(folder), picture.name, caption, picture.size, picture.content, picture.mask)
     return sample, FileReport(picture.name, True, reason)
+
+
+def _unread(entries: Entries, source: str = "auto") -> tuple[FileReport, ...]:
+    """Return what is said of the files of a folder in which no picture is looked for."""
+    masks = FolderMasks("none", entries.masks)
+    reports = _report_others(entries, Captions(source), masks, set())
+    return tuple(sorted(reports, key=lambda file: file.name))
 
 
 def _report_others(

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import DatasetError, RecipeError, quoted
 from ..settings import from_mapping
-from .dataset import GlitchDataset, Sample
+from .dataset import FileReport, GlitchDataset, Sample
 from .recipe import DatasetRecipe
 
 
@@ -66,6 +66,7 @@ class MixedDataset:
         parts: the datasets; none of them is a mix.
         weights: of the parts; empty where the parts' repeats decide how often each is seen.
         mix: what a recipe says to have it again; empty where ``recipe`` says it by its folder.
+        files: what lies beside the folders of the parts; none of it is used.
         subfolders: folders beside those of the parts, with the reason where they have no picture.
     """
 
@@ -73,6 +74,7 @@ class MixedDataset:
     parts: tuple[GlitchDataset, ...]
     weights: tuple[float, ...] = ()
     mix: tuple[MixPart, ...] = ()
+    files: tuple[FileReport, ...] = ()
     subfolders: tuple[str, ...] = ()
 
     @property
@@ -158,7 +160,15 @@ def mix_datasets(weighted: Sequence[tuple[float, AnyDataset]]) -> MixedDataset:
         named = dataset.mix or (MixPart(1.0, dataset.recipe),)
         total = sum(one.weight for one in named)
         mix += [MixPart(weight * one.weight / total, one.dataset) for one in named]
-    return MixedDataset(mix[0].dataset, tuple(parts), tuple(weights), tuple(mix))
+    rest = [one for _, one in weighted if isinstance(one, MixedDataset)]
+    return MixedDataset(
+        mix[0].dataset,
+        tuple(parts),
+        tuple(weights),
+        tuple(mix),
+        tuple(file for one in rest for file in one.files),
+        tuple(name for one in rest for name in one.subfolders),
+    )
 
 
 def training_captions(dataset: AnyDataset) -> Iterator[str]:

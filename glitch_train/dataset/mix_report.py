@@ -8,7 +8,7 @@ from typing import Any
 
 from ..wording import percent, shown_name
 from .mix import AnyDataset, MixedDataset
-from .report import DatasetReport
+from .report import DatasetReport, files_of, listed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +64,7 @@ class MixReport:
             "pictures": sum(part["pictures"] for part in parts),
             "variants": sum(part["variants"] for part in parts),
             "samples_per_epoch": sum(part["samples_per_epoch"] for part in parts),
+            "files": files_of(self.dataset.files),
             "subfolders": [shown_name(name) for name in self.dataset.subfolders],
             "mix": parts,
         }
@@ -86,9 +87,12 @@ class MixReport:
                 f"{one['repeats']} | {weight} | {one['samples_per_epoch']} | "
                 f"{percent(one['share'])} |"
             )
-        lines += (
-            ["", f"Subfolders, not read: {', '.join(map(shown_name, unread))}"] if unread else []
-        )
+        if not self.dataset.weights:
+            lines += ["", "Repeats are the numbers in the folders' names; the setting is not used."]
+        if unread:
+            lines += ["", f"Subfolders, not read: {', '.join(map(shown_name, unread))}"]
+        if self.dataset.files:
+            lines += ["", *listed("files beside the parts' folders, skipped", self.dataset.files)]
         for number, report in enumerate(self.parts, start=1):
             lines += ["", f"### Part {number}", "", report.to_markdown()]
         return "\n".join(lines)

@@ -12,18 +12,27 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageCms, ImageColor, UnidentifiedImageError
+from PIL import Image, ImageColor, UnidentifiedImageError
 
 from ..drawing.sizes import Size
 from ..errors import DatasetError, RecipeError
+from ..model.file_kind import what_came_instead
+from .colours import to_rgb
 
 PICTURE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
-    *(".avif", ".heic", ".heif"),
+    *(".jpg", ".jpeg", ".jfif", ".jpe", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib"),
+    *(".tif", ".tiff", ".gif", ".avif", ".heic", ".heif"),
 )
 PLUGINS = {".heic": "pillow_heif", ".heif": "pillow_heif", ".avif": "pillow_avif"}
 """Suffix to the module that teaches Pillow to read it, where Pillow itself does not."""
+
+# Phones' pictures are sent on as .jpg. Source: ISO/IEC 23008-12, 10.2; AV1 Image File Format, 6.2.
+_BRANDS = {
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1"), "pillow_heif"),
+    **dict.fromkeys((b"avif", b"avis"), "pillow_avif"),
+}
+_START_BYTES = 300
+_JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL ")
 
 MAX_PIXELS = 178_956_970
 """Pillow's own limit against decompression bombs, also where a program has switched it off."""
@@ -132,7 +141,9 @@ def _opened(raw: bytes, name: str) -> Iterator[Image.Image]:
     """Open a file, one at a time where it is large; what goes wrong in the block is said."""
     if not raw:
         raise DatasetError("the file is empty")
-    _load_plugin(name)
+    plugin = _plugin_for(raw, name)
+    if plugin:
+        _plugin(plugin)
     try:
         with Image.open(io.BytesIO(raw)) as opened:
             pixels = opened.width * opened.height
@@ -140,7 +151,7 @@ def _opened(raw: bytes, name: str) -> Iterator[Image.Image]:
                 _check_pixels(opened)
                 yield opened
     except UnidentifiedImageError as error:
-        raise DatasetError(_unreadable(name)) from error
+        raise DatasetError(_unreadable(raw, plugin)) from error
     except Image.DecompressionBombError as error:
         raise DatasetError("too many pixels to open safely (a decompression bomb?)") from error
     except DatasetError:
@@ -157,6 +168,8 @@ def _read(opened: Image.Image, needed: Size | None, background: tuple[int, int, 
         opened.load()  # some formats are upright then, and Pillow's versions differ in which
         upright = _upright(opened)
         size = upright.size
+    if upright.mode == "P" and upright.palette is None:
+        raise DatasetError("damaged: it names colours of a palette that it does not have")
     if needed == CHECK_ONLY:  # a conversion of all pixels would hold them twice more
         upright = upright.crop((0, 0, 1, 1))
     image, color_note = to_rgb(upright, background)
@@ -182,52 +195,6 @@ def _drafted(opened: Image.Image, needed: Size) -> tuple[Size, Image.Image]:
     return size, _upright(opened)
 
 
-def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> tuple[Image.Image, str]:
-    """Return (RGB picture of 8 bits, note), whatever the mode.
-
-    CMYK goes through its ICC profile where it has one; 16 bits are scaled, not clipped;
-    transparency is flattened onto ``background``.
-    """
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image, ""
-    if image.mode in ("CMYK", "LAB"):
-        return _managed(image)
-    if image.mode.startswith(("I", "F")):
-        return _from_wide(image).convert("RGB"), f"{image.mode} scaled to 8 bits"
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        page = Image.new("RGB", layer.size, background)
-        page.paste(layer, mask=layer.getchannel("A"))
-        return page, "transparency flattened"
-    return image.convert("RGB"), ""
-
-
-def _managed(image: Image.Image) -> tuple[Image.Image, str]:
-    profile = image.info.get("icc_profile")
-    if profile:
-        with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            target = ImageCms.createProfile("sRGB")
-            converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
-            if converted is not None:
-                return converted, f"{image.mode} converted by its ICC profile"
-    return image.convert("RGB"), f"{image.mode} converted without a profile"
-
-
-def _from_wide(image: Image.Image) -> Image.Image:
-    """Scale integers of 16 bits, or numbers of any range, to 0..255."""
-    values = np.asarray(image).astype(np.float64)
-    top = float(values.max(initial=0.0))
-    if image.mode.startswith("I;16") or (image.mode == "I" and 255 < top <= 65535):
-        values = values / 257.0
-    elif top > 255 or image.mode == "I":
-        values = values * (255.0 / top) if top > 255 else values
-    elif top <= 1.0:
-        values = values * 255.0
-    scaled = np.nan_to_num(values).clip(0, 255)
-    return Image.fromarray((scaled + 0.5).astype(np.uint8))
-
-
 def _orientation(opened: Image.Image) -> int:
     try:
         return int(opened.getexif().get(EXIF_ORIENTATION, 1))
@@ -248,22 +215,23 @@ def _note(opened: Image.Image) -> str:
     return f"first of {getattr(opened, 'n_frames', 1)} {what}"
 
 
-def _unreadable(name: str) -> str:
-    module = PLUGINS.get(Path(name).suffix.lower())
-    if module and not _plugin(module):
-        package = module.replace("_", "-")
-        return f"this format needs a plugin: pip install {package}"
-    return "not a picture that Pillow can read"
+def _unreadable(raw: bytes, plugin: str) -> str:
+    if plugin and not _plugin(plugin):
+        return f"this format needs a plugin: pip install {plugin.replace('_', '-')}"
+    if raw.startswith(_JPEG_XL):
+        return "JPEG XL, which is not read; save it as PNG or JPEG"
+    instead = what_came_instead(raw[:_START_BYTES])
+    return f"not a picture but {instead}" if instead else "not a picture that Pillow can read"
 
 
 def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _load_plugin(name: str) -> None:
-    module = PLUGINS.get(Path(name).suffix.lower())
-    if module:
-        _plugin(module)
+def _plugin_for(raw: bytes, name: str) -> str:
+    """Return the module that reads a file which Pillow may not, by its name, else its content."""
+    by_content = _BRANDS.get(raw[8:12], "") if raw[4:8] == b"ftyp" else ""
+    return PLUGINS.get(Path(name).suffix.lower(), by_content)
 
 
 @functools.cache

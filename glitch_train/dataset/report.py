@@ -10,7 +10,7 @@ from typing import Any
 from ..drawing.sizes import Size
 from ..model.clip_tokens import CHUNK_TOKENS, chunks_of, count_tokens
 from ..wording import shown_name, where_from
-from .dataset import GlitchDataset
+from .dataset import FileReport, GlitchDataset
 
 MAX_LISTED = 100
 """Longest list of files in the Markdown report; the JSON one has them all."""
@@ -51,14 +51,7 @@ class DatasetReport:
         """Return the report as plain values for JSON."""
         samples = self.dataset.samples
         return {
-            "files": [
-                {
-                    "name": shown_name(file.name),
-                    "status": "used" if file.used else "skipped",
-                    "reason": file.reason,
-                }
-                for file in self.dataset.files
-            ],
+            "files": files_of(self.dataset.files),
             "subfolders": [shown_name(name) for name in self.dataset.subfolders],
             "pictures": len(samples),
             "variants": len(samples) * self.dataset.recipe.variants,
@@ -97,8 +90,8 @@ class DatasetReport:
             f"- {count - len(self.without_caption)} with a caption, "
             f"{len(self.without_caption)} without",
             *self._histograms(),
-            *_listed("used, with a remark", [f for f in dataset.files if f.used and f.reason]),
-            *_listed("files skipped", list(dataset.skipped)),
+            *listed("used, with a remark", [f for f in dataset.files if f.used and f.reason]),
+            *listed("files skipped", dataset.skipped),
         ]
         if dataset.subfolders:
             names = ", ".join(shown_name(name) for name in dataset.subfolders[:MAX_LISTED])
@@ -159,14 +152,26 @@ def describe_framing(dataset: GlitchDataset) -> str:
     return f"{mix} to {shape}" + (", random flip" if recipe.random_flip else "")
 
 
-def _listed(title: str, files: list[Any]) -> list[str]:
+def files_of(files: Sequence[FileReport]) -> list[dict[str, str]]:
+    """Return what became of files as plain values for JSON."""
+    return [
+        {
+            "name": shown_name(file.name),
+            "status": "used" if file.used else "skipped",
+            "reason": file.reason,
+        }
+        for file in files
+    ]
+
+
+def listed(title: str, files: Sequence[FileReport]) -> list[str]:
+    """Return a list of files in Markdown below their number, or nothing where there are none."""
     if not files:
         return []
     lines = [f"- {len(files)} {title}:"]
     lines += [f"  - {shown_name(file.name)}: {file.reason}" for file in files[:MAX_LISTED]]
-    return lines + (
-        [f"  - … and {len(files) - MAX_LISTED} more"] if len(files) > MAX_LISTED else []
-    )
+    more = len(files) - MAX_LISTED
+    return [*lines, f"  - … and {more} more"] if more > 0 else lines
 
 
 def _area(size: Sequence[int]) -> int:

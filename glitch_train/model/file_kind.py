@@ -20,8 +20,6 @@ def _archive(kind: str) -> str:
 
 
 _STARTS = (
-    (_LFS, "a Git LFS pointer, which only names the file; fetch it with git lfs pull, or download "
-     "it from its page"),
     (b"GGUF", "a GGUF file; get it as .safetensors"),
     (b"\x89PNG", "a PNG picture; choose the LoRA or checkpoint itself"),
     (b"\xff\xd8\xff", "a JPEG picture; choose the LoRA or checkpoint itself"),
@@ -48,10 +46,22 @@ def what_it_is(path: Path, start: bytes) -> str:
     for begins, what in _STARTS:
         if start.startswith(begins):
             return what
-    return _text_kind(start)
+    return what_came_instead(start) or (
+        "not a safetensors file; choose a .safetensors file, or download it again"
+    )
 
 
-def _text_kind(start: bytes) -> str:
+def what_came_instead(start: bytes) -> str:
+    """Say what text a download left in a file's place, as :func:`what_it_is`; empty for none.
+
+    Args:
+        start: the file's first bytes, a few hundred.
+    """
+    if start.startswith(_LFS):
+        return (
+            "a Git LFS pointer, which only names the file; fetch it with git lfs pull, or download "
+            "it from its page"
+        )
     text = start.decode("utf-8-sig", errors="replace").strip()
     shown = " ".join(text[:_SHOWN_CHARACTERS].split())
     if text.startswith("<"):
@@ -60,7 +70,7 @@ def _text_kind(start: bytes) -> str:
         return f"JSON text ({shown!r}), as a server answers an error; download the file again"
     if shown and shown.isprintable() and "\ufffd" not in shown:
         return f"text that begins with {shown!r}; download the file again"
-    return "not a safetensors file; choose a .safetensors file, or download it again"
+    return ""
 
 
 def _is_torch_archive(path: Path) -> bool:

@@ -102,6 +102,22 @@ def test_unicode_is_told_with_and_without_a_mark(codec: str, marked: bool) -> No
         assert (decoded.text, decoded.guessed) == (f"{caption}\nb", False)
 
 
+@pytest.mark.parametrize("codec", MARKS)
+def test_emoji_are_no_strangers(codec: str) -> None:
+    """Catches a caption without a mark refused for what phones put into every text."""
+    caption = "a girl, café \U0001f600 ❤️ \U0001f469\u200d\U0001f3a8"
+    decoded = decode(caption.encode(codec))
+    assert (decoded.text, decoded.guessed) == (caption, False)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"\xef\xbb\xbf\xef\xbb\xbftext", b"text\x1a", b"\xff\xfe\xff\xfet\0e\0x\0t\0"]
+)
+def test_what_is_no_letter_around_a_text_is_not_trained(raw: bytes) -> None:
+    """Catches a second byte order mark and DOS' end of a file, each a token of its own."""
+    assert decode(raw).text == "text"
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["Linux", "Windows", "old Mac"])
 @pytest.mark.parametrize("codec", ["utf-8", "utf-16", "cp1252"])
 def test_lines_end_in_one_way(codec: str, end: str) -> None:
@@ -150,6 +166,14 @@ def test_one_other_caption_among_many_keeps_its_own_encoding() -> None:
     french = [caption.encode("cp1252") for caption in CAPTIONS["cp1252"]]
     chinese = CHINESE[1].encode("gb18030")
     assert decode(chinese, common_encoding([*french, chinese])).text == CHINESE[1]
+
+
+def test_odd_signs_in_utf_8_are_not_read_as_the_others_are_written() -> None:
+    """Catches what web pages put between words, read as three signs each of Western Europe."""
+    french = common_encoding([caption.encode("cp1252") for caption in CAPTIONS["cp1252"]])
+    caption = "a\u2028girl\u200b, red\ufeff coat"
+    decoded = decode(caption.encode(), french)
+    assert (decoded.text, decoded.guessed) == (caption, False)
 
 
 @pytest.mark.parametrize(

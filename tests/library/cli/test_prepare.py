@@ -144,6 +144,37 @@ def test_the_pictures_own_folder_is_not_written_to(folder: Path, capsys) -> None
     assert sorted(folder.iterdir()) == before
 
 
+@pytest.mark.parametrize("arguments", [["", "--out=x"], [".", "--out="]])
+def test_an_empty_path_is_not_this_folder(arguments, tmp_path, capsys, monkeypatch) -> None:
+    """Catches files all over the current folder where a script's variable was not set."""
+    photo_folder(tmp_path / "here", 1)
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(SystemExit):
+        main(["prepare", *arguments])
+    assert "is empty; name a file or folder" in capsys.readouterr().err
+    assert len(list(Path().iterdir())) == 2
+
+
+def test_a_part_is_not_overwritten(tmp_path: Path, capsys) -> None:
+    """Catches a picture of a kohya folder that is called as its prepared one would be."""
+    name = "00001_" * 11 + ".png"
+    (tmp_path / "root" / "1_x").mkdir(parents=True)
+    picture = tmp_path / "root" / "1_x" / name
+    gradient(64, 64).save(picture)
+    before = picture.read_bytes()
+    assert main(["prepare", str(tmp_path / "root"), "--out", str(picture.parent)]) == 1
+    assert "must be another folder" in capsys.readouterr().err
+    assert picture.read_bytes() == before
+
+
+@pytest.mark.not_on_windows(reason="a name that only POSIX takes")
+def test_a_folder_with_a_line_break_is_one_sentence(tmp_path: Path, capsys) -> None:
+    """Catches an error of a report that takes two lines."""
+    (tmp_path / "a\nb").mkdir()
+    assert main(["prepare", str(tmp_path / "a\nb"), "--out", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 @pytest.mark.not_on_windows(reason="a link")
 def test_a_link_to_itself_as_folder_is_one_sentence(tmp_path: Path, capsys) -> None:
     """Catches a traceback of Python 3.12 and older over a link that leads nowhere."""

@@ -58,7 +58,7 @@ def test_metadata_jsonl(folder: Path) -> None:
         '{"file_name": "b.png"}',
         '{"file_name": "gone.png", "text": "nobody"}',
         "",
-        '{"file_name": "c.png", "caption": "third"}',
+        '{"file_name": "./c.png", "caption": "third"}',
     ]
     (folder / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
     (folder / "c.txt").write_text("sidecar wins")
@@ -75,6 +75,12 @@ def test_metadata_jsonl(folder: Path) -> None:
         "c.txt", False, "not read, because caption_source is metadata"
     )
     assert captions(load(folder, caption_source="sidecar")) == ["", "", "sidecar wins"]
+
+
+def test_an_empty_text_in_metadata_is_named(folder: Path) -> None:
+    """Catches a picture trained without words, and nothing said."""
+    (folder / "metadata.jsonl").write_text('{"file_name": "a.png", "text": " "}')
+    assert about(load(folder), "a.png").reason == "its caption in metadata.jsonl is empty"
 
 
 def test_half_a_character_is_replaced(folder: Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 import struct
 import tempfile
 import threading
+import time
 import zlib
 from pathlib import Path
 
@@ -68,6 +69,14 @@ def prepared(dataset: GlitchDataset, name: str) -> np.ndarray:
         ("head.jpg", b"\xff\xd8\xff\xe0", "not a picture"),
         ("pillow.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(400), ""),
         ("notes.pdf", b"%PDF-1.4", "not a picture or caption"),
+        ("sent.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(400), ""),
+        ("new.png", b"\xff\x0a" + bytes(60), "JPEG XL, which is not read; save it as PNG"),
+        ("page.jpg", b"<!DOCTYPE html><html>404", "a saved web page"),
+        ("lfs.png", b"version https://git-lfs.github.com/spec/v1\noid sha256:a", "Git LFS pointer"),
+        ("layers.psd", b"8BPS", "a kind of picture that is not read"),
+        ("all.zip", b"PK\3\4", "an archive, which is not looked into; unpack it"),
+        ("metadata.csv", b"file_name,text\n0.jpg,x", "not read, if it holds captions"),
+        ("0.tags", b"1girl", "not read, if it holds captions"),
         (".hidden.jpg", jpeg(gradient(20, 20)), "a hidden file"),
     ],
 )
@@ -87,8 +96,28 @@ def test_heic_without_its_plugin_says_what_to_install(folder: Path, monkeypatch)
     from glitch_train.dataset import pictures
 
     monkeypatch.setattr(pictures, "_plugin", lambda module: False)
-    (folder / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(400))
-    assert "pip install pillow-heif" in reason(load(folder), "phone.heic")
+    for name in ("phone.heic", "sent_on.jpg"):
+        (folder / name).write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(400))
+        assert "pip install pillow-heif" in reason(load(folder), name)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.jpe", "JPEG"), ("a.apng", "PNG"), ("a.mpo", "MPO"), ("a.dib", "DIB")]
+)
+def test_rarer_endings_of_what_pillow_reads(folder: Path, name: str, kind: str) -> None:
+    """Catches a camera's or an animation's picture that is called none."""
+    gradient(64, 64).save(folder / name, kind)
+    assert prepared(load(folder), name).shape == (64, 64, 3)
+
+
+@pytest.mark.not_on_windows(reason="it would write all zeros of the file")
+def test_a_file_of_gigabytes_is_not_read_into_memory(folder: Path) -> None:
+    """Catches a disk image or film called .jpg, which took as much memory as it has bytes."""
+    with open(folder / "film.jpg", "wb") as file:
+        file.truncate(3 << 30)
+    started = time.perf_counter()
+    assert "more than 400 MB" in reason(load(folder), "film.jpg")
+    assert time.perf_counter() - started < 2
 
 
 @pytest.mark.parametrize(("suffix", "plugin"), [("heic", "pillow_heif"), ("avif", None)])
@@ -262,6 +291,11 @@ def test_odd_names(folder: Path) -> None:
     assert "new\\nline.jpg" in shown
     report.to_markdown().encode("utf-8")
     "".join(shown).encode("utf-8")
+    (folder / "new\nline.txt").write_text("")
+    (folder / "new\nline_mask.png").write_bytes(jpeg(gradient(64, 64)))
+    said = [file["reason"] for file in DatasetReport.of(load(folder)).to_dict()["files"]]
+    assert "its caption new\\nline.txt is empty" in said
+    assert not any("\n" in reason for reason in said)
     assert len({dataset.picture_key(sample) for sample in dataset.samples}) == 2
 
 
@@ -375,9 +409,11 @@ def test_a_folder_without_a_picture(tmp_path: Path) -> None:
         load_dataset(DatasetRecipe(folder=str(tmp_path)))
     (tmp_path / "a.jpg").write_bytes(b"")
     with pytest.raises(
-        DatasetError, match=r"1 files skipped, for example a\.jpg: the file is empty"
+        DatasetError, match=r"example a\.jpg: the file is empty.*one of its subfolders, such as sub"
     ):
         load_dataset(DatasetRecipe(folder=str(tmp_path)))
+    with pytest.raises(DatasetError, match=r"a\.jpg is a file; choose the folder"):
+        load_dataset(DatasetRecipe(folder=str(tmp_path / "a.jpg")))
 
 
 @pytest.mark.not_on_windows(reason="links need a privilege there")

@@ -16,7 +16,7 @@ from glitch_train.dataset.dataset import GlitchDataset
 from glitch_train.dataset.folder import folder_fingerprint
 from glitch_train.dataset.load import check_folder, load_dataset, load_parts
 from glitch_train.dataset.mix import MixedDataset, MixPart, mix_datasets, shared_out
-from glitch_train.dataset.mix_report import MixReport, report_of
+from glitch_train.dataset.mix_report import report_of
 from glitch_train.dataset.recipe import DatasetRecipe
 from glitch_train.errors import DatasetError, RecipeError
 from glitch_train.recipe.assignments import with_assignments
@@ -224,10 +224,17 @@ def test_kohyas_folders_are_a_mix_by_repeats(numbered: Path) -> None:
     assert (
         "the folder's name is its caption" in next(f for f in dog.files if f.name == "1.jpg").reason
     )
+    (numbered / "metadata.jsonl").write_text('{"file_name": "10_a cat/0.jpg", "text": "x"}')
+    (numbered / "0.txt").write_text("a caption")
+    mixed = load(numbered)
+    assert [(file.name, file.used) for file in mixed.files] == [
+        ("0.txt", False), ("metadata.jsonl", False)
+    ]  # fmt: skip
     assert (mixed.recipe.folder, mixed.mix) == (str(numbered), ())
     check_folder(numbered)
     again = mix_datasets([(1.0, mixed), (1.0, load(numbered / "notes"))])
     assert again.shares == pytest.approx((30 / 68, 4 / 68, 0.5))
+    assert (again.files, again.subfolders) == (mixed.files, mixed.subfolders)
 
 
 def test_a_root_with_pictures_of_its_own_is_a_folder(numbered: Path) -> None:
@@ -250,6 +257,9 @@ def test_numbered_folders_without_pictures_are_said(tmp_path: Path) -> None:
     (tmp_path / "10_x").mkdir()
     with pytest.raises(DatasetError, match=r"10_x is empty"):
         load(tmp_path)
+    photo_folder(tmp_path / "999999_y", 1)
+    with pytest.raises(DatasetError, match=r"999999_y: repeats must be 1 to 100000"):
+        load(tmp_path)
 
 
 def test_the_report_shows_the_proportions(clean: Path, numbered: Path) -> None:
@@ -265,7 +275,12 @@ def test_the_report_shows_the_proportions(clean: Path, numbered: Path) -> None:
     told = report.to_dict()
     assert (told["samples_per_epoch"], [part["share"] for part in told["mix"]]) == (8, [0.75, 0.25])
     assert report.summary == "of every epoch: clean 75 %, clean 25 %"
-    by_repeats = MixReport.of(load(numbered)).to_markdown()
+    (numbered / "0.tags").write_text("1girl")
+    beside = report_of(load(numbered))
+    by_repeats = beside.to_markdown()
+    assert "- 1 files beside the parts' folders, skipped:\n  - 0.tags: not read" in by_repeats
+    assert "Repeats are the numbers in the folders' names" in by_repeats
+    assert [file["name"] for file in beside.to_dict()["files"]] == ["0.tags"]
     assert "| 1 | 10_a cat | 3 | 10 | by repeats | 30 | 88 % |" in by_repeats
     assert "Subfolders, not read: 0_off, 5_empty (The folder" in by_repeats
 

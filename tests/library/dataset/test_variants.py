@@ -259,7 +259,7 @@ def test_cache_keys_stay_what_they_are(folder: Path) -> None:
     recipe = load(folder, **EVERYTHING).recipe
     dataset = GlitchDataset(recipe, (sample,))
     assert dataset.picture_key(sample, 3) == (
-        "dd17f8a5f40833ad677149a85d5bedabb1563dbee9a04e4c9d88a41ff61998c8"
+        "d6373a147bdf0dd4e688ab912e8a1f5ca2a3df8062a6c103777fddb3a91e680c"
     )
 
 

@@ -1,0 +1,75 @@
+"""Colour spaces and modes of pictures: as bright and colourful in training as on a screen."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from pictures_on_disk import srgb_profile, wide_profile
+from PIL import Image
+
+from glitch_train.dataset.pictures import CHECK_ONLY, Picture, open_picture
+from glitch_train.errors import DatasetError
+
+RAMP = np.linspace(0, 1, 64, dtype=np.float32)[None, :].repeat(64, 0)
+
+
+def opened(image: Image.Image, kind: str, **options: object) -> Picture:
+    """Return a picture that was written as a file and read again."""
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    picture = open_picture(stream.getvalue(), f"a.{kind.lower()}")
+    assert open_picture(stream.getvalue(), "a", needed=CHECK_ONLY).note == picture.note
+    return picture
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_a_wide_gamut_is_brought_into_srgb(mode: str) -> None:
+    """Catches cameras' and phones' colours trained paler than they are, without a word."""
+    image = Image.new("RGB", (64, 64), (200, 100, 50)).convert(mode)
+    if mode == "RGBA":
+        image.putpixel((0, 0), (0, 0, 0, 0))
+    wide = opened(image, "PNG", icc_profile=wide_profile())
+    red, green, blue = wide.image.getpixel((32, 32))
+    assert red > 215
+    assert (abs(green - 100) < 8, blue < 50) == (True, True)
+    assert "by its ICC profile" in wide.note
+    assert mode != "RGBA" or wide.image.getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("profile", [srgb_profile(), b"no profile at all", b""])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_what_is_srgb_is_left_alone(mode: str, profile: bytes) -> None:
+    """Catches colours that are rounded anew, and a remark on every photograph."""
+    image = Image.new(mode, (64, 64), {"L": 90, "RGB": (200, 100, 50)}.get(mode, (9, 8, 7, 255)))
+    picture = opened(image, "PNG", icc_profile=profile)
+    assert np.array_equal(np.asarray(picture.image), np.asarray(image.convert("RGB")))
+    assert "ICC" not in picture.note
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, -5.0, 1.2])
+def test_one_odd_number_does_not_blacken_a_picture(odd: float) -> None:
+    """Catches renderers' pictures in numbers with a point: one without a value, one highlight."""
+    values = RAMP.copy()
+    values[0, 0] = odd
+    row = np.asarray(opened(Image.fromarray(values), "TIFF").image)[32, :, 0]
+    assert (row[0], row[-1], abs(int(row[32]) - 130) < 3) == (0, 255, True)
+
+
+def test_whole_numbers_below_zero_are_not_cut_off() -> None:
+    """Catches the darker half of a signed picture trained as black."""
+    values = ((RAMP - 0.5) * 65535).astype(np.int32)
+    row = np.asarray(opened(Image.fromarray(values), "TIFF").image)[32, :, 0]
+    assert (row[0], row[-1], abs(int(row[32]) - 130) < 3) == (0, 255, True)
+
+
+@pytest.mark.parametrize("needed", [None, CHECK_ONLY], ids=["whole", "checked"])
+def test_a_picture_that_cannot_be_prepared_does_not_pass_the_check(needed) -> None:
+    """Catches a palette that is missing, found out when pictures are already being written."""
+    stream = io.BytesIO()
+    Image.new("P", (8, 8)).save(stream, "PNG")
+    raw = stream.getvalue()
+    start, end = raw.index(b"PLTE") - 4, raw.index(b"IDAT") - 4
+    with pytest.raises(DatasetError, match="palette"):
+        open_picture(raw[:start] + raw[end:], "a.png", needed=needed)
