@@ -54,13 +54,13 @@ def pack(host_modules: None) -> Callable[[str], ModuleType]:
     return lambda inner: importlib.import_module(f"{name}.{inner}")
 
 
-@pytest.fixture(scope="session", params=["sd15", "sdxl"])
+@pytest.fixture(scope="package", params=["sd15", "sdxl"])
 def checkpoint(request: pytest.FixtureRequest) -> Path:
     """A seeded checkpoint of each family in turn."""
     return {"sd15": pocket_sd15, "sdxl": smaller_sdxl}[request.param]()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def loaded(checkpoint: Path, host_modules: None) -> Iterator[tuple]:
     """Return MODEL, CLIP and VAE of a checkpoint, as Load Checkpoint gives them."""
     import comfy.model_management

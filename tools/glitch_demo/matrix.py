@@ -123,10 +123,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prompts = "\n".join(photo.caption for photo in photos)
     say(f"Starting ComfyUI (its log: {host.log_path})")
     with host:
-        command = ["sweep", *(options.names or EXPERIMENTS), "--server", host.address]
+        names = options.names or EXPERIMENTS
+        command = ["sweep", *names, "--server", host.address]
         command += ["--out", str(options.out / "matrix"), "--seeds", *map(str, options.seeds)]
-        command += ["--set", *SETTINGS, f"GlitchGrid.prompts={prompts}"]
-        command += [word for dose in _doses(options.names) for word in ("--dose", dose)]
+        command += ["--set", *_of(names, SETTINGS), f"GlitchGrid.prompts={prompts}"]
+        command += [word for dose in _of(names, DOSES) for word in ("--dose", dose)]
         command += ["--about", f"{ABOUT} {_plan_commit()}".strip()]
         if options.page:
             kept = options.page.with_name(f"{options.page.stem}_records")
@@ -134,9 +135,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return glitch_train(command)
 
 
-def _doses(names: Sequence[str]) -> list[str]:
-    """Return the doses of the experiments that are run."""
-    return [dose for dose in DOSES if not names or dose.partition(".")[0] in names]
+def _of(names: Sequence[str], assignments: Sequence[str]) -> list[str]:
+    """Return what is assigned to all experiments, or to one that is run."""
+    others = set(EXPERIMENTS) - set(names)
+    return [one for one in assignments if one.partition(".")[0] not in others]
 
 
 def _plan_commit() -> str:

@@ -149,8 +149,7 @@ def test_an_empty_path_is_not_this_folder(arguments, tmp_path, capsys, monkeypat
     """Catches files all over the current folder where a script's variable was not set."""
     photo_folder(tmp_path / "here", 1)
     monkeypatch.chdir(tmp_path / "here")
-    with pytest.raises(SystemExit):
-        main(["prepare", *arguments])
+    assert main(["prepare", *arguments]) == 2
     assert "is empty; name a file or folder" in capsys.readouterr().err
     assert len(list(Path().iterdir())) == 2
 

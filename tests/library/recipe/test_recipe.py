@@ -136,7 +136,7 @@ DEEP, NUMBER = 100_000 * "[", 5000 * "1"
     ("name", "text", "said"),
     [
         ("r.json", "{", "The recipe {} is not valid JSON: Expecting"),
-        ("r.json", "[]", "The recipe {} is not a JSON object."),
+        ("r.json", "[]", "The recipe {} is not a JSON object with names and values, {{…}}."),
         ("r.json", DEEP, "The recipe {} is not valid JSON: it is nested more than 100 deep."),
         ("r.json", NUMBER, "The recipe {} is not valid JSON: "),
         ("r.toml", "[", "The recipe {} is not valid TOML: "),
