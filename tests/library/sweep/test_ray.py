@@ -153,7 +153,7 @@ def test_as_without_ray(two_workers, one_thread, place: Path, checkpoint: Path, 
     for name in ("loss.png", "verdict.md", "grid.png", "grid.json", "radar.png", "report.md"):
         assert (run / name).is_file()
 
-    assert main(sweep(place, checkpoint, "sd15_standard.steps=30", "wide.steps=4")) == 0
+    assert main(sweep(place, checkpoint, "sd15_standard.steps=30")) == 0
     again = json.loads(capsys.readouterr().out)
     assert (set(again["kept"]), again["done"]) == (runs, [])
 
