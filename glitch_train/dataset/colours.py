@@ -69,9 +69,9 @@ def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
 def _from_wide(image: Image.Image) -> Image.Image:
     """Scale integers of 16 bits, or numbers of any range, to 0..255."""
     values = np.asarray(image).astype(np.float32)
-    known = values[np.isfinite(values)]
-    top, low = (float(end(initial=0.0)) for end in (known.max, known.min))
     whole = image.mode.startswith("I")
+    known = True if whole else np.isfinite(values)
+    top, low = (float(end(initial=0.0, where=known)) for end in (values.max, values.min))
     if whole and low < 0:  # signed, so that the darkest is the lowest
         values -= low
         scale = 255.0 / (top - low)
@@ -81,6 +81,9 @@ def _from_wide(image: Image.Image) -> Image.Image:
         scale = 255.0 / top
     else:
         scale = 1.0 if whole or top > LIGHTEST else 255.0
-    values *= np.float32(scale)
-    np.nan_to_num(values, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
-    return Image.fromarray((values.clip(0, 255) + 0.5).astype(np.uint8))
+    values *= np.float32(scale)  # in place, as scans are large
+    if not whole:
+        np.nan_to_num(values, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
+    values.clip(0, 255, out=values)
+    values += 0.5
+    return Image.fromarray(values.astype(np.uint8))

@@ -53,6 +53,7 @@ class DatasetReport:
         return {
             "files": files_of(self.dataset.files),
             "subfolders": [shown_name(name) for name in self.dataset.subfolders],
+            "remarks": self._remarks(),
             "pictures": len(samples),
             "variants": len(samples) * self.dataset.recipe.variants,
             "samples_per_epoch": len(samples) * self.dataset.recipe.repeats,
@@ -89,6 +90,7 @@ class DatasetReport:
             f"{sizes['square']} square",
             f"- {count - len(self.without_caption)} with a caption, "
             f"{len(self.without_caption)} without",
+            *(f"- {remark}" for remark in self._remarks()),
             *self._histograms(),
             *listed("used, with a remark", [f for f in dataset.files if f.used and f.reason]),
             *listed("files skipped", dataset.skipped),
@@ -97,6 +99,15 @@ class DatasetReport:
             names = ", ".join(shown_name(name) for name in dataset.subfolders[:MAX_LISTED])
             lines.append(f"- subfolders, not read: {names}")
         return "\n".join(lines)
+
+    def _remarks(self) -> list[str]:
+        """Say where fixed_caption and caption_source do not fit each other."""
+        recipe = self.dataset.recipe
+        if recipe.caption_source == "fixed" and not recipe.fixed_caption:
+            return ["caption_source is fixed and fixed_caption empty: every caption is empty"]
+        if recipe.caption_source != "fixed" and recipe.fixed_caption:
+            return [f"fixed_caption is not used: caption_source is {recipe.caption_source}"]
+        return []
 
     def _sizes(self) -> dict[str, Any]:
         sizes = [sample.size for sample in self.dataset.samples]

@@ -11,6 +11,7 @@ from PIL import Image
 from glitch_train.dataset.dataset import FileReport, GlitchDataset
 from glitch_train.dataset.load import load_dataset
 from glitch_train.dataset.recipe import DatasetRecipe
+from glitch_train.dataset.report import DatasetReport
 
 
 @pytest.fixture
@@ -262,3 +263,21 @@ def test_duplicate_stems_share_their_caption(folder: Path) -> None:
     assert captions(dataset)[:2] == ["shared", "shared"]
     assert about(dataset, "a.txt").used
     assert "a.jpg" in about(dataset, "a.png").reason
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"fixed_caption": "a cat"}, "fixed_caption is not used: caption_source is auto"),
+        ({"caption_source": "fixed"}, "fixed_caption empty: every caption is empty"),
+        ({"caption_source": "fixed", "fixed_caption": "a cat"}, ""),
+    ],
+)
+def test_a_fixed_caption_that_is_not_used(
+    folder: Path, settings: dict[str, str], said: str
+) -> None:
+    """Catches a caption that was given and dropped without a word."""
+    report = DatasetReport.of(load(folder, **settings))
+    remarks = report.to_dict()["remarks"]
+    assert [said in remark for remark in remarks] == [True] * bool(said)
+    assert all(f"- {remark}\n" in report.to_markdown() for remark in remarks)
