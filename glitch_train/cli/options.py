@@ -1,10 +1,10 @@
-"""Options that verbs share: ``--json``, and recipe settings made from their declarations."""
+"""Options that verbs share: ``--json``, ``--set``, and settings made from their declarations."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,39 @@ from ..settings import declared
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """Give a verb the option ``--json``."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+class _OneValueEach(argparse.Action):
+    """Collects ``NAME=VALUE`` words and refuses a name that is given two values."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        given = [*getattr(namespace, self.dest), *(values or ())]
+        first: dict[str, str] = {}
+        for assignment in given:
+            name, _, value = map(str.strip, assignment.partition("="))
+            if first.setdefault(name, value) != value:
+                raise argparse.ArgumentError(
+                    self, f"{name} is set twice, to {first[name]} and to {value}; keep one"
+                )
+        setattr(namespace, self.dest, given)
+
+
+def add_set_option(parser: argparse.ArgumentParser, about: str) -> None:
+    """Give a verb the option ``--set``.
+
+    Args:
+        parser: the verb's parser.
+        about: its help.
+    """
+    parser.add_argument(
+        "--set", metavar="NAME=VALUE", nargs="+", action=_OneValueEach, default=[], help=about
+    )
 
 
 # What people end the name of a file with; a folder or stem called so would hold something else.

@@ -7,7 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import add_json_option, check_output_folder, check_overwrites_none
+from .options import (
+    add_json_option,
+    add_set_option,
+    check_output_folder,
+    check_overwrites_none,
+)
 
 if TYPE_CHECKING:
     from ..comfyui.fetch import Fetched
@@ -67,13 +72,8 @@ def add_host_options(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="of the ComfyUI, or its http or https URL (default: %(default)s)",
     )
-    parser.add_argument(
-        "--set",
-        metavar="NAME=VALUE",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="inputs of the workflow, such as ckpt=sd15.safetensors folder=faces steps=500",
+    add_set_option(
+        parser, "inputs of the workflow, such as ckpt=sd15.safetensors folder=faces steps=500"
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..wording import plain
-from .options import add_json_option, check_output_folder
+from .options import add_json_option, add_set_option, check_output_folder
 
 if TYPE_CHECKING:
     from ..recipe.recipe import Recipe
@@ -62,14 +62,7 @@ def add_verb(verbs: Any) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("glitch_output"), help="default: %(default)s"
     )
-    parser.add_argument(
-        "--set",
-        metavar="NAME=VALUE",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="settings that replace the recipe's, such as steps=500 framing=stretch",
-    )
+    add_set_option(parser, "settings that replace the recipe's, such as steps=500 framing=stretch")
     parser.add_argument(
         "--resume",
         choices=("auto", "never", "must"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -15,16 +17,22 @@ LIGHTEST = 16.0
 SAME_COLOUR = 3
 """Of 255: profiles that move no colour by more say sRGB, each in its own way."""
 
+PHOTOMETRIC, SAMPLE_FORMAT = 262, 339
+WHITE_IS_ZERO, UNSIGNED = 0, 1
+"""Tags of a TIFF and values of theirs, which Pillow heeds for 8 bits alone. Source: TIFF 6.0."""
+
 _SAMPLE = Image.frombytes(
     "RGB", (27, 1), bytes(itertools.chain(*itertools.product((0, 128, 255), repeat=3)))
 )
 
 
-def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> tuple[Image.Image, str]:
+def to_rgb(
+    image: Image.Image, background: tuple[int, int, int], tags: Mapping[int, Any]
+) -> tuple[Image.Image, str]:
     """Return (RGB picture of 8 bits, note), whatever the mode.
 
     What has an ICC profile goes through it, but for profiles of sRGB; 16 bits are scaled, not
-    clipped; transparency is flattened onto ``background``.
+    clipped; transparency is flattened onto ``background``. ``tags`` are a TIFF's, else empty.
     """
     if image.mode in ("CMYK", "LAB"):
         return _in_srgb(image) or (
@@ -32,7 +40,7 @@ def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> tuple[Image.
             f"{image.mode} converted without a profile",
         )
     if image.mode.startswith(("I", "F")):
-        return _from_wide(image).convert("RGB"), f"{image.mode} scaled to 8 bits"
+        return _from_wide(image, tags).convert("RGB"), f"{image.mode} scaled to 8 bits"
     if image.has_transparency_data:
         layer = image if image.mode == "RGBA" else image.convert("RGBA")
         colours, note = _in_srgb(layer) or (layer, "")
@@ -66,9 +74,12 @@ def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
     return bool(np.abs(moved - np.asarray(sample.convert("RGB"))).max() <= SAME_COLOUR)
 
 
-def _from_wide(image: Image.Image) -> Image.Image:
+def _from_wide(image: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
     """Scale integers of 16 bits, or numbers of any range, to 0..255."""
-    values = np.asarray(image).astype(np.float32)
+    stored = np.asarray(image)
+    if image.mode == "I" and tags and tags.get(SAMPLE_FORMAT, (UNSIGNED,))[0] == UNSIGNED:
+        stored = stored.view(np.uint32)
+    values = stored.astype(np.float32)
     whole = image.mode.startswith("I")
     known = True if whole else np.isfinite(values)
     top, low = (float(end(initial=0.0, where=known)) for end in (values.max, values.min))
@@ -85,5 +96,7 @@ def _from_wide(image: Image.Image) -> Image.Image:
     if not whole:
         np.nan_to_num(values, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
     values.clip(0, 255, out=values)
+    if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        np.subtract(255, values, out=values)
     values += 0.5
     return Image.fromarray(values.astype(np.uint8))

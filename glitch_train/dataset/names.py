@@ -10,11 +10,11 @@ MASK_ENDINGS = ("-masklabel", "-condlabel")
 """Of a mask and of a conditioning picture beside the picture they belong to.
 Source: OneTrainer, docs/MaskedTraining and its data loaders."""
 
-MASK_ENDINGS_BESIDE_A_PICTURE = ("-mask", "_mask", "-depth")
+MASK_ENDINGS_BESIDE_A_PICTURE = ("-mask", "_mask", ".mask", "-depth", "_depth")
 """As other tools call theirs. They are words of pictures as well, so that they say a mask only
 where the picture without them is there."""
 
-LOSS_MASK_ENDINGS = ("-masklabel", "-mask", "_mask")
+LOSS_MASK_ENDINGS = ("-masklabel", "-mask", "_mask", ".mask")
 """Of these, what says where a picture counts; the best first."""
 
 SYSTEM_FOLDERS = frozenset(

@@ -157,6 +157,8 @@ def _opened(raw: bytes, name: str) -> Iterator[Image.Image]:
     except DatasetError:
         raise
     except Exception as error:  # Pillow raises whatever a damaged file makes it stumble over
+        if "MAX_TEXT" in str(error):
+            raise DatasetError("it holds more text than is read; save it without") from error
         raise DatasetError(f"damaged, cannot be decoded: {_reason(error)}") from error
 
 
@@ -172,7 +174,7 @@ def _read(opened: Image.Image, needed: Size | None, background: tuple[int, int, 
         raise DatasetError("damaged: it names colours of a palette that it does not have")
     if needed == CHECK_ONLY:  # a conversion of all pixels would hold them twice more
         upright = upright.crop((0, 0, 1, 1))
-    image, color_note = to_rgb(upright, background)
+    image, color_note = to_rgb(upright, background, getattr(opened, "tag_v2", {}))
     return Picture(image, size, "; ".join(filter(None, (note, color_note))))
 
 

@@ -14,6 +14,7 @@ from ..errors import RecipeError
 from ..files import read_text
 from ..plain_json import parse_json
 from ..settings import check_text, declared, from_mapping
+from .experiments import EXPERIMENTS, slug_of
 from .text import MIX, RECIPE_PARTS, RECIPE_VERSION, mix_of, parse_toml, recipe_parts
 from .train import TrainRecipe
 
@@ -115,7 +116,10 @@ def read_recipe(path: Path) -> Recipe:
     try:
         text = read_text(path)
     except OSError as error:
-        raise RecipeError(f"Cannot read the recipe {path}: {error.strerror}.") from error
+        slug = slug_of(str(path))
+        print_it = f"; to print the preset of that name: recipe --preset {slug} --json"
+        offer = print_it if slug in EXPERIMENTS else ""
+        raise RecipeError(f"Cannot read the recipe {path}: {error.strerror}{offer}.") from error
     except ValueError as error:
         raise RecipeError(
             f"The recipe {path} cannot be read as text: {error}; give a .toml or .json file, or a "
@@ -140,6 +144,8 @@ def _json_object(text: str, what: str) -> dict[str, Any]:
 
 def _parsed(path: Path, text: str) -> dict[str, Any]:
     """Return what a file says: what it is goes by how it begins, what it is called may lie."""
+    if not text.strip():
+        raise RecipeError(f"The recipe {path} is empty; write settings, or choose another file.")
     if text.lstrip().startswith("{"):
         return _json_object(text, f"The recipe {path}")
     try:

@@ -18,12 +18,17 @@ def recipe_parts(values: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Return the parts of a recipe that was read from somewhere, none of them missing.
 
     Raises:
-        RecipeError: for a newer version or an unknown part.
+        RecipeError: for a version that is newer or none, or an unknown part.
     """
     version = values.get("version", RECIPE_VERSION)
-    if not isinstance(version, int) or version > RECIPE_VERSION:
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         raise RecipeError(
-            f"This recipe has version {quoted(version)}, this pack reads up to {RECIPE_VERSION}; "
+            f"The version of a recipe is a whole number from 1 on, got {quoted(version)}; leave it "
+            "out to mean this pack's."
+        )
+    if version > RECIPE_VERSION:
+        raise RecipeError(
+            f"This recipe has version {version}, this pack reads up to {RECIPE_VERSION}; "
             "update the pack to use it."
         )
     for name in values:

@@ -130,6 +130,14 @@ def test_bad_input_is_one_sentence(
     assert not (place / "out").exists()
 
 
+def test_a_setting_is_given_one_value(capsys) -> None:
+    """Catches the first of two values dropped without a word."""
+    twice = ("--set", "steps=4", "seed=1", "--set", "seed=1", "steps=5", "--json")
+    assert main(["train", "recipe.toml", *twice]) == 2
+    said = json.loads(capsys.readouterr().out)["error"]
+    assert said.endswith("steps is set twice, to 4 and to 5; keep one")
+
+
 def test_a_file_where_the_cache_should_be(place: Path, checkpoint: Path, capsys) -> None:
     """Catches a run folder left behind by a run that cannot begin."""
     (place / "out").mkdir()

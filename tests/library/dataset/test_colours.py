@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
 import pytest
 from pictures_on_disk import srgb_profile, wide_profile
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from glitch_train.dataset.pictures import CHECK_ONLY, Picture, open_picture
 from glitch_train.errors import DatasetError
@@ -62,6 +64,34 @@ def test_whole_numbers_below_zero_are_not_cut_off() -> None:
     values = ((RAMP - 0.5) * 65535).astype(np.int32)
     row = np.asarray(opened(Image.fromarray(values), "TIFF").image)[32, :, 0]
     assert (row[0], row[-1], abs(int(row[32]) - 130) < 3) == (0, 255, True)
+
+
+@pytest.mark.parametrize("values", [RAMP, (RAMP * 65535).astype(np.uint16)], ids=["F", "I;16"])
+def test_white_may_be_zero_in_a_tiff(values: np.ndarray) -> None:
+    """Catches scans that are trained as their negatives."""
+    photometric = {262: 0}
+    row = np.asarray(opened(Image.fromarray(values), "TIFF", tiffinfo=photometric).image)[32, :, 0]
+    assert (row[0], row[-1]) == (255, 0)
+
+
+def test_numbers_without_a_sign_do_not_wrap() -> None:
+    """Catches the brighter half of a picture of 32 bits trained as its darkest."""
+    stream = io.BytesIO()
+    stored = (RAMP.astype(float) * (2**32 - 1)).astype(np.uint32).view(np.int32)
+    Image.fromarray(stored).save(stream, "TIFF")
+    signed, unsigned = (struct.pack("<HHIH", 339, 3, 1, sign) for sign in (2, 1))
+    raw = stream.getvalue()
+    assert signed in raw
+    row = np.asarray(open_picture(raw.replace(signed, unsigned), "a.tif").image)[32, :, 0]
+    assert (row[0], row[-1], abs(int(row[32]) - 130) < 3) == (0, 255, True)
+
+
+def test_a_picture_with_more_text_than_is_read_says_so() -> None:
+    """Catches a whole picture called damaged for the workflow that is written into it."""
+    text = PngInfo()
+    text.add_text("workflow", "x" * 2_000_000, zip=True)
+    with pytest.raises(DatasetError, match="more text than is read; save it without"):
+        opened(Image.new("RGB", (8, 8)), "PNG", pnginfo=text)
 
 
 @pytest.mark.parametrize("needed", [None, CHECK_ONLY], ids=["whole", "checked"])

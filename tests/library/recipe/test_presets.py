@@ -189,6 +189,8 @@ def test_an_unknown_preset_offers_the_nearest(title: str, said: str) -> None:
         (r'{"train": {"sample_prompts": "\ud800"}}', "sample_prompts has"),
         (f"version = {RECIPE_VERSION + 1}", "update the pack"),
         (f'{{"version": {RECIPE_VERSION + 1}, "train": {{}}}}', "update the pack"),
+        ("version = true", "a whole number from 1 on, got True"),
+        ("version = 0", "a whole number from 1 on, got 0"),
         ('{"train": 3}', "holds names and values"),
         ('{"trian": {}}', "no setting called 'trian'"),
         ("{", "not valid JSON"),

@@ -135,6 +135,7 @@ DEEP, NUMBER = 100_000 * "[", 5000 * "1"
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
+        ("r.toml", " \n", "The recipe {} is empty; write settings, or choose another file."),
         ("r.json", "{", "The recipe {} is not valid JSON: Expecting"),
         ("r.json", "[]", "The recipe {} is not a JSON object with names and values, {{…}}."),
         ("r.json", DEEP, "The recipe {} is not valid JSON: it is nested more than 100 deep."),
@@ -153,6 +154,7 @@ DEEP, NUMBER = 100_000 * "[", 5000 * "1"
         ("r.json", '{"settings": {"stpes": 5}}', "{}: There is no setting called 'stpes'"),
     ],
     ids=[
+        "empty",
         "cut",
         "list",
         "deep",
@@ -175,6 +177,13 @@ def test_what_is_no_recipe_is_named(tmp_path: Path, name: str, text: str, said: 
         read_recipe(path)
     assert str(caught.value).startswith(said.format(path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_preset_is_no_file() -> None:
+    """Catches a person left with "no such file" who named what the other verbs take."""
+    said = "No such file or directory; to print the preset of that name: recipe --preset overtrain"
+    with pytest.raises(RecipeError, match=said):
+        read_recipe(Path("overtrain"))
 
 
 @pytest.mark.parametrize("name", ["r.toml", "r.json", "r", "r.txt"])
