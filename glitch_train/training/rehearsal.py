@@ -232,7 +232,7 @@ class _Watch(contextlib.ExitStack):
                     end = module.register_forward_hook(self._end)
                     self.callback(begin.remove)
                     self.callback(end.remove)
-        self.enter_context(torch.autograd.graph.saved_tensors_hooks(self._keep, lambda kept: kept))
+        self.enter_context(torch.autograd.graph.saved_tensors_hooks(self._count, _kept_none))
         return self
 
     def found(self, gradients: int) -> StepMemory:
@@ -246,7 +246,8 @@ class _Watch(contextlib.ExitStack):
         self._known[storage._cdata] = storage  # held, so that none takes its place
         return True
 
-    def _keep(self, value: torch.Tensor) -> torch.Tensor:
+    def _count(self, value: torch.Tensor) -> None:
+        # Handing on the tensor would close a circle through C++ that is never freed, models and all.
         if self._is_new(value):
             size = value.untyped_storage().nbytes()
             self._largest = max(self._largest, size)
@@ -256,7 +257,6 @@ class _Watch(contextlib.ExitStack):
                 self._blocks[-1].after += size
             else:
                 self._before += size
-        return value
 
     def _begin(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         block = Block(gradients=_gradient_bytes(module))
@@ -269,6 +269,10 @@ class _Watch(contextlib.ExitStack):
 
     def _end(self, *_: Any) -> None:
         self._in_block = False
+
+
+def _kept_none(_: None) -> torch.Tensor:
+    raise RuntimeError("a rehearsal has no backward pass")
 
 
 def _gradient_bytes(module: torch.nn.Module) -> int:

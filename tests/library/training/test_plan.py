@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import weakref
 from pathlib import Path
 
@@ -63,6 +64,16 @@ def full_size(family_name: str) -> BaseModel:
     recipe = TrainRecipe(network_dim=32)
     inject_lora(unet, recipe_targets(unet, recipe), LoraShape.of(recipe), torch.Generator())
     return BaseModel(family, layout, unet, ())
+
+
+def test_a_rehearsed_model_is_let_go() -> None:
+    """Catches a model that stays in memory for good once its step was counted."""
+    base = full_size.__wrapped__("SD1.5")
+    rehearse(base, TrainRecipe(network_dim=32), torch.bfloat16, (8, 8), 1)
+    unet = weakref.ref(base.unet)
+    del base
+    gc.collect()
+    assert unet() is None
 
 
 @pytest.mark.parametrize(
