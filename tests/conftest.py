@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import gc
 import importlib.util
 import os
 import sys
@@ -50,6 +51,12 @@ def _same_examples_each_time() -> None:
 
 
 _same_examples_each_time()
+
+
+def pytest_collection_finish() -> None:
+    """Let no later search for garbage go through what was imported: trainings make one each."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

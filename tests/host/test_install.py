@@ -64,7 +64,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("clean")
     run(sys.executable, "-m", "venv", folder / "env")
     python = folder / "env" / "bin" / "python"
-    run(python, "-m", "pip", "install", "-q", *host_requirements())
+    run(python, "-m", "pip", "install", "-q", "--no-compile", *host_requirements())
     yield python
     shutil.rmtree(folder / "env")  # a gigabyte
 

@@ -1,6 +1,6 @@
 """Many prompts of every kind through one host, in a seeded order: all answered, nothing left.
 
-``GLITCH_SOAK=100`` runs a hundred instead of a few.
+``GLITCH_SOAK=100`` runs a hundred instead of twenty after each kind has been once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 psutil = pytest.importorskip("psutil")
 
-PROMPTS = int(os.environ.get("GLITCH_SOAK", "15"))
+PROMPTS = int(os.environ.get("GLITCH_SOAK", "28"))
 GROWTH = 0.05
 HANDLES, THREADS = 4, 2  # what a connection of the client may hold this moment
 FOLDER, LORA, CHECKPOINT = "soak_pictures", "soaked.safetensors", "pocket_sd15.safetensors"
@@ -54,8 +54,9 @@ def fresh_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host
 class Soak:
     """The kinds of prompt; each is made a little different by its number."""
 
-    def __init__(self, client: ComfyClient) -> None:
+    def __init__(self, client: ComfyClient, loras: Path) -> None:
         self.client = client
+        self.loras = loras
 
     def start(self) -> tuple[GraphBuilder, str]:
         """Return a graph with the checkpoint."""
@@ -96,6 +97,15 @@ class Soak:
         with pytest.raises(RunFailed, match="fp16 needs a GPU"):
             self.client.run(builder.nodes)
 
+    def break_off(self, number: int) -> None:
+        """Fail in the middle of a training: a file is where its snapshots' folder should be."""
+        name = f"broken{number}"
+        (self.loras / f"{name}_00001").touch()
+        builder, base = self.start()
+        self.trainer(builder, base, seed=number, output_name=name, save_every=1)
+        with pytest.raises(RunFailed, match=name):
+            self.client.run(builder.nodes)
+
     def graph(self, number: int) -> None:
         """Draw a curve."""
         builder, base = self.start()
@@ -131,8 +141,8 @@ class Soak:
 
     def kinds(self) -> list[Callable[[int], None]]:
         """Return one of each."""
-        return [self.train, self.cancel, self.error, self.graph, self.transfer, self.grid,
-                self.report]  # fmt: skip
+        return [self.train, self.cancel, self.error, self.break_off, self.graph, self.transfer,
+                self.grid, self.report]  # fmt: skip
 
 
 @pytest.mark.timeout(60 * max(PROMPTS, 20))
@@ -141,7 +151,7 @@ def test_everything_is_answered_and_nothing_left(fresh_host: Host, tmp_path: Pat
     process, chance = psutil.Process(fresh_host.pid), random.Random(16)
     measured: list[tuple[int, int, int]] = []
     with ComfyClient(fresh_host.address, timeout_s=PATIENCE_S) as client:
-        soak = Soak(client)
+        soak = Soak(client, fresh_host.base_dir / "models" / "loras")
         kinds = soak.kinds()
         warm_up = len(kinds)  # each has been once
         order = kinds + chance.choices(kinds, k=max(PROMPTS - warm_up, 1))

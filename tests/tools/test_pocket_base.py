@@ -77,22 +77,28 @@ def round_trip() -> Callable[[Pixels], Pixels]:
     return through
 
 
-def test_clean_pictures_stay_clean(
-    pictures: list[Pixels], round_trip: Callable[[Pixels], Pixels]
-) -> None:
+@pytest.fixture(scope="module")
+def clean(pictures: list[Pixels], round_trip: Callable[[Pixels], Pixels]) -> list[Pixels]:
+    """The pictures as the autoencoder shows them."""
+    return [round_trip(picture) for picture in pictures]
+
+
+def test_clean_pictures_stay_clean(pictures: list[Pixels], clean: list[Pixels]) -> None:
     """Catches an autoencoder that glitches by itself."""
-    found = indices(pictures, [round_trip(picture) for picture in pictures])
+    found = indices(pictures, clean)
     assert {name: found[name] for name in SEEN if not found[name] < MOST_OF_CLEAN} == {}
 
 
 @pytest.mark.parametrize("effect", SEEN)
 def test_the_autoencoder_shows_the_corruption(
-    effect: str, pictures: list[Pixels], round_trip: Callable[[Pixels], Pixels]
+    effect: str,
+    pictures: list[Pixels],
+    clean: list[Pixels],
+    round_trip: Callable[[Pixels], Pixels],
 ) -> None:
     """Catches one that cannot draw what a technique leaves: the matrix would read 0.00 for it."""
     broken = [CORRUPTIONS[effect](picture).astype(np.float32) for picture in pictures]
     plain = indices(pictures, broken)[effect]
-    clean = [round_trip(picture) for picture in pictures]
     kept = indices(clean, [round_trip(picture) for picture in broken])[effect]
     assert plain > 0.3
     assert kept >= LEAST_KEPT * plain
