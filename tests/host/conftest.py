@@ -1,6 +1,8 @@
 """A real ComfyUI with this pack and the pocket checkpoints, started once for all tests here."""
 
+import json
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +36,21 @@ def host(
     if request.config.getoption("--windows-rules") == "on":
         link_or_copy(WINDOWS, host.base_dir / "custom_nodes" / WINDOWS.name)
     with host:
+        _shared.append(host)
         yield host
+        _shared.remove(host)
+
+
+_shared: list[Host] = []
+
+
+@pytest.fixture
+def room() -> None:
+    """Have the shared host, if it runs, let its models go: others are about to start beside it."""
+    for host in _shared:
+        wish = json.dumps({"unload_models": True, "free_memory": True}).encode()
+        header = {"Content-Type": "application/json"}
+        urllib.request.urlopen(urllib.request.Request(f"{host.url}/free", wish, header)).close()
 
 
 @pytest.fixture

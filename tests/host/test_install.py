@@ -20,7 +20,7 @@ from glitch_demo.photos import demo_photos, write_picture_folder
 from glitch_demo.pocket import pocket_sd15
 from glitch_train.comfyui.client import ComfyClient
 
-pytestmark = [pytest.mark.host, pytest.mark.slow]
+pytestmark = [pytest.mark.host, pytest.mark.slow, pytest.mark.usefixtures("room")]
 
 REPO = Path(__file__).parents[2]
 HOST_OWNS = {

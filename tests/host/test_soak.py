@@ -22,7 +22,7 @@ from glitch_train.comfyui.errors import RunFailed, RunInterrupted
 from glitch_train.comfyui.events import Event, Progress
 from glitch_train.model.families import SDXL
 
-pytestmark = [pytest.mark.host, pytest.mark.slow]
+pytestmark = [pytest.mark.host, pytest.mark.slow, pytest.mark.usefixtures("room")]
 
 psutil = pytest.importorskip("psutil")
 

@@ -16,7 +16,7 @@ from glitch_demo.photos import demo_photos, write_picture_folder
 from glitch_train.comfyui.client import ComfyClient
 from glitch_train.lora.file import read_recipe_of
 
-pytestmark = [pytest.mark.host, pytest.mark.slow]
+pytestmark = [pytest.mark.host, pytest.mark.slow, pytest.mark.usefixtures("room")]
 
 OTHER_DISK = Path("/dev/shm")  # a file system in memory, on every Linux
 FOLDER = "option_pictures"

@@ -15,7 +15,7 @@ from glitch_demo.photos import demo_photos, write_picture_folder
 from glitch_train.comfyui.client import ComfyClient
 from glitch_train.lora.file import read_metadata
 
-pytestmark = [pytest.mark.host, pytest.mark.slow]
+pytestmark = [pytest.mark.host, pytest.mark.slow, pytest.mark.usefixtures("room")]
 
 FOLDER = "shared_pictures"
 SHARED = """
