@@ -19,7 +19,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 # Processes with one thread each: more would get in each other's way.
 TEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS)
-PIP := $(RUN) -m pip install -qq --disable-pip-version-check
+# Python compiles what is imported when it is: of what these packages hold, little ever is.
+PIP := $(RUN) -m pip install -qq --disable-pip-version-check --no-compile
 
 # make takes a space for the end of a name, unless it is escaped
 empty :=

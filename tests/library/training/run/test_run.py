@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import pytest
-from runs import Counted, make_run
+from runs import Counted, make_run, stop_after
 from safetensors.torch import load_file
 from tiny import picture
 
@@ -68,6 +70,29 @@ def test_stopping_keeps_the_lora_so_far(tmp_path: Path, folder: Path) -> None:
                 break
     assert run.paths.lora.is_file()
     assert len(read_csv(run.paths.losses)) == 2
+
+
+@pytest.mark.parametrize("ends", ["finished", "stopped", "broken"])
+def test_the_models_of_a_run_are_let_go(
+    tmp_path: Path, folder: Path, ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches gigabytes that stay for good, however a run ended: a host trains many times."""
+    monkeypatch.setattr("glitch_train.training.rehearsal._REHEARSED", {})
+    more = {"train_text_encoder": True, "sample_every": 2, "sample_steps": 1, "probe_every": 2}
+    run = make_run(tmp_path, folder, Counted(), **more)
+    base = run.setup.base
+    models = [weakref.ref(one) for one in (base.unet, *(t.model for t in base.text_encoders))]
+    if ends == "broken":
+        base.unet.conv_out.bias.data.fill_(float("nan"))
+    del base
+    with contextlib.suppress(TrainingError):
+        if ends == "stopped":
+            stop_after(run, 2)
+        else:
+            list(run.events())
+    del run
+    gc.collect()
+    assert [model() for model in models if model()] == []
 
 
 def test_a_broken_loss_keeps_the_lora_so_far(tmp_path: Path, folder: Path) -> None:
