@@ -1,8 +1,6 @@
 """A real ComfyUI with this pack and the pocket checkpoints, started once for all tests here."""
 
-import json
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from glitch_train.comfyui.client import ComfyClient
 sys.path[:0] = map(str, Path(__file__).parents[:2])  # for ``graphs`` and ``shortened``
 
 from fewer_layers import place_smaller_sdxl  # noqa: E402
+from graphs import free_memory  # noqa: E402
 
 WINDOWS = Path(__file__).parents[1] / "helpers" / "windows_host"
 POCKET_SD15 = "pocket_sd15.safetensors"
@@ -48,9 +47,7 @@ _shared: list[Host] = []
 def room() -> None:
     """Have the shared host, if it runs, let its models go: others are about to start beside it."""
     for host in _shared:
-        wish = json.dumps({"unload_models": True, "free_memory": True}).encode()
-        header = {"Content-Type": "application/json"}
-        urllib.request.urlopen(urllib.request.Request(f"{host.url}/free", wish, header)).close()
+        free_memory(host)
 
 
 @pytest.fixture

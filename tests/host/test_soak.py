@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from graphs import GraphBuilder
+from graphs import GraphBuilder, free_memory
 from loras import lora_state, some
 from safetensors.torch import save_file
 
@@ -54,9 +54,9 @@ def fresh_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host
 class Soak:
     """The kinds of prompt; each is made a little different by its number."""
 
-    def __init__(self, client: ComfyClient, loras: Path) -> None:
+    def __init__(self, client: ComfyClient, host: Host) -> None:
         self.client = client
-        self.loras = loras
+        self.host = host
 
     def start(self) -> tuple[GraphBuilder, str]:
         """Return a graph with the checkpoint."""
@@ -100,11 +100,18 @@ class Soak:
     def break_off(self, number: int) -> None:
         """Fail in the middle of a training: a file is where its snapshots' folder should be."""
         name = f"broken{number}"
-        (self.loras / f"{name}_00001").touch()
+        (self.host.base_dir / "models" / "loras" / f"{name}_00001").touch()
         builder, base = self.start()
         self.trainer(builder, base, seed=number, output_name=name, save_every=1)
         with pytest.raises(RunFailed, match=name):
             self.client.run(builder.nodes)
+
+    def free(self, number: int) -> None:
+        """Train in a shape of its own, and press what has the host let go of models and results."""
+        builder, base = self.start()
+        self.trainer(builder, base, seed=number, batch_size=1 + number % 8)
+        self.client.run(builder.nodes)
+        free_memory(self.host)
 
     def graph(self, number: int) -> None:
         """Draw a curve."""
@@ -141,8 +148,8 @@ class Soak:
 
     def kinds(self) -> list[Callable[[int], None]]:
         """Return one of each."""
-        return [self.train, self.cancel, self.error, self.break_off, self.graph, self.transfer,
-                self.grid, self.report]  # fmt: skip
+        return [self.train, self.cancel, self.error, self.break_off, self.free, self.graph,
+                self.transfer, self.grid, self.report]  # fmt: skip
 
 
 @pytest.mark.timeout(60 * max(PROMPTS, 20))
@@ -151,7 +158,7 @@ def test_everything_is_answered_and_nothing_left(fresh_host: Host, tmp_path: Pat
     process, chance = psutil.Process(fresh_host.pid), random.Random(16)
     measured: list[tuple[int, int, int]] = []
     with ComfyClient(fresh_host.address, timeout_s=PATIENCE_S) as client:
-        soak = Soak(client, fresh_host.base_dir / "models" / "loras")
+        soak = Soak(client, fresh_host)
         kinds = soak.kinds()
         warm_up = len(kinds)  # each has been once
         order = kinds + chance.choices(kinds, k=max(PROMPTS - warm_up, 1))
