@@ -17,10 +17,10 @@ JOBS ?= 2
 
 VENV := .venv
 RUN := $(VENV)/bin/python
-# Processes with one thread each: more would get in each other's way.
-TEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS)
-# Python compiles what is imported when it is: of what these packages hold, little ever is.
-PIP := $(RUN) -m pip install -qq --disable-pip-version-check --no-compile
+# Processes with one thread each: more would get in each other's way. Some machines have Python write
+# no bytecode: each of the many that are started here would compile the host and the pack anew.
+TEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS)
+PIP := $(RUN) -m pip install -qq --disable-pip-version-check
 
 # make takes a space for the end of a name, unless it is escaped
 empty :=

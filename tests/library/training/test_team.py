@@ -109,11 +109,11 @@ def test_two_processes_lose_what_one_loses(place: Path, checkpoint: Path, capsys
              for out in ("out", "two")]  # fmt: skip
     assert names[0] == names[1]
     assert "strip.png" in names[1]
-    longer = [*here, "--set", "steps=7"]
-    done = launch(*longer, port=29612)
+    done = launch(*(word.replace("steps=5", "steps=7") for word in here), port=29612)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["name"] == two["name"]
-    whole = train(capsys, *arguments(place, checkpoint, *settings, "steps=7"))
+    settings[1] = "steps=7"
+    whole = train(capsys, *arguments(place, checkpoint, *settings))
     again = read_csv(Path(two["losses"]))
     assert again.loss == pytest.approx(read_csv(Path(whole["losses"])).loss, rel=1e-4)
 
