@@ -247,7 +247,7 @@ class _Watch(contextlib.ExitStack):
         return True
 
     def _count(self, value: torch.Tensor) -> None:
-        # Handing on the tensor would close a circle through C++ that is never freed, models and all.
+        # A tensor handed on would close a circle through C++ that is never freed, models and all.
         if self._is_new(value):
             size = value.untyped_storage().nbytes()
             self._largest = max(self._largest, size)
