@@ -134,8 +134,9 @@ class DatasetRecipe:
         "none",
         MASKS,
         "What makes only a part of each picture count in the loss. beside: a mask file beside the "
-        "picture (name_mask, name-mask or name-masklabel), white where it counts. alpha: the "
-        "picture's own transparency, opaque where it counts. A picture without one counts whole.",
+        "picture (name_mask, name-mask, name.mask or name-masklabel), white where it counts. "
+        "alpha: the picture's own transparency, opaque where it counts. A picture without one "
+        "counts whole.",
         group=FRAMING,
     )
     corruption: str = words(

@@ -232,7 +232,7 @@ class _Watch(contextlib.ExitStack):
                     end = module.register_forward_hook(self._end)
                     self.callback(begin.remove)
                     self.callback(end.remove)
-        self.enter_context(torch.autograd.graph.saved_tensors_hooks(self._count, _kept_none))
+        self.enter_context(torch.autograd.graph.saved_tensors_hooks(self._count, _no_backward))
         return self
 
     def found(self, gradients: int) -> StepMemory:
@@ -271,7 +271,7 @@ class _Watch(contextlib.ExitStack):
         self._in_block = False
 
 
-def _kept_none(_: None) -> torch.Tensor:
+def _no_backward(_: None) -> torch.Tensor:
     raise RuntimeError("a rehearsal has no backward pass")
 
 

@@ -17,6 +17,9 @@ from graphs import free_memory  # noqa: E402
 WINDOWS = Path(__file__).parents[1] / "helpers" / "windows_host"
 POCKET_SD15 = "pocket_sd15.safetensors"
 
+_shared: list[Host] = []
+"""The shared host, while it runs."""
+
 
 @pytest.fixture(scope="package")
 def host(
@@ -38,9 +41,6 @@ def host(
         _shared.append(host)
         yield host
         _shared.remove(host)
-
-
-_shared: list[Host] = []
 
 
 @pytest.fixture

@@ -461,7 +461,7 @@ def test_a_folder_without_pictures_is_known_by_its_names(tmp_path: Path, files, 
 def test_masks_of_other_tools_are_no_pictures(folder: Path) -> None:
     """Catches a mask that is trained, and a picture that is taken for one by a word of its name."""
     masks = ["0-masklabel.png", "0-condlabel.png", "0-MaskLabel.webp", "0_mask.png", "0-mask.png"]
-    masks += ["gone-masklabel.png", "0-depth.png", "0.mask.png"]
+    masks += ["gone-masklabel.png", "0-depth.png", "0_depth.png", "0.mask.png"]
     for name in [*masks, "carnival_mask.png", "unmask.png"]:
         gradient(64, 64).save(folder / name)
     (folder / "0-masklabel.txt").write_text("x")
