@@ -17,7 +17,7 @@ from PIL import Image, ImageColor, UnidentifiedImageError
 from ..drawing.sizes import Size
 from ..errors import DatasetError, RecipeError
 from ..model.file_kind import what_came_instead
-from .colours import to_rgb
+from .colours import in_strips, to_rgb
 
 PICTURE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jfif", ".jpe", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib"),
@@ -44,8 +44,8 @@ CHECK_ONLY = (1, 1)
 """Size that is needed of a picture whose pixels are only checked."""
 
 DRAFT_GAP = 2.0
-"""A JPEG is decoded at a reduced size only if that is at least this many times the size needed;
-the value with which Pillow's own thumbnails are "indistinguishable" from a full decode."""
+"""JPEGs and large pictures are reduced to at least this many times the size needed: the value with
+which Pillow's own thumbnails are "indistinguishable" from a full decode."""
 
 EXIF_ORIENTATION = 0x0112
 SIDEWAYS = (5, 6, 7, 8)
@@ -132,8 +132,10 @@ def open_alpha(raw: bytes, name: str) -> Image.Image | None:
     """
     with _opened(raw, name) as opened:
         opened.load()
-        upright = _upright(opened)
-        return upright.convert("RGBA").getchannel("A") if upright.has_transparency_data else None
+        if not opened.has_transparency_data:
+            return None
+        alpha = in_strips(opened, "L", lambda strip: strip.convert("RGBA").getchannel("A"))
+        return _upright(alpha, opened)
 
 
 @contextlib.contextmanager
@@ -163,19 +165,25 @@ def _opened(raw: bytes, name: str) -> Iterator[Image.Image]:
 
 
 def _read(opened: Image.Image, needed: Size | None, background: tuple[int, int, int]) -> Picture:
-    note = _note(opened)
+    note, size = _note(opened), opened.size
     if needed is not None and opened.format == "JPEG":
-        size, upright = _drafted(opened, needed)
+        wanted = _turned(needed, opened)
+        opened.draft(None, (round(wanted[0] * DRAFT_GAP), round(wanted[1] * DRAFT_GAP)))
+        opened.load()
     else:
         opened.load()  # some formats are upright then, and Pillow's versions differ in which
-        upright = _upright(opened)
-        size = upright.size
-    if upright.mode == "P" and upright.palette is None:
+        size = opened.size
+    if opened.mode == "P" and opened.palette is None:
         raise DatasetError("damaged: it names colours of a palette that it does not have")
+    part, smaller = opened, 1
     if needed == CHECK_ONLY:  # a conversion of all pixels would hold them twice more
-        upright = upright.crop((0, 0, 1, 1))
-    image, color_note = to_rgb(upright, background, getattr(opened, "tag_v2", {}))
-    return Picture(image, size, "; ".join(filter(None, (note, color_note))))
+        part = opened.crop((0, 0, 1, 1))
+    elif needed is not None and opened.width * opened.height > LARGE_PIXELS:
+        width, height = _turned(needed, opened)
+        smaller = max(1, int(min(opened.width / width, opened.height / height) / DRAFT_GAP))
+    image, color_note = to_rgb(part, background, getattr(opened, "tag_v2", {}), smaller)
+    note = "; ".join(filter(None, (note, color_note)))
+    return Picture(_upright(image, opened), _turned(size, opened), note)
 
 
 def _check_pixels(opened: Image.Image) -> None:
@@ -187,14 +195,9 @@ def _check_pixels(opened: Image.Image) -> None:
         raise DatasetError("it has no pixels")
 
 
-def _drafted(opened: Image.Image, needed: Size) -> tuple[Size, Image.Image]:
-    """Return a JPEG's full size, upright, and the picture decoded at a size that suffices."""
-    sideways = _orientation(opened) in SIDEWAYS
-    size = (opened.height, opened.width) if sideways else opened.size
-    wanted = (needed[1], needed[0]) if sideways else needed
-    opened.draft(None, (round(wanted[0] * DRAFT_GAP), round(wanted[1] * DRAFT_GAP)))
-    opened.load()
-    return size, _upright(opened)
+def _turned(size: Size, opened: Image.Image) -> Size:
+    """Return the size of the stored picture for one of the upright, and the other way round."""
+    return (size[1], size[0]) if _orientation(opened) in SIDEWAYS else size
 
 
 def _orientation(opened: Image.Image) -> int:
@@ -204,10 +207,10 @@ def _orientation(opened: Image.Image) -> int:
         return 1
 
 
-def _upright(opened: Image.Image) -> Image.Image:
-    """Turn a loaded picture as its EXIF says; nothing else of the EXIF needs to be whole."""
+def _upright(image: Image.Image, opened: Image.Image) -> Image.Image:
+    """Turn what was loaded as its EXIF says; nothing else of the EXIF needs to be whole."""
     turn = TURNS.get(_orientation(opened))
-    return opened if turn is None else opened.transpose(turn)
+    return image if turn is None else image.transpose(turn)
 
 
 def _note(opened: Image.Image) -> str:

@@ -11,6 +11,7 @@ from pictures_on_disk import srgb_profile, wide_profile
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from glitch_train.dataset import pictures
 from glitch_train.dataset.pictures import CHECK_ONLY, Picture, open_picture
 from glitch_train.errors import DatasetError
 
@@ -103,3 +104,30 @@ def test_a_picture_that_cannot_be_prepared_does_not_pass_the_check(needed) -> No
     start, end = raw.index(b"PLTE") - 4, raw.index(b"IDAT") - 4
     with pytest.raises(DatasetError, match="palette"):
         open_picture(raw[:start] + raw[end:], "a.png", needed=needed)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "CMYK", "P", "L", "I;16", "F"])
+def test_a_large_picture_is_reduced_in_strips(mode: str, orientation: int, monkeypatch) -> None:
+    """Catches seams, another brightness or side, and a size that is not the source's."""
+    across, down = np.meshgrid(np.linspace(0, 1, 1210), np.linspace(0, 1, 907))
+    if mode in ("I;16", "F"):
+        array = across * 60_000 if mode == "I;16" else across
+        image = Image.fromarray(array.astype(np.uint16 if mode == "I;16" else np.float32))
+    else:
+        bands = np.stack([across, down, 1 - across, 0.5 + down / 2], axis=-1)
+        image = Image.fromarray((255 * bands).astype(np.uint8), "RGBA")
+        image = image.convert("RGB").convert(mode) if mode != "RGBA" else image
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stream = io.BytesIO()
+    image.save(stream, "TIFF" if mode in ("CMYK", "F") else "PNG", exif=exif)
+    whole = open_picture(stream.getvalue(), "a", needed=(30, 40))
+    monkeypatch.setattr(pictures, "LARGE_PIXELS", 1000)
+    part = open_picture(stream.getvalue(), "a", needed=(30, 40))
+    assert (part.size, part.note) == (whole.size, whole.note)
+    least = 2 * np.array((30, 40))
+    assert (np.array(part.image.size) >= least).all()
+    assert (np.array(part.image.size) < 3 * least).any()
+    expected = whole.image.resize(part.image.size, Image.Resampling.BOX)
+    assert np.abs(np.asarray(part.image, int) - np.asarray(expected, int)).max() <= 4
