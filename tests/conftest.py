@@ -85,6 +85,25 @@ def _windows_rules(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+_FIRST = ("host", "browser", "nodes")
+"""Folders whose tests begin first, as they take longest. The nodes' come after the browser's: their
+process keeps gigabytes of its own ComfyUI, which would lie beside the browser."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what takes long first, so that no process is left alone with it at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if folder in _FIRST:
+            return _FIRST.index(folder), False
+        return len(_FIRST), item.path not in slow
+
+    items.sort(key=place)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     """Keep a folder's tests in one process, for they share a ComfyUI; elsewhere a file's."""
@@ -96,4 +115,5 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
             folder = Path(file).relative_to("tests").parts[0]
             return file if folder in ("library", "tools") else folder
 
+    config.option.loadscopereorder = False  # by the number of their tests, which says little
     return ByFolder(config, log)
