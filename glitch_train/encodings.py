@@ -20,6 +20,12 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _ALL = CODE_PAGES | UNICODE
+_SEVEN_BITS = {
+    "iso2022_jp": (b"\x1b$", "ISO-2022-JP (Japanese)"),
+    "hz": (b"~{", "HZ (Chinese)"),
+}
+"""Codecs that write other letters as ASCII, each behind a sign. Source: RFC 1468, RFC 1843."""
+
 _NO_LETTERS = "\ufeff\x1a"
 """A second byte order mark, and what DOS ended a text with."""
 _CONTROLS = re.compile(r"[\0-\x08\x0e-\x19\x1b-\x1f]")
@@ -58,8 +64,9 @@ class Decoded:
 def decode(raw: bytes, beside: str = "", otherwise: str = "") -> Decoded:
     """Return the text that a file's bytes hold.
 
-    In this order: what a byte order mark says; UTF-32 and UTF-16 without one, by their zeros;
-    UTF-8; else the encoding of which the bytes are most likely to be letters.
+    In this order: ASCII that stands for other letters; what a byte order mark says; UTF-32 and
+    UTF-16 without one, by their zeros; UTF-8; else the encoding of which the bytes are most likely
+    to be letters.
 
     Args:
         raw: the whole file.
@@ -69,6 +76,8 @@ def decode(raw: bytes, beside: str = "", otherwise: str = "") -> Decoded:
     Raises:
         ValueError: says why it is no text, or none that can be told.
     """
+    if raw.isascii() and (decoded := _seven_bits(raw)):
+        return decoded
     told = _told(raw)
     if not told and (damaged := _damaged(raw)):
         return Decoded(damaged, "UTF-8 with damaged characters left out", guessed=True)
@@ -93,8 +102,18 @@ def common_encoding(texts: Iterable[bytes]) -> str:
     wide = [codec for codec in told.values() if codec.startswith("utf-16-")]
     if wide:
         return wide[0]
-    uncertain = [raw for raw, codec in told.items() if not codec and not _damaged(raw)]
+    uncertain = [
+        raw for raw, codec in told.items() if not (codec or raw.isascii() or _damaged(raw))
+    ]
     return _most_likely(b"\n".join(uncertain), CODE_PAGES) if uncertain else ""
+
+
+def _seven_bits(raw: bytes) -> Decoded | None:
+    for codec, (sign, name) in _SEVEN_BITS.items():
+        with contextlib.suppress(ValueError):
+            if sign in raw and not (text := _text(raw, codec)).isascii():
+                return Decoded(text, name, guessed=True)
+    return None
 
 
 def _told(raw: bytes) -> str:

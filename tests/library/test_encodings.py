@@ -168,6 +168,19 @@ def test_one_other_caption_among_many_keeps_its_own_encoding() -> None:
     assert decode(chinese, common_encoding([*french, chinese])).text == CHINESE[1]
 
 
+@pytest.mark.parametrize("codec", ["iso2022_jp", "hz"])
+def test_letters_written_in_seven_bits_are_read(codec: str) -> None:
+    """Catches Japanese refused as control characters, Chinese trained as a row of ASCII signs."""
+    caption = {"iso2022_jp": "1girl, 赤いコート", "hz": "1girl, 红色大衣"}[codec]
+    raw = caption.encode(codec)
+    decoded = decode(raw)
+    assert (decoded.text, decoded.guessed) == (caption, True)
+    for plain in ("a cat ~{ or not", "~{a cat~}, ~ 1 + 1", "cat \\o/ ~~"):
+        assert (decode(plain.encode()).text, decode(plain.encode()).guessed) == (plain, False)
+    french = [text.encode("cp1252") for text in CAPTIONS["cp1252"]]
+    assert common_encoding([*french, raw]) == common_encoding(french)
+
+
 def test_odd_signs_in_utf_8_are_not_read_as_the_others_are_written() -> None:
     """Catches what web pages put between words, read as three signs each of Western Europe."""
     french = common_encoding([caption.encode("cp1252") for caption in CAPTIONS["cp1252"]])
