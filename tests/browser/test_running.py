@@ -49,6 +49,7 @@ def largest() -> list[str]:
 
 def prepare(screen: Screen, host: Host, name: str = "demo", **trainer: Any) -> str:
     """Open a workflow with little to do, and watch it; return our trainer's id, empty for none."""
+    host.free_memory()  # what the last one loaded
     screen.open_template(name)
     with ComfyClient(host.address) as client:
         settings = settings_changed(name, client.object_info())

@@ -12,7 +12,6 @@ from glitch_train.comfyui.client import ComfyClient
 sys.path[:0] = map(str, Path(__file__).parents[:2])  # for ``graphs`` and ``shortened``
 
 from fewer_layers import place_smaller_sdxl  # noqa: E402
-from graphs import free_memory  # noqa: E402
 
 WINDOWS = Path(__file__).parents[1] / "helpers" / "windows_host"
 POCKET_SD15 = "pocket_sd15.safetensors"
@@ -47,7 +46,7 @@ def host(
 def room() -> None:
     """Have the shared host, if it runs, let its models go: others are about to start beside it."""
     for host in _shared:
-        free_memory(host)
+        host.free_memory()
 
 
 @pytest.fixture

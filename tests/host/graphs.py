@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
-import urllib.request
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from glitch_demo.host import Host
 from glitch_train.comfyui.client import ComfyClient
 
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
@@ -58,13 +55,6 @@ class GraphBuilder:
                 choices = options.get("options") or [None]
                 defaults[name] = options.get("default", choices[0])
         return defaults
-
-
-def free_memory(host: Host) -> None:
-    """Have a host let go of its models and results, as the button in its frontend does."""
-    wish = json.dumps({"unload_models": True, "free_memory": True}).encode()
-    header = {"Content-Type": "application/json"}
-    urllib.request.urlopen(urllib.request.Request(f"{host.url}/free", wish, header)).close()
 
 
 def pictures_of(client: ComfyClient, outputs: dict[str, Any], node: str) -> np.ndarray:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from graphs import GraphBuilder, free_memory
+from graphs import GraphBuilder
 from loras import lora_state, some
 from safetensors.torch import save_file
 
@@ -111,7 +111,7 @@ class Soak:
         builder, base = self.start()
         self.trainer(builder, base, seed=number, batch_size=1 + number % 8)
         self.client.run(builder.nodes)
-        free_memory(self.host)
+        self.host.free_memory()
 
     def graph(self, number: int) -> None:
         """Draw a curve."""
