@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import glitch_demo
+from glitch_demo.host_process import give_back_after_collection
 
 _SHIM = Path(glitch_demo.__file__).parent / "torchvision_shim" / "sitecustomize.py"
 
@@ -29,17 +30,16 @@ _declare_torchvision_operators()
 
 
 def _give_freed_weights_back() -> None:
-    """Have glibc return a freed weight to the system at once, here and in processes started here.
+    """Have glibc return a freed weight to the system, here and in processes started here.
 
-    Left alone, it keeps freed blocks of up to 32 MB for itself, and others in a heap for each
-    thread: gigabytes after a text encoder.
+    Left alone, it keeps freed blocks of up to 32 MB for itself: gigabytes after a text encoder.
+    Large ones go back at once, small ones after each search for garbage.
     """
-    smallest, heaps = 4 << 20, 2
+    smallest = 4 << 20
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(smallest))
-    os.environ.setdefault("MALLOC_ARENA_MAX", str(heaps))
     with contextlib.suppress(OSError, TypeError, AttributeError):  # no glibc
         ctypes.CDLL(None).mallopt(-3, smallest)  # M_MMAP_THRESHOLD
-        ctypes.CDLL(None).mallopt(-8, heaps)  # M_ARENA_MAX
+    give_back_after_collection()
 
 
 _give_freed_weights_back()

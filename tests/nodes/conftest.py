@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import gc
 import importlib
 import importlib.util
@@ -78,8 +76,6 @@ def loaded(checkpoint: Path, host_modules: None) -> Iterator[tuple]:
 
 @pytest.fixture(scope="module", autouse=True)
 def weights_let_go() -> Iterator[None]:
-    """Free what a file's tests left in cycles, and give its pages back where glibc keeps them."""
+    """Free what a file's tests left in cycles."""
     yield
     gc.collect()
-    with contextlib.suppress(OSError, TypeError, AttributeError):  # no glibc
-        ctypes.CDLL(None).malloc_trim(0)
