@@ -67,12 +67,12 @@ def in_strips(
         smaller: how many times smaller the result is.
     """
     page = Image.new(mode, (-(-image.width // smaller), -(-image.height // smaller)))
-    for number, strip in enumerate(strips(image, smaller)):
+    for number, strip in enumerate(_strips(image, smaller)):
         page.paste(read(strip).reduce(smaller), (0, number * STRIP_ROWS))
     return page
 
 
-def strips(image: Image.Image, smaller: int = 1) -> Iterator[Image.Image]:
+def _strips(image: Image.Image, smaller: int = 1) -> Iterator[Image.Image]:
     """Cut an image into strips that make ``STRIP_ROWS`` rows of one so many times smaller."""
     rows = STRIP_ROWS * smaller
     for top in range(0, image.height, rows):
@@ -128,7 +128,7 @@ def _from_wide(image: Image.Image, tags: Mapping[int, Any], smaller: int) -> Ima
         return (stored.view(np.uint32) if unsigned else stored).astype(np.float32)
 
     low = top = 0.0
-    for values in map(numbers, strips(image)):
+    for values in map(numbers, _strips(image)):
         known = values[np.isfinite(values)]
         low, top = float(known.min(initial=low)), float(known.max(initial=top))
     darkest = low if whole else 0.0  # below 0 where they are signed

@@ -109,8 +109,8 @@ def open_picture(
     Args:
         raw: the whole file.
         name: the file's name, for messages and for its suffix.
-        needed: (width, height) that suffices; a JPEG is then decoded at a reduced size where
-            that is much smaller.
+        needed: (width, height) that suffices; a JPEG, and any large picture, is then reduced while
+            it is read where that is much smaller.
         background: what shows through transparency.
 
     Raises:

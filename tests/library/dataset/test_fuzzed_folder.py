@@ -169,8 +169,9 @@ def png_of(width: int, height: int, *, depth: int = 1, colour: int = PALETTE) ->
 PEAK = r"""
 import re, sys
 from pathlib import Path
-from glitch_train.dataset.load import DatasetRecipe, load_dataset
+from glitch_train.dataset.load import load_dataset
 from glitch_train.dataset.pictures import open_alpha, open_picture
+from glitch_train.dataset.recipe import DatasetRecipe
 path = Path(sys.argv[1])
 peak = lambda: int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) << 10
 before = peak()
